@@ -1,0 +1,167 @@
+# Meshnet.  `make help` lists the targets.
+#   SAN=1    ASan and UBSan (in its own build directory)
+#   BUILD=D  another build directory;  CC=clang  another compiler
+CC      ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+SAN     ?= 0
+FUZZ    ?= 0
+PREFIX  ?= /usr/local
+DESTDIR ?=
+ifeq ($(FUZZ),1)
+# libFuzzer is clang's; the library is instrumented with it too.
+CC       = clang
+BUILD   ?= build/fuzz
+SANFLAGS := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT     ?= -O1 -g
+else ifeq ($(SAN),1)
+BUILD   ?= build/san
+SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT     ?= -O1 -g
+else
+BUILD   ?= build
+OPT     ?= -O2 -g
+endif
+VERSION := 0.1.0
+
+PKGS    := libevent libevent_pthreads json-c libsodium sqlite3 libmnl libnftables libcrypto
+WARN    := -Wall -Wextra -Wshadow -Wconversion -Werror
+CFLAGS  := -std=c17 -D_GNU_SOURCE -DMESHNET_VERSION='"$(VERSION)"' $(OPT) $(WARN) $(SANFLAGS) \
+           -fstack-protector-strong -Icommon -Iapps -I. $(EXTRA_CFLAGS)
+LDFLAGS := $(SANFLAGS) $(EXTRA_LDFLAGS)
+LDLIBS  := -levent -ljson-c -lsodium -lsqlite3 -lmnl -lnftables -linih -lcrypto -lm
+
+BIN      := $(BUILD)/bin
+DAEMONS  := nodemanager node apptracker gatewayd subscriberd
+APPS     := socks-client socks-server vpn-client vpn-server echo
+# A daemon is linked from its folder; a program under apps/ from apps/<name with _>/.
+PROGRAMS := $(foreach d,$(DAEMONS) meshctl,$(if $(wildcard $(d)/main.c),$(d))) \
+            $(foreach a,$(APPS),$(if $(wildcard apps/$(subst -,_,$(a))/main.c),$(a)))
+
+COMMON_SRC := $(wildcard common/*/*.c) $(wildcard apps/libmeshapp/*.c)
+COMMON_OBJ := $(COMMON_SRC:%.c=$(BUILD)/obj/%.o)
+LIBMESHNET := $(BUILD)/libmeshnet.a
+# Everything of a program but its main, so that tests link the same objects.
+part_src = $(filter-out %/main.c,$(wildcard $(1)/*.c))
+part_obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(call part_src,$(1)))
+PART_DIRS := $(DAEMONS) meshctl apps/echo apps/socks apps/vpn
+PART_OBJ  := $(foreach d,$(PART_DIRS),$(call part_obj,$(d)))
+LIBPARTS  := $(BUILD)/libparts.a
+
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
+SIM_SRC  := $(wildcard tests/sim/*.c)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/fuzz/%)
+
+.PHONY: all help deps
+.DEFAULT_GOAL := all
+all: deps
+	@$(MAKE) --no-print-directory programs
+programs: $(PROGRAMS:%=$(BIN)/%)
+.PHONY: programs
+
+help:
+	@echo "make            build the daemons and apps into $(BIN)"
+	@echo "make demo       show a mesh carrying a subscriber to the Internet (root; KEEP=1 keeps it)"
+	@echo "make test       all tests (root for the lab; SUITES='unit lab' for some)"
+	@echo "make fuzz       fuzz every parser (SECONDS_EACH=60)"
+	@echo "make bench      measure; results in build/bench/*.json"
+	@echo "make lint       layers, sizes, clang-tidy, cppcheck"
+	@echo "make install    DESTDIR and PREFIX are honoured"
+
+# Installs what is missing from Debian; with everything there it costs one dpkg-query.
+deps:
+	@etc/deps.sh build
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(LIBMESHNET): $(COMMON_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+$(LIBPARTS): $(PART_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+define program
+$(BIN)/$(1): $(BUILD)/obj/$(2)/main.o $(call part_obj,$(2)) $(call part_obj,$(3)) $(LIBMESHNET)
+	@mkdir -p $$(@D)
+	$(CC) $$(LDFLAGS) $$^ $$(LDLIBS) -o $$@
+endef
+$(foreach d,$(DAEMONS) meshctl,$(eval $(call program,$(d),$(d),)))
+$(eval $(call program,echo,apps/echo,))
+$(eval $(call program,vpn-client,apps/vpn_client,apps/vpn))
+$(eval $(call program,vpn-server,apps/vpn_server,apps/vpn))
+$(eval $(call program,socks-client,apps/socks_client,apps/socks))
+$(eval $(call program,socks-server,apps/socks_server,apps/socks))
+
+$(BUILD)/unit/%: tests/unit/%.c $(LIBPARTS) $(LIBMESHNET)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -Itests $(LDFLAGS) $< $(LIBPARTS) $(LIBMESHNET) $(LDLIBS) -lcmocka -o $@
+$(BUILD)/sim: $(SIM_SRC) $(LIBPARTS) $(LIBMESHNET)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -Itests $(LDFLAGS) $(SIM_SRC) $(LIBPARTS) $(LIBMESHNET) $(LDLIBS) -o $@
+
+# Only with FUZZ=1.
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(LIBPARTS) $(LIBMESHNET)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -Itests $(LDFLAGS) -fsanitize=fuzzer $< $(LIBPARTS) $(LIBMESHNET) \
+		$(LDLIBS) -o $@
+
+unit-bins: $(UNIT_BIN)
+sim-bin: $(if $(SIM_SRC),$(BUILD)/sim)
+fuzz-bins: $(FUZZ_BIN)
+.PHONY: unit-bins sim-bin fuzz-bins
+
+# --- what is run rather than built -----------------------------------------------------------
+SECONDS_EACH ?= 60
+KEEP         ?= 0
+PYTHON       := /usr/bin/python3
+JOBS         := $(shell nproc 2>/dev/null || echo 2)
+export BUILD SAN
+
+test:
+	@etc/deps.sh test
+	@$(PYTHON) tests/run $(SUITES)
+
+demo:
+	@etc/deps.sh demo
+	@$(MAKE) --no-print-directory -s -j$(JOBS) programs
+	@KEEP=$(KEEP) $(PYTHON) tests/demo/demo.py
+
+lint:
+	@etc/deps.sh lint
+	@tests/lint/run
+
+fuzz:
+	@etc/deps.sh fuzz
+	@SECONDS_EACH=$(SECONDS_EACH) $(PYTHON) tests/run fuzz
+
+bench:
+	@etc/deps.sh bench
+	@$(MAKE) --no-print-directory -s -j$(JOBS) programs
+	@$(PYTHON) tests/bench/run
+
+# The prefix `meshnet-` keeps clear of Node.js, which owns the name `node`.
+install: programs
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/meshnet
+	$(foreach p,$(filter-out meshctl,$(PROGRAMS)),install -m 755 $(BIN)/$(p) \
+		$(DESTDIR)$(PREFIX)/bin/meshnet-$(p) &&) true
+	install -m 755 $(BIN)/meshctl $(DESTDIR)$(PREFIX)/bin/meshctl
+	install -m 644 README.md LICENSE common/PROTOCOL.md etc/meshnet-example.cfg docs/*.md \
+		$(DESTDIR)$(PREFIX)/share/doc/meshnet
+
+uninstall:
+	rm -f $(foreach p,$(filter-out meshctl,$(PROGRAMS)),$(DESTDIR)$(PREFIX)/bin/meshnet-$(p))
+	rm -f $(DESTDIR)$(PREFIX)/bin/meshctl
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/meshnet
+
+clean:
+	rm -rf build
+.PHONY: test demo lint fuzz bench install uninstall clean
+
+.SECONDARY:
+-include $(shell find $(BUILD)/obj $(BUILD)/unit $(BUILD)/fuzz -name '*.d' 2>/dev/null)

@@ -1,0 +1,85 @@
+#include "core/congestion.h"
+
+#include <math.h>
+
+#define INITIAL_WINDOW_PACKETS 32
+#define MINIMUM_WINDOW_PACKETS 4
+#define MAXIMUM_WINDOW_BYTES (16u << 20)
+#define CUBIC_C 0.4
+#define CUBIC_BETA 0.7
+
+void congestion_init(struct congestion *c, uint32_t packet_bytes)
+{
+	*c = (struct congestion){
+		.packet_bytes = packet_bytes,
+		.cwnd_bytes = (uint64_t)INITIAL_WINDOW_PACKETS * packet_bytes,
+	};
+	c->cubic.ssthresh_bytes = UINT64_MAX;
+}
+
+static double packets(const struct congestion *c)
+{
+	return (double)c->cwnd_bytes / c->packet_bytes;
+}
+
+static void cubic_start_epoch(struct congestion *c, uint64_t now)
+{
+	struct cubic *q = &c->cubic;
+	q->epoch_us = now;
+	q->origin = q->w_max > packets(c) ? q->w_max : packets(c);
+	q->k = cbrt((q->origin - packets(c)) / CUBIC_C);
+}
+
+/* RFC 9438 section 4.2: grow toward W_cubic one round trip ahead, at most by half per window. */
+static void cubic_grow(struct congestion *c, uint64_t bytes, uint64_t rtt_us, uint64_t now)
+{
+	struct cubic *q = &c->cubic;
+	if (!q->epoch_us)
+		cubic_start_epoch(c, now);
+	double t = (double)(now - q->epoch_us + rtt_us) / 1e6 - q->k;
+	double target = q->origin + CUBIC_C * t * t * t, w = packets(c);
+	/* Reno-friendly floor, section 4.3. */
+	double friendly = 3 * (1 - CUBIC_BETA) / (1 + CUBIC_BETA);
+	double step = target > w ? (target - w) / w : 0;
+	if (step < friendly / w)
+		step = friendly / w;
+	if (step > 0.5)
+		step = 0.5;
+	c->cwnd_bytes += (uint64_t)(step * (double)bytes);
+}
+
+void congestion_acked(struct congestion *c, uint64_t bytes, uint64_t rtt_us, bool limited,
+		      uint64_t now)
+{
+	if (!limited)
+		return;
+	if (c->cwnd_bytes < c->cubic.ssthresh_bytes)
+		c->cwnd_bytes += bytes;
+	else
+		cubic_grow(c, bytes, rtt_us, now);
+	if (c->cwnd_bytes > MAXIMUM_WINDOW_BYTES)
+		c->cwnd_bytes = MAXIMUM_WINDOW_BYTES;
+}
+
+void congestion_lost(struct congestion *c, uint64_t sent_us, uint64_t now)
+{
+	struct cubic *q = &c->cubic;
+	uint64_t floor = (uint64_t)MINIMUM_WINDOW_PACKETS * c->packet_bytes;
+
+	if (sent_us < q->recovery_us)
+		return; /* one reduction per round trip */
+	q->recovery_us = now;
+	q->epoch_us = 0;
+	double w = packets(c);
+	q->w_max = w < q->w_max ? w * (1 + CUBIC_BETA) / 2 : w;
+	c->cwnd_bytes = (uint64_t)((double)c->cwnd_bytes * CUBIC_BETA);
+	if (c->cwnd_bytes < floor)
+		c->cwnd_bytes = floor;
+	q->ssthresh_bytes = c->cwnd_bytes;
+}
+
+void congestion_collapse(struct congestion *c)
+{
+	c->cwnd_bytes = (uint64_t)MINIMUM_WINDOW_PACKETS * c->packet_bytes;
+	c->cubic.epoch_us = 0;
+}

@@ -1,0 +1,610 @@
+#include "core/connection.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "core/noise.h"
+#include "core/record.h"
+#include "core/replay.h"
+#include "core/stream_recv.h"
+#include "core/stream_send.h"
+#include "wire/msg.h"
+
+#define PROLOGUE_TEXT "meshnet connection 1"
+#define HANDSHAKE_RETRY_US 200000u
+#define HANDSHAKE_RETRY_MAX_US 2000000u
+#define HANDSHAKE_MESSAGE_MAX 96
+#define ACK_DELAY_US 5000u
+#define ACK_EVERY_RECORDS 2u
+#define WINDOW_PROBE_US 500000u	   /* how often a sender without window asks for it */
+#define STREAM_RECORD_BYTES 60000u /* of stream data in one record */
+#define RECORD_ROOM_BYTES 68000u   /* the first hop must take a whole record */
+
+/* The first byte of an opened record (PROTOCOL.md section 4.3). */
+enum inner_type {
+	INNER_DATAGRAM = 1,
+	INNER_STREAM = 2,
+	INNER_ACK = 3,
+	INNER_CLOSE = 4,
+	INNER_PING = 5
+};
+#define STREAM_INNER_HEADER 9u
+
+struct connection {
+	struct connection_config config;
+	const struct connection_ops *ops;
+	void *ctx, *user;
+	enum connection_state state;
+
+	uint32_t out_label;
+	size_t packet_bytes; /* 0: no route yet */
+
+	struct noise noise;
+	struct noise_keys keys;
+	bool keyed;
+	uint8_t hello[HANDSHAKE_MESSAGE_MAX]; /* our handshake message, to repeat */
+	size_t hello_len;
+	uint8_t hello_hash[32]; /* responder: of the initiator's message */
+	uint64_t hello_at_us, hello_wait_us;
+
+	uint64_t next_record;
+	struct replay replay;
+	struct reassembly reassembly;
+	struct stream_send out;
+	struct stream_recv in;
+	uint64_t ack_at_us, tick_at_us, deadline_us;
+	bool flushing;
+	struct timer timer;
+	struct connection_stats stats;
+};
+
+static void timer_fire(struct timer *timer, uint64_t now);
+static void arm(struct connection *c, uint64_t now);
+
+const char *connection_state_name(enum connection_state s)
+{
+	static const char *const names[] = {"CONNECTING", "CONNECTED", "DISCONNECTED"};
+	return (unsigned)s < 3 ? names[s] : "?";
+}
+
+/* Both ends bind the handshake to this connection: its number and class. */
+static int start_noise(struct connection *c, uint64_t now)
+{
+	uint8_t prologue[sizeof PROLOGUE_TEXT - 1 + 9], ephemeral[32];
+	struct wbuf w = wbuf_init(prologue, sizeof prologue);
+	struct noise_keypair local;
+
+	(void)now;
+	wbuf_copy(&w, PROLOGUE_TEXT, sizeof PROLOGUE_TEXT - 1);
+	wbuf_u64(&w, c->config.id);
+	wbuf_u8(&w, c->config.cls);
+	noise_keypair_from_secret(&local, c->config.local_secret);
+	c->ops->random(c->ctx, ephemeral, sizeof ephemeral);
+	int err = noise_init(&c->noise, &(struct noise_params){
+						.pattern = NOISE_KK,
+						.initiator = c->config.initiator,
+						.prologue = bytes_of(prologue, sizeof prologue),
+						.local = &local,
+						.remote = c->config.remote.b,
+						.ephemeral = ephemeral,
+					});
+	sodium_memzero(&local, sizeof local);
+	sodium_memzero(ephemeral, sizeof ephemeral);
+	return err;
+}
+
+struct connection *connection_new(const struct connection_config *config,
+				  const struct connection_ops *ops, void *ctx, uint64_t now)
+{
+	struct connection *c = calloc(1, sizeof *c);
+
+	if (!c)
+		return NULL;
+	c->config = *config;
+	c->ops = ops;
+	c->ctx = ctx;
+	if (start_noise(c, now) != 0) {
+		free(c);
+		return NULL;
+	}
+	sodium_memzero(c->config.local_secret, sizeof c->config.local_secret);
+	reassembly_init(&c->reassembly);
+	stream_send_init(&c->out, PACKET_MIN_MTU_BYTES);
+	c->out.peer_limit = STREAM_WINDOW_BYTES;
+	stream_recv_init(&c->in);
+	c->in.limit_told = STREAM_WINDOW_BYTES;
+	timer_init(&c->timer, timer_fire, c);
+	c->hello_at_us = c->ack_at_us = c->tick_at_us = TIMER_NEVER;
+	c->deadline_us = now + config->timeout_us;
+	arm(c, now);
+	return c;
+}
+
+void connection_free(struct connection *c)
+{
+	if (!c)
+		return;
+	timerq_cancel(c->config.timers, &c->timer);
+	noise_wipe(&c->noise);
+	reassembly_free(&c->reassembly);
+	stream_send_free(&c->out);
+	stream_recv_free(&c->in);
+	sodium_memzero(c, sizeof *c);
+	free(c);
+}
+
+static void set_state(struct connection *c, enum connection_state to, uint16_t code, uint64_t now)
+{
+	enum connection_state old = c->state;
+	char peer[MESH_ID_SHORT];
+
+	if (old == to || old == CONNECTION_DISCONNECTED)
+		return;
+	c->state = to;
+	log_debug("connection %llx to %s: %s -> %s (%s)", (unsigned long long)c->config.id,
+		  mesh_id_short(&c->config.remote, peer), connection_state_name(old),
+		  connection_state_name(to), msg_code_name(code));
+	if (to == CONNECTION_CONNECTED)
+		c->deadline_us = TIMER_NEVER;
+	arm(c, now);
+	c->ops->state(c->ctx, c, old, code, now);
+}
+
+/* --- records out -------------------------------------------------------------------------- */
+
+static void send_cipher(struct connection *c, uint8_t kind, uint64_t number, struct bytes cipher,
+			uint64_t now)
+{
+	struct pkt *v[RECORD_PACKETS_MAX];
+	uint8_t flags = c->config.cls == CLASS_DATAGRAM ? PACKET_FLAG_DROPPABLE : 0;
+	size_t n = record_cut(c->config.pool, kind, number, cipher, c->packet_bytes, c->out_label,
+			      flags, v);
+
+	if (!n)
+		return;
+	c->stats.tx_records++;
+	c->ops->output(c->ctx, c, v, n, now);
+}
+
+/* Seals `len` bytes of `plain` in place (there is room for the tag) and sends them. */
+static uint64_t send_record(struct connection *c, uint8_t *plain, size_t len, uint64_t now)
+{
+	uint64_t number = c->next_record++;
+
+	noise_seal(c->keys.send, number, bytes_of(NULL, 0), bytes_of(plain, len), plain);
+	send_cipher(c, RECORD_DATA, number, bytes_of(plain, len + AEAD_TAG_BYTES), now);
+	return number;
+}
+
+static void send_hello(struct connection *c, uint64_t now)
+{
+	send_cipher(c, RECORD_HANDSHAKE, c->config.initiator ? 0 : 1,
+		    bytes_of(c->hello, c->hello_len), now);
+}
+
+static void send_ack(struct connection *c, uint64_t now)
+{
+	uint8_t buf[512];
+	struct wbuf w = wbuf_init(buf, sizeof buf - AEAD_TAG_BYTES);
+	struct stream_ack a;
+
+	c->ack_at_us = TIMER_NEVER;
+	stream_recv_ack(&c->in, &a, now);
+	wbuf_u8(&w, INNER_ACK);
+	stream_ack_write(&w, &a);
+	send_record(c, buf, wbuf_len(&w), now);
+}
+
+/* Asks for an ack: confirms the keys, or probes a closed window. */
+static void send_ping(struct connection *c, uint64_t now)
+{
+	uint8_t buf[1 + AEAD_TAG_BYTES] = {INNER_PING};
+	send_record(c, buf, 1, now);
+}
+
+static bool first_hop_ready(struct connection *c)
+{
+	return c->packet_bytes && c->ops->room(c->ctx, c) >= RECORD_ROOM_BYTES;
+}
+
+static void send_stream(struct connection *c, uint64_t now)
+{
+	uint8_t buf[STREAM_INNER_HEADER + STREAM_RECORD_BYTES + AEAD_TAG_BYTES];
+	uint64_t offset;
+	size_t len;
+
+	while (c->state == CONNECTION_CONNECTED && first_hop_ready(c) &&
+	       (len = stream_send_next(&c->out, buf + STREAM_INNER_HEADER, STREAM_RECORD_BYTES,
+				       &offset)) > 0) {
+		buf[0] = INNER_STREAM;
+		be64_put(buf + 1, offset);
+		uint64_t number = send_record(c, buf, STREAM_INNER_HEADER + len, now);
+		stream_send_sent(&c->out, number, offset, len, now);
+	}
+}
+
+static int send_datagram(struct connection *c, struct bytes data, uint64_t now)
+{
+	uint8_t buf[1 + DATAGRAM_MAX_BYTES + AEAD_TAG_BYTES];
+
+	if (data.len > DATAGRAM_MAX_BYTES)
+		return -EMSGSIZE;
+	if (!c->packet_bytes || c->ops->room(c->ctx, c) < data.len + data.len / 8 + 200) {
+		c->stats.dropped++;
+		return -EAGAIN;
+	}
+	buf[0] = INNER_DATAGRAM;
+	if (data.len)
+		memcpy(buf + 1, data.data, data.len);
+	send_record(c, buf, 1 + data.len, now);
+	return 0;
+}
+
+int connection_send(struct connection *c, struct bytes data, uint64_t now)
+{
+	int err;
+
+	if (c->state != CONNECTION_CONNECTED)
+		return -ENOTCONN;
+	if (c->config.cls == CLASS_DATAGRAM) {
+		err = send_datagram(c, data, now);
+	} else {
+		if (data.len > MAX_MESSAGE_BYTES)
+			return -EMSGSIZE;
+		if (stream_send_buffered(&c->out) >= c->config.send_buffer_bytes)
+			return -EAGAIN;
+		err = stream_send_append(&c->out, data);
+	}
+	if (!err) {
+		c->stats.tx_messages++;
+		c->stats.tx_bytes += data.len;
+	}
+	return err;
+}
+
+void connection_flush(struct connection *c, uint64_t now)
+{
+	/* output may report room at once and call us again: the outer call goes on anyway. */
+	if (c->flushing || c->state != CONNECTION_CONNECTED)
+		return;
+	c->flushing = true;
+	send_stream(c, now);
+	if (c->in.pending >= ACK_EVERY_RECORDS || c->in.urgent || stream_recv_window_grew(&c->in))
+		send_ack(c, now);
+	else if (c->in.pending && c->ack_at_us == TIMER_NEVER)
+		c->ack_at_us = now + ACK_DELAY_US;
+	c->flushing = false;
+	if (c->tick_at_us == TIMER_NEVER) {
+		c->tick_at_us = stream_send_tick(&c->out, now);
+		if (stream_send_blocked(&c->out))
+			c->tick_at_us = now + WINDOW_PROBE_US;
+	}
+	arm(c, now);
+}
+
+/* --- handshake ---------------------------------------------------------------------------- */
+
+void connection_set_route(struct connection *c, uint32_t out_label, size_t packet_bytes,
+			  uint64_t now)
+{
+	bool moved = c->packet_bytes != 0;
+
+	c->out_label = out_label;
+	c->packet_bytes = packet_bytes;
+	if (!moved)
+		return;
+	stream_send_reroute(&c->out, now);
+	if (c->state == CONNECTION_CONNECTING && c->hello_len)
+		send_hello(c, now);
+	connection_flush(c, now);
+}
+
+void connection_start(struct connection *c, uint64_t now)
+{
+	struct wbuf w = wbuf_init(c->hello, sizeof c->hello);
+
+	if (!c->config.initiator || c->hello_len || c->state != CONNECTION_CONNECTING)
+		return;
+	if (noise_write(&c->noise, bytes_of(NULL, 0), &w) != 0) {
+		set_state(c, CONNECTION_DISCONNECTED, CODE_PROTOCOL, now);
+		return;
+	}
+	c->hello_len = wbuf_len(&w);
+	c->hello_wait_us = HANDSHAKE_RETRY_US;
+	c->hello_at_us = now + c->hello_wait_us;
+	send_hello(c, now);
+	arm(c, now);
+}
+
+static void take_keys(struct connection *c)
+{
+	noise_split(&c->noise, &c->keys);
+	noise_wipe(&c->noise);
+	c->keyed = true;
+}
+
+/* Responder.  The same message again gets the same answer; another one is not believed. */
+static int on_hello(struct connection *c, struct bytes message, uint64_t now)
+{
+	uint8_t hash[32], none[1];
+	size_t len;
+	struct wbuf w = wbuf_init(c->hello, sizeof c->hello);
+
+	crypto_generichash(hash, sizeof hash, message.data, message.len, NULL, 0);
+	if (c->hello_len) {
+		if (memcmp(hash, c->hello_hash, sizeof hash) != 0)
+			return -EBADMSG;
+		send_hello(c, now);
+		return 0;
+	}
+	if (noise_read(&c->noise, message, none, sizeof none, &len) != 0 || len != 0 ||
+	    noise_write(&c->noise, bytes_of(NULL, 0), &w) != 0)
+		return -EBADMSG;
+	c->hello_len = wbuf_len(&w);
+	memcpy(c->hello_hash, hash, sizeof hash);
+	take_keys(c);
+	send_hello(c, now);
+	return 0;
+}
+
+static int on_handshake(struct connection *c, uint64_t number, struct bytes message, uint64_t now)
+{
+	uint8_t none[1];
+	size_t len;
+
+	if (number != (c->config.initiator ? 1u : 0u))
+		return -EBADMSG;
+	if (!c->config.initiator)
+		return on_hello(c, message, now);
+	if (c->keyed)
+		return 0; /* our repeated hello was answered twice */
+	if (!c->hello_len || noise_read(&c->noise, message, none, sizeof none, &len) != 0)
+		return -EBADMSG;
+	take_keys(c);
+	c->hello_at_us = now + c->hello_wait_us;
+	set_state(c, CONNECTION_CONNECTED, 0, now);
+	if (c->state == CONNECTION_CONNECTED)
+		send_ping(c, now); /* shows the responder that we have the keys */
+	return 0;
+}
+
+/* --- records in --------------------------------------------------------------------------- */
+
+static bool deliver(void *ctx, struct bytes message, uint64_t now)
+{
+	struct connection *c = ctx;
+	if (c->state != CONNECTION_CONNECTED || !c->ops->message(c->ctx, c, message, now))
+		return false;
+	c->stats.rx_messages++;
+	c->stats.rx_bytes += message.len;
+	return true;
+}
+
+static int on_stream_ack(struct connection *c, struct bytes body, uint64_t now)
+{
+	struct rbuf r = rbuf_init(body.data, body.len);
+	struct stream_ack a;
+	size_t freed;
+
+	if (stream_ack_read(&r, &a) != 0 || stream_send_ack(&c->out, &a, now, &freed) != 0)
+		return -EBADMSG;
+	c->tick_at_us = stream_send_tick(&c->out, now);
+	if (freed)
+		c->ops->sent(c->ctx, c, freed, now);
+	return 0;
+}
+
+static int on_inner(struct connection *c, uint64_t number, struct bytes plain, struct block *block,
+		    uint64_t now)
+{
+	struct bytes body = bytes_of(plain.data + 1, plain.len - 1);
+
+	switch (plain.data[0]) {
+	case INNER_DATAGRAM:
+		if (c->config.cls != CLASS_DATAGRAM)
+			return -EBADMSG;
+		if (!deliver(c, body, now))
+			c->stats.dropped++;
+		return 0;
+	case INNER_STREAM:
+		if (c->config.cls != CLASS_STREAM || body.len <= 8)
+			return -EBADMSG;
+		return stream_recv_add(&c->in, number, be64_get(body.data),
+				       bytes_of(body.data + 8, body.len - 8), block, deliver, c,
+				       now);
+	case INNER_ACK:
+		return on_stream_ack(c, body, now);
+	case INNER_PING:
+		c->in.pending++;
+		c->in.urgent = true;
+		return 0;
+	case INNER_CLOSE:
+		if (body.len != 2)
+			return -EBADMSG;
+		set_state(c, CONNECTION_DISCONNECTED, CODE_CLOSED, now);
+		return 0;
+	default:
+		return -EBADMSG;
+	}
+}
+
+/* `cipher` is writable memory of `block`: it is opened in place. */
+static void on_record(struct connection *c, uint64_t number, uint8_t *cipher, size_t len,
+		      struct block *block, uint64_t now)
+{
+	if (!c->keyed || len <= AEAD_TAG_BYTES ||
+	    noise_open(c->keys.receive, number, bytes_of(NULL, 0), bytes_of(cipher, len), cipher)) {
+		c->stats.bad_records++;
+		return;
+	}
+	if (!replay_accept(&c->replay, number)) {
+		c->stats.replayed_records++;
+		return;
+	}
+	c->stats.rx_records++;
+	if (c->state == CONNECTION_CONNECTING)
+		set_state(c, CONNECTION_CONNECTED, 0, now);
+	if (c->state != CONNECTION_CONNECTED)
+		return;
+	if (on_inner(c, number, bytes_of(cipher, len - AEAD_TAG_BYTES), block, now) != 0) {
+		c->stats.bad_records++;
+		connection_close(c, CODE_PROTOCOL, now);
+	}
+}
+
+static void on_whole(struct connection *c, const struct fragment_header *f, uint8_t *cipher,
+		     size_t len, struct block *block, uint64_t now)
+{
+	if (f->kind == RECORD_DATA)
+		on_record(c, f->record, cipher, len, block, now);
+	else if (on_handshake(c, f->record, bytes_of(cipher, len), now) != 0)
+		c->stats.bad_records++;
+}
+
+void connection_input(struct connection *c, struct pkt *p, uint64_t now)
+{
+	const size_t headers = HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES;
+	struct fragment_header f;
+	struct block *whole;
+
+	if (c->state == CONNECTION_DISCONNECTED || p->len <= headers ||
+	    fragment_header_read(&f, p->data + HOP_HEADER_BYTES, p->len - headers) != 0) {
+		c->stats.bad_records++;
+	} else if (f.offset == 0 && f.total == p->len - headers) {
+		on_whole(c, &f, p->data + headers, f.total, p->block, now);
+	} else {
+		int done = reassembly_add(&c->reassembly, &f, p->data + headers, p->len - headers,
+					  now, &whole);
+		if (done == 1) {
+			on_whole(c, &f, whole->data, f.total, whole, now);
+			block_put(whole);
+		} else if (done < 0) {
+			c->stats.bad_records++;
+		}
+	}
+	pkt_free(c->config.pool, p);
+}
+
+void connection_resume(struct connection *c, uint64_t now)
+{
+	if (c->state != CONNECTION_CONNECTED)
+		return;
+	if (stream_recv_resume(&c->in, deliver, c, now) != 0)
+		connection_close(c, CODE_PROTOCOL, now);
+	connection_flush(c, now);
+}
+
+void connection_close(struct connection *c, uint16_t code, uint64_t now)
+{
+	uint8_t buf[3 + AEAD_TAG_BYTES] = {INNER_CLOSE, (uint8_t)(code >> 8), (uint8_t)code};
+
+	if (c->state == CONNECTION_CONNECTED && c->packet_bytes)
+		send_record(c, buf, 3, now);
+	set_state(c, CONNECTION_DISCONNECTED, code, now);
+}
+
+/* --- time --------------------------------------------------------------------------------- */
+
+static uint64_t earliest(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* A stream with bytes in flight must make progress; an idle one has nothing to prove. */
+static uint64_t progress_deadline(const struct connection *c)
+{
+	if (c->state != CONNECTION_CONNECTED || c->out.una == c->out.next)
+		return TIMER_NEVER;
+	return c->out.progress_us + c->config.timeout_us;
+}
+
+static void arm(struct connection *c, uint64_t now)
+{
+	uint64_t at = earliest(c->hello_at_us, c->deadline_us);
+
+	(void)now;
+	if (c->state == CONNECTION_DISCONNECTED) {
+		timerq_cancel(c->config.timers, &c->timer);
+		return;
+	}
+	at = earliest(at, earliest(c->ack_at_us, c->tick_at_us));
+	at = earliest(at, progress_deadline(c));
+	if (at != c->timer.at_us)
+		timerq_set(c->config.timers, &c->timer, at);
+}
+
+/* Until the other end has shown that it has the keys, our part of the handshake is repeated. */
+static void on_hello_timer(struct connection *c, uint64_t now)
+{
+	c->hello_wait_us = earliest(2 * c->hello_wait_us, HANDSHAKE_RETRY_MAX_US);
+	c->hello_at_us = now + c->hello_wait_us;
+	if (!c->keyed)
+		send_hello(c, now);
+	else if (c->stats.rx_records == 0)
+		send_ping(c, now);
+	else
+		c->hello_at_us = TIMER_NEVER;
+}
+
+static void timer_fire(struct timer *timer, uint64_t now)
+{
+	struct connection *c = timer->owner;
+
+	if (now >= c->deadline_us || now >= progress_deadline(c)) {
+		connection_close(c, CODE_TIMEOUT, now);
+		return;
+	}
+	if (now >= c->hello_at_us)
+		on_hello_timer(c, now);
+	if (now >= c->ack_at_us)
+		send_ack(c, now);
+	if (now >= c->tick_at_us) {
+		c->tick_at_us = stream_send_tick(&c->out, now);
+		if (stream_send_blocked(&c->out))
+			send_ping(c, now);
+	}
+	connection_flush(c, now);
+	arm(c, now);
+}
+
+/* --- looking at it ------------------------------------------------------------------------ */
+
+void connection_get_stats(const struct connection *c, struct connection_stats *out)
+{
+	*out = c->stats;
+	out->dropped += c->reassembly.given_up;
+	out->record_retransmits = c->out.retransmits;
+	out->srtt_us = (uint32_t)c->out.rtt.smoothed_us;
+	out->send_buffered = stream_send_buffered(&c->out);
+	out->receive_buffered = stream_recv_buffered(&c->in);
+	out->cwnd_bytes = c->out.congestion.cwnd_bytes;
+	out->inflight_bytes = c->out.inflight_bytes;
+}
+
+enum connection_state connection_get_state(const struct connection *c)
+{
+	return c->state;
+}
+
+uint64_t connection_get_id(const struct connection *c)
+{
+	return c->config.id;
+}
+
+uint8_t connection_get_class(const struct connection *c)
+{
+	return c->config.cls;
+}
+
+void connection_set_user(struct connection *c, void *user)
+{
+	c->user = user;
+}
+
+void *connection_get_user(const struct connection *c)
+{
+	return c->user;
+}

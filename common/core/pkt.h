@@ -1,0 +1,56 @@
+/*
+ * Packet buffers.  A block is a counted run of memory (a receive buffer with up to 64 segments in
+ * it, or a sealed record laid out as packets); a pkt is one UDP payload inside a block.  From
+ * receive to the final ack a packet is never copied: a relay rewrites the header in place and
+ * passes the pkt on. One thread owns a pool and everything from it.
+ */
+#ifndef CORE_PKT_H
+#define CORE_PKT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "base/buf.h"
+
+struct block {
+	uint32_t refs;
+	uint32_t size; /* bytes of data[] */
+	uint8_t data[];
+};
+
+/* One reference for the caller; NULL when out of memory. */
+struct block *block_new(size_t size);
+struct block *block_get(struct block *b);
+void block_put(struct block *b);
+
+struct pkt {
+	TAILQ_ENTRY(pkt) queue; /* egress, retransmit or in-flight list of the owner */
+	struct block *block;	/* counted */
+	uint8_t *data;		/* hop header, fragment header, body; inside block */
+	uint32_t len;
+	uint32_t label;
+	uint8_t flags;	/* enum packet_flags */
+	uint8_t state;	/* transport's own */
+	uint16_t tries; /* transmissions so far */
+	uint64_t seq;
+	uint64_t order;	    /* number of its last transmission among all of the transport */
+	uint64_t sent_us;   /* time of its last transmission */
+	uint64_t queued_us; /* when it joined the egress queue */
+	uint64_t delivered; /* transport's delivered bytes when it was sent: for the rate model */
+	uint64_t delivered_us;
+};
+TAILQ_HEAD(pkt_queue, pkt);
+
+/* A free list of pkts; `limit` bounds how many are kept, not how many exist. */
+struct pkt_pool {
+	struct pkt_queue free;
+	size_t free_count, limit;
+	size_t live; /* handed out now: zero at the end, or something leaks */
+};
+void pkt_pool_init(struct pkt_pool *pool, size_t limit);
+void pkt_pool_free(struct pkt_pool *pool);
+/* A pkt over [data, data + len) of `block`, taking a reference of its own.  NULL: out of memory. */
+struct pkt *pkt_new(struct pkt_pool *pool, struct block *block, uint8_t *data, size_t len);
+void pkt_free(struct pkt_pool *pool, struct pkt *p);
+#endif

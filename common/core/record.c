@@ -1,0 +1,130 @@
+#include "core/record.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/ranges.h"
+
+#define PACKET_HEADERS (HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES)
+
+size_t record_cut(struct pkt_pool *pool, uint8_t kind, uint64_t number, struct bytes cipher,
+		  size_t packet_bytes, uint32_t label, uint8_t flags,
+		  struct pkt *v[RECORD_PACKETS_MAX])
+{
+	size_t each = packet_bytes - PACKET_HEADERS;
+	size_t count = (cipher.len + each - 1) / each, n = 0;
+
+	if (count == 0 || count > RECORD_PACKETS_MAX)
+		return 0;
+	struct block *b = block_new(cipher.len + count * PACKET_HEADERS);
+	if (!b)
+		return 0;
+	uint8_t *at = b->data;
+	for (size_t offset = 0; offset < cipher.len; offset += each) {
+		size_t len = cipher.len - offset < each ? cipher.len - offset : each;
+		struct fragment_header f = {kind, number, (uint16_t)offset, (uint16_t)cipher.len};
+		struct pkt *p = pkt_new(pool, b, at, PACKET_HEADERS + len);
+		if (!p)
+			break;
+		at[0] = PACKET_DATA;
+		fragment_header_write(at + HOP_HEADER_BYTES, &f);
+		memcpy(at + PACKET_HEADERS, cipher.data + offset, len);
+		at += PACKET_HEADERS + len;
+		p->label = label;
+		p->flags = flags;
+		v[n++] = p;
+	}
+	block_put(b);
+	return n;
+}
+
+struct partial {
+	uint64_t record, started_us;
+	uint8_t kind;
+	uint16_t total;
+	size_t have;
+	struct ranges got;
+	struct block *block;
+};
+
+void reassembly_init(struct reassembly *r)
+{
+	memset(r, 0, sizeof *r);
+}
+
+static void partial_free(struct partial *p)
+{
+	if (!p)
+		return;
+	ranges_free(&p->got);
+	block_put(p->block);
+	free(p);
+}
+
+void reassembly_free(struct reassembly *r)
+{
+	for (size_t i = 0; i < REASSEMBLY_SLOTS; i++)
+		partial_free(r->slots[i]);
+	reassembly_init(r);
+}
+
+static struct partial *partial_new(const struct fragment_header *f, uint64_t now)
+{
+	struct partial *p = calloc(1, sizeof *p);
+	if (!p)
+		return NULL;
+	p->record = f->record;
+	p->started_us = now;
+	p->kind = f->kind;
+	p->total = f->total;
+	ranges_init(&p->got, REASSEMBLY_FRAGMENTS_MAX);
+	p->block = block_new(f->total);
+	if (!p->block) {
+		free(p);
+		return NULL;
+	}
+	return p;
+}
+
+/* The slot's record, made anew when it held another: newer numbers push older ones out. */
+static int find_partial(struct reassembly *r, const struct fragment_header *f, uint64_t now,
+			struct partial **out)
+{
+	struct partial **slot = &r->slots[f->record % REASSEMBLY_SLOTS], *p = *slot;
+
+	if (p && p->record == f->record && p->kind == f->kind) {
+		*out = p;
+		return p->total == f->total ? 0 : -EBADMSG;
+	}
+	if (p && p->record > f->record && now < p->started_us + REASSEMBLY_STALE_US)
+		return -EBADMSG;
+	if (p)
+		r->given_up++;
+	partial_free(p);
+	*slot = *out = partial_new(f, now);
+	return *out ? 0 : -ENOMEM;
+}
+
+int reassembly_add(struct reassembly *r, const struct fragment_header *f, const uint8_t *body,
+		   size_t len, uint64_t now, struct block **out)
+{
+	struct partial *p;
+	int err = find_partial(r, f, now, &p);
+
+	if (err)
+		return err;
+	if (ranges_covers(&p->got, f->offset, f->offset + len))
+		return 0; /* a duplicate, after a change of route */
+	err = ranges_add(&p->got, f->offset, f->offset + len);
+	if (err)
+		return err;
+	memcpy(p->block->data + f->offset, body, len);
+	if (!ranges_covers(&p->got, 0, p->total))
+		return 0;
+	*out = p->block;
+	p->block = NULL;
+	partial_free(p);
+	r->slots[f->record % REASSEMBLY_SLOTS] = NULL;
+	return 1;
+}

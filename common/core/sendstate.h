@@ -1,0 +1,58 @@
+/*
+ * Packets sent on a transport and not yet acknowledged.  A sequence is kept over retransmissions
+ * (the receiver delivers each once), so losses are told by the order of transmission: RFC 9002's
+ * packet and time thresholds on `order`, as RACK (RFC 8985) does for TCP.
+ */
+#ifndef CORE_SENDSTATE_H
+#define CORE_SENDSTATE_H
+
+#include <stdbool.h>
+
+#include "core/pkt.h"
+#include "core/rtt.h"
+#include "wire/packet.h"
+
+#define SEND_PACKET_THRESHOLD 3u
+
+struct sendstate {
+	struct pkt **ring; /* unacknowledged packets by sequence modulo capacity */
+	size_t capacity;
+	uint64_t base, next;	 /* lowest unacknowledged and next new sequence */
+	struct pkt_queue flight; /* by last transmission, oldest first */
+	struct pkt_queue lost;	 /* to be sent again, oldest first */
+	uint64_t next_order;
+	uint64_t newest_order; /* highest order known to have arrived */
+	uint64_t inflight_bytes, inflight_packets, lost_packets;
+	uint64_t delivered_bytes, delivered_us;
+	uint64_t reorder_threshold; /* packets; grows when retransmissions prove spurious */
+	struct pkt_pool *pool;
+};
+
+/* What one ack told. */
+struct sendstate_acked {
+	uint64_t packets, bytes;
+	uint64_t spurious; /* retransmissions that were not needed */
+	uint64_t rtt_us;   /* 0: no sample */
+	uint64_t rate_bps; /* delivery rate sample; 0: none */
+};
+
+void sendstate_init(struct sendstate *s, struct pkt_pool *pool);
+void sendstate_free(struct sendstate *s);
+/* True while the receiver's window has room for a new sequence. */
+bool sendstate_window_open(const struct sendstate *s);
+/* Gives a new packet its sequence.  0 or -ENOMEM. */
+int sendstate_enter(struct sendstate *s, struct pkt *p);
+/* p (from sendstate_enter or the lost list) is being transmitted now. */
+void sendstate_transmitted(struct sendstate *s, struct pkt *p, uint64_t now);
+/* The next packet to send again, taken off the lost list; NULL. */
+struct pkt *sendstate_take_lost(struct sendstate *s);
+/* 0, or -EBADMSG when the ack names what was never sent. */
+int sendstate_ack(struct sendstate *s, const struct ack *a, const struct rtt *rtt, uint64_t now,
+		  struct sendstate_acked *out);
+/* Moves what is now known lost to the lost list; returns the bytes.  *next_us: when the time
+ * threshold of the oldest remaining packet passes, or UINT64_MAX. */
+uint64_t sendstate_detect(struct sendstate *s, const struct rtt *rtt, uint64_t now,
+			  uint64_t *next_us);
+/* A probe timeout: the oldest `n` packets in flight go to the lost list. */
+void sendstate_probe(struct sendstate *s, unsigned n);
+#endif

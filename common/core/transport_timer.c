@@ -1,0 +1,154 @@
+/* When a transport acts by itself: handshake retries, losses, probes, liveness, new keys. */
+#include "core/transport_internal.h"
+#include "wire/msg.h"
+
+void transport_initiate(struct transport *t, uint64_t now)
+{
+	uint8_t ephemeral[32];
+	uint8_t epoch = (uint8_t)(t->cur.valid ? t->cur.epoch + 1 : 0);
+
+	t->ops->random(t->ctx, ephemeral, sizeof ephemeral);
+	if (handshake_initiate(&t->handshake, epoch, ephemeral) != 0)
+		return;
+	t->stats.handshakes++;
+	t->handshake_sends = 0;
+	t->handshake_at_us = now; /* the timer sends it */
+	transport_arm(t, now);
+}
+
+/* The first handshake tries every candidate; a later one only the address in use. */
+static void send_init(struct transport *t, uint64_t now)
+{
+	if (t->state == TRANSPORT_CONNECTED)
+		transport_send_handshake(t, &t->remote, now);
+	else
+		for (size_t i = 0; i < t->addr_count; i++)
+			transport_send_handshake(t, &t->addrs[i], now);
+	t->handshake_sends++;
+	t->handshake_at_us = now + HANDSHAKE_RETRY_US;
+}
+
+static void on_handshake_timer(struct transport *t, uint64_t now)
+{
+	if (t->handshake_sends >= HANDSHAKE_REPEATS)
+		transport_initiate(t, now);
+	send_init(t, now);
+}
+
+void transport_detect_losses(struct transport *t, uint64_t now)
+{
+	uint64_t before = t->snd.lost_packets;
+
+	if (sendstate_detect(&t->snd, &t->rtt, now, &t->loss_at_us) == 0)
+		return;
+	t->sample_lost += t->snd.lost_packets - before;
+	struct pkt *newest = TAILQ_LAST(&t->snd.lost, pkt_queue);
+	congestion_lost(&t->congestion, newest->sent_us, now);
+}
+
+static uint64_t pto_at(const struct transport *t)
+{
+	if (t->snd.inflight_packets == 0)
+		return TIMER_NEVER;
+	unsigned shift = t->pto_count < PTO_BACKOFF_MAX ? t->pto_count : PTO_BACKOFF_MAX;
+	uint64_t wait = rtt_pto(&t->rtt, ACK_DELAY_US) << shift;
+	return t->last_data_tx_us + (wait < PTO_MAX_US ? wait : PTO_MAX_US);
+}
+
+/* RFC 9002 section 6.2: two packets, whatever the window says; the timeout doubles. */
+static void on_probe_timeout(struct transport *t, uint64_t now)
+{
+	(void)now;
+	sendstate_probe(&t->snd, 2);
+	t->probe_credit = 2;
+	t->stats.probes_sent++;
+	if (++t->pto_count == PTO_COLLAPSE)
+		congestion_collapse(&t->congestion);
+}
+
+static uint64_t liveness_next(const struct transport *t)
+{
+	uint64_t next = t->last_tx_us + PROBE_IDLE_US;
+	uint64_t ask = t->last_rx_us + PROBE_ASK_US;
+	if (ask < t->asked_us + PROBE_ASK_INTERVAL_US)
+		ask = t->asked_us + PROBE_ASK_INTERVAL_US;
+	if (ask < next)
+		next = ask;
+	if (t->last_rx_us + LIVENESS_US < next)
+		next = t->last_rx_us + LIVENESS_US;
+	return next;
+}
+
+static void on_liveness(struct transport *t, uint64_t now)
+{
+	if (now >= t->last_rx_us + LIVENESS_US) {
+		transport_set_state(t, TRANSPORT_DISCONNECTED, CODE_LOST, now);
+		return;
+	}
+	bool ask =
+		now >= t->last_rx_us + PROBE_ASK_US && now >= t->asked_us + PROBE_ASK_INTERVAL_US;
+	if (ask)
+		t->asked_us = now;
+	if (ask || now >= t->last_tx_us + PROBE_IDLE_US) {
+		uint8_t wants_reply = ask;
+		transport_send_control(t, PACKET_PROBE, bytes_of(&wants_reply, 1), now);
+	}
+}
+
+static void min_of(uint64_t *a, uint64_t b)
+{
+	if (b < *a)
+		*a = b;
+}
+
+void transport_arm(struct transport *t, uint64_t now)
+{
+	uint64_t at = t->handshake_at_us;
+
+	(void)now;
+	if (t->state == TRANSPORT_DISCONNECTED) {
+		timerq_cancel(t->config.timers, &t->timer);
+		return;
+	}
+	min_of(&at, t->handshake_deadline_us);
+	if (t->state == TRANSPORT_CONNECTED) {
+		min_of(&at, t->ack_at_us);
+		min_of(&at, t->loss_at_us);
+		min_of(&at, pto_at(t));
+		min_of(&at, t->rekey_at_us);
+		min_of(&at, liveness_next(t));
+	}
+	if (at != t->timer.at_us)
+		timerq_set(t->config.timers, &t->timer, at);
+}
+
+static void run_connected(struct transport *t, uint64_t now)
+{
+	if (now >= t->loss_at_us)
+		transport_detect_losses(t, now);
+	if (now >= pto_at(t))
+		on_probe_timeout(t, now);
+	if (now >= t->ack_at_us)
+		transport_send_ack(t, now);
+	if (now >= t->rekey_at_us) {
+		t->rekey_at_us = TIMER_NEVER;
+		transport_initiate(t, now);
+	}
+	on_liveness(t, now);
+}
+
+void transport_timer_fire(struct timer *timer, uint64_t now)
+{
+	struct transport *t = timer->owner;
+
+	if (now >= t->handshake_deadline_us) {
+		transport_set_state(t, TRANSPORT_DISCONNECTED, CODE_TIMEOUT, now);
+		return;
+	}
+	if (now >= t->handshake_at_us)
+		on_handshake_timer(t, now);
+	if (t->state == TRANSPORT_CONNECTED)
+		run_connected(t, now);
+	transport_flush(t, now);
+	transport_arm(t, now);
+}

@@ -1,0 +1,81 @@
+/*
+ * UDP packets between two nodes: the hop header and the fragment header, drawn bit by bit in
+ * common/PROTOCOL.md section 3.  Encoding and decoding only; keys and meaning live in core/.
+ */
+#ifndef WIRE_PACKET_H
+#define WIRE_PACKET_H
+
+#include "base/buf.h"
+#include "base/limits.h"
+
+enum packet_type {
+	PACKET_HANDSHAKE_INIT = 1,
+	PACKET_HANDSHAKE_RESPONSE = 2,
+	PACKET_DATA = 3, /* sequenced, acknowledged, retransmitted; carries one fragment */
+	PACKET_ACK = 4,
+	PACKET_PROBE = 5, /* liveness, key confirmation, padded MTU probe, path check */
+	PACKET_PROBE_REPLY = 6,
+	PACKET_CLOSE = 7,
+	PACKET_ROUTE_ERROR = 8, /* sequenced like data: the label of this packet is unknown here */
+	PACKET_CONGESTION = 9,	/* a mark for the sender at the other end of the route */
+};
+
+enum packet_flags {
+	PACKET_FLAG_MARKED = 1,	   /* some queue on the way was above its target delay */
+	PACKET_FLAG_DROPPABLE = 2, /* datagram class: a full queue may drop it */
+};
+
+/*
+ * Every packet begins with this.  `mac` is keyed SipHash-2-4: over the first 16 bytes and the
+ * fragment header for DATA, whose body the ends authenticate; over the first 16 bytes and all that
+ * follows the mac for every other type.  In a handshake `label` is the transport's id and `seq` the
+ * attempt.
+ */
+struct hop_header {
+	uint8_t type, flags;
+	uint8_t epoch; /* which keys: counts handshakes of this transport, modulo 256 */
+	uint8_t tries; /* how many times this sequence was sent before, saturating */
+	uint32_t label;
+	uint64_t seq;
+	uint64_t mac;
+};
+
+/* What a record is; the first byte of its number on the wire. */
+enum record_kind { RECORD_HANDSHAKE = 0, RECORD_DATA = 1 };
+
+/* End to end: which part of which record this is. */
+struct fragment_header {
+	uint8_t kind;	 /* enum record_kind */
+	uint64_t record; /* 56 bits: number of the record within the connection's direction */
+	uint16_t offset; /* of this fragment's first byte within the record's ciphertext */
+	uint16_t total;	 /* bytes of the whole record's ciphertext */
+};
+
+void hop_header_write(uint8_t out[HOP_HEADER_BYTES], const struct hop_header *h);
+/* 0 or -EBADMSG (short, or a type that has no hop header). */
+int hop_header_read(struct hop_header *h, struct bytes packet);
+void fragment_header_write(uint8_t out[FRAGMENT_HEADER_BYTES], const struct fragment_header *f);
+/* Checks that offset and total agree with `body_len` bytes of fragment.  0 or -EBADMSG. */
+int fragment_header_read(struct fragment_header *f, const uint8_t in[FRAGMENT_HEADER_BYTES],
+			 size_t body_len);
+
+/* The ack packet's fields after the hop header. */
+#define ACK_RANGES_MAX 64
+struct ack {
+	uint64_t cumulative;  /* every sequence below this has arrived */
+	uint64_t largest;     /* the highest sequence seen */
+	uint64_t latest;      /* sequence of the packet that arrived last: for the round trip */
+	uint8_t latest_tries; /* its `tries`, so that a retransmission gives no false round trip */
+	uint32_t delay_us;    /* since `latest` arrived */
+	uint32_t marked;      /* packets that arrived with PACKET_FLAG_MARKED, in all */
+	uint8_t range_count;  /* arrived ranges above cumulative, ascending; when there are more
+			       * than fit: the nearest and the newest halves */
+	struct {
+		uint64_t start, end;
+	} ranges[ACK_RANGES_MAX];
+};
+#define ACK_MAX_BYTES (8 + 4 + 4 + 1 + 4 + 4 + 1 + ACK_RANGES_MAX * 8)
+void ack_write(struct wbuf *w, const struct ack *a);
+/* 0 or -EBADMSG: ranges must ascend, not touch, and lie within (cumulative, largest]. */
+int ack_read(struct ack *a, struct bytes body);
+#endif

@@ -1,0 +1,71 @@
+/* A seeded lossy link on a virtual clock, for unit tests of transport and connection. */
+#ifndef TESTS_LINKSIM_H
+#define TESTS_LINKSIM_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/timerq.h"
+#include "core/pkt.h"
+
+struct flight {
+	uint64_t at_us, serial;
+	int to;
+	size_t len;
+	struct flight *next;
+	uint8_t data[];
+};
+
+struct linksim {
+	uint64_t now, rng, serial;
+	unsigned loss_ppm, dup_ppm;
+	uint64_t delay_us, jitter_us;
+	uint64_t packets, bytes, lost;
+	bool cut;
+	struct flight *first;
+};
+
+static inline uint64_t linksim_random(struct linksim *l)
+{
+	l->rng ^= l->rng << 13;
+	l->rng ^= l->rng >> 7;
+	l->rng ^= l->rng << 17;
+	return l->rng * 0x2545f4914f6cdd1du >> 11;
+}
+
+static inline void linksim_enqueue(struct linksim *l, int to, const void *data, size_t len)
+{
+	struct flight *f = malloc(sizeof *f + len), **at = &l->first;
+	f->at_us = l->now + l->delay_us + (l->jitter_us ? linksim_random(l) % l->jitter_us : 0);
+	f->serial = l->serial++;
+	f->to = to;
+	f->len = len;
+	memcpy(f->data, data, len);
+	while (*at && (*at)->at_us <= f->at_us)
+		at = &(*at)->next;
+	f->next = *at;
+	*at = f;
+}
+
+static inline void linksim_send(struct linksim *l, int to, const void *data, size_t len)
+{
+	l->packets++;
+	l->bytes += len;
+	if (l->cut || linksim_random(l) % 1000000 < l->loss_ppm) {
+		l->lost++;
+		return;
+	}
+	linksim_enqueue(l, to, data, len);
+	if (linksim_random(l) % 1000000 < l->dup_ppm)
+		linksim_enqueue(l, to, data, len);
+}
+
+static inline void linksim_drain(struct linksim *l)
+{
+	while (l->first) {
+		struct flight *f = l->first;
+		l->first = f->next;
+		free(f);
+	}
+}
+#endif

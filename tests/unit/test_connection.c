@@ -1,0 +1,385 @@
+/* Two ends of a connection over a seeded lossy path on a virtual clock (no transports below: every
+ * loss reaches the connection, which is far worse than the hops let through). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+#include <sodium.h>
+
+#include <errno.h>
+
+#include "base/log.h"
+#include "core/connection.h"
+#include "linksim.h"
+#include "wire/msg.h"
+
+struct pair;
+struct side {
+	struct pair *pair;
+	int index;
+	struct connection *c;
+	uint16_t code;
+	bool refuse;
+	unsigned received, bad, refused;
+	uint64_t received_bytes, sent_bytes;
+	size_t expect[4096];
+	unsigned expected;
+};
+
+struct pair {
+	struct linksim link;
+	struct timerq timers;
+	struct pkt_pool pool;
+	struct side side[2];
+	size_t room;
+};
+
+static void op_output(void *ctx, struct connection *c, struct pkt *const *v, size_t n, uint64_t now)
+{
+	struct side *s = ctx;
+	(void)c;
+	(void)now;
+	for (size_t i = 0; i < n; i++) {
+		linksim_send(&s->pair->link, !s->index, v[i]->data, v[i]->len);
+		pkt_free(&s->pair->pool, v[i]);
+	}
+}
+
+static size_t op_room(void *ctx, struct connection *c)
+{
+	(void)c;
+	return ((struct side *)ctx)->pair->room;
+}
+
+static uint8_t pattern(unsigned message, size_t at)
+{
+	return (uint8_t)(message * 31 + at * 7 + (at >> 8));
+}
+
+static bool op_message(void *ctx, struct connection *c, struct bytes data, uint64_t now)
+{
+	struct side *s = ctx;
+	(void)now;
+	if (s->refuse) {
+		s->refused++;
+		return false;
+	}
+	unsigned number = s->received++;
+	s->received_bytes += data.len;
+	if (connection_get_class(c) == CLASS_DATAGRAM)
+		return true;
+	if (data.len != s->expect[number])
+		s->bad++;
+	for (size_t i = 0; i < data.len; i++)
+		if (data.data[i] != pattern(number, i)) {
+			s->bad++;
+			break;
+		}
+	return true;
+}
+
+static void op_state(void *ctx, struct connection *c, enum connection_state old, uint16_t code,
+		     uint64_t now)
+{
+	(void)c;
+	(void)old;
+	(void)now;
+	((struct side *)ctx)->code = code;
+}
+
+static void op_sent(void *ctx, struct connection *c, size_t bytes, uint64_t now)
+{
+	(void)c;
+	(void)now;
+	((struct side *)ctx)->sent_bytes += bytes;
+}
+
+static void op_random(void *ctx, void *out, size_t len)
+{
+	struct side *s = ctx;
+	for (size_t i = 0; i < len; i++)
+		((uint8_t *)out)[i] = (uint8_t)linksim_random(&s->pair->link);
+}
+
+static const struct connection_ops ops = {op_output, op_room, op_message,
+					  op_state,  op_sent, op_random};
+
+static void pair_open(struct pair *p, uint8_t cls, uint64_t seed)
+{
+	uint8_t secret[2][32];
+	struct mesh_id id[2];
+
+	memset(p, 0, sizeof *p);
+	p->link.rng = seed * 0x9e3779b97f4a7c15u + 1;
+	p->link.now = 1000000;
+	p->link.delay_us = 5000;
+	p->room = 1u << 20;
+	timerq_init(&p->timers);
+	pkt_pool_init(&p->pool, 1000);
+	for (int i = 0; i < 2; i++) {
+		randombytes_buf(secret[i], 32);
+		crypto_scalarmult_base(id[i].b, secret[i]);
+		p->side[i] = (struct side){.pair = p, .index = i};
+	}
+	for (int i = 0; i < 2; i++) {
+		struct connection_config c = {.id = 77,
+					      .initiator = i == 0,
+					      .cls = cls,
+					      .local = id[i],
+					      .remote = id[!i],
+					      .timeout_us = 30000000,
+					      .send_buffer_bytes = 64u << 20,
+					      .pool = &p->pool,
+					      .timers = &p->timers};
+		memcpy(c.local_secret, secret[i], 32);
+		p->side[i].c = connection_new(&c, &ops, &p->side[i], p->link.now);
+		assert_non_null(p->side[i].c);
+		connection_set_route(p->side[i].c, 5, 1400, p->link.now);
+	}
+}
+
+static void pair_close(struct pair *p)
+{
+	connection_free(p->side[0].c);
+	connection_free(p->side[1].c);
+	linksim_drain(&p->link);
+	assert_int_equal(p->pool.live, 0);
+	pkt_pool_free(&p->pool);
+	timerq_free(&p->timers);
+}
+
+static void run_until(struct pair *p, uint64_t until)
+{
+	for (;;) {
+		uint64_t next = timerq_next(&p->timers);
+		if (p->link.first && p->link.first->at_us < next)
+			next = p->link.first->at_us;
+		if (next > until)
+			break;
+		if (next > p->link.now)
+			p->link.now = next;
+		while (p->link.first && p->link.first->at_us <= p->link.now) {
+			struct flight *f = p->link.first;
+			struct block *b = block_new(f->len);
+			memcpy(b->data, f->data, f->len);
+			p->link.first = f->next;
+			struct pkt *k = pkt_new(&p->pool, b, b->data, f->len);
+			block_put(b);
+			connection_input(p->side[f->to].c, k, p->link.now);
+			connection_flush(p->side[f->to].c, p->link.now);
+			free(f);
+		}
+		timerq_run(&p->timers, p->link.now);
+	}
+	p->link.now = until;
+}
+
+static void connect_pair(struct pair *p)
+{
+	connection_start(p->side[0].c, p->link.now);
+	run_until(p, p->link.now + 5000000);
+	assert_int_equal(connection_get_state(p->side[0].c), CONNECTION_CONNECTED);
+	assert_int_equal(connection_get_state(p->side[1].c), CONNECTION_CONNECTED);
+}
+
+static void send_message(struct pair *p, int from, size_t len)
+{
+	struct side *to = &p->side[!from];
+	uint8_t *m = malloc(len ? len : 1);
+	for (size_t i = 0; i < len; i++)
+		m[i] = pattern(to->expected, i);
+	to->expect[to->expected++] = len;
+	assert_int_equal(connection_send(p->side[from].c, bytes_of(m, len), p->link.now), 0);
+	free(m);
+}
+
+static void transfer(unsigned loss_ppm, uint64_t jitter_us, unsigned dup_ppm, uint64_t seed)
+{
+	static struct pair p;
+	pair_open(&p, CLASS_STREAM, seed);
+	p.link.loss_ppm = loss_ppm;
+	p.link.jitter_us = jitter_us;
+	p.link.dup_ppm = dup_ppm;
+	connect_pair(&p);
+	uint64_t start = p.link.now;
+	send_message(&p, 0, 0);
+	for (unsigned i = 0; i < 60; i++) {
+		send_message(&p, 0, linksim_random(&p.link) % 300);
+		send_message(&p, 1, linksim_random(&p.link) % 150000);
+	}
+	send_message(&p, 0, 3000000);
+	send_message(&p, 0, 1);
+	connection_flush(p.side[0].c, p.link.now);
+	connection_flush(p.side[1].c, p.link.now);
+	while ((p.side[0].received < p.side[0].expected ||
+		p.side[1].received < p.side[1].expected) &&
+	       p.link.now < start + 200000000) {
+		run_until(&p, p.link.now + 50000);
+		assert_int_equal(connection_get_state(p.side[0].c), CONNECTION_CONNECTED);
+	}
+	assert_int_equal(p.side[0].received, p.side[0].expected);
+	assert_int_equal(p.side[1].received, p.side[1].expected);
+	run_until(&p, p.link.now + 3000000);
+	assert_int_equal(p.side[0].sent_bytes, p.side[1].received_bytes);
+	assert_int_equal(p.side[1].sent_bytes, p.side[0].received_bytes);
+	assert_int_equal(p.side[0].bad + p.side[1].bad, 0);
+	printf("loss %u ppm: %.2f s\n", loss_ppm, (double)(p.link.now - start) / 1e6);
+	pair_close(&p);
+}
+
+static void test_stream(void **state)
+{
+	(void)state;
+	transfer(0, 0, 0, 1);
+	transfer(1000, 20000, 10000, 2);
+	transfer(10000, 0, 0, 3);
+}
+
+static void test_biggest_message(void **state)
+{
+	static struct pair p;
+	(void)state;
+	pair_open(&p, CLASS_STREAM, 4);
+	connect_pair(&p);
+	send_message(&p, 0, MAX_MESSAGE_BYTES);
+	assert_int_equal(
+		connection_send(p.side[0].c, bytes_of(&p, MAX_MESSAGE_BYTES + 1), p.link.now),
+		-EMSGSIZE);
+	connection_flush(p.side[0].c, p.link.now);
+	run_until(&p, p.link.now + 20000000);
+	assert_int_equal(p.side[1].received, 1);
+	assert_int_equal(p.side[1].bad, 0);
+	pair_close(&p);
+}
+
+/* A receiver that refuses messages stops the sender; nothing is lost and nothing grows past the
+ * window; when it takes them again all arrive. */
+static void test_slow_receiver(void **state)
+{
+	static struct pair p;
+	struct connection_stats stats;
+	(void)state;
+	pair_open(&p, CLASS_STREAM, 5);
+	connect_pair(&p);
+	p.side[1].refuse = true;
+	for (unsigned i = 0; i < 200; i++)
+		send_message(&p, 0, 100000);
+	connection_flush(p.side[0].c, p.link.now);
+	run_until(&p, p.link.now + 60000000);
+	connection_get_stats(p.side[1].c, &stats);
+	assert_in_range(stats.receive_buffered, 1, 5u << 20);
+	assert_int_equal(p.side[1].received, 0);
+	assert_int_equal(connection_get_state(p.side[0].c), CONNECTION_CONNECTED);
+	p.side[1].refuse = false;
+	connection_resume(p.side[1].c, p.link.now);
+	run_until(&p, p.link.now + 30000000);
+	assert_int_equal(p.side[1].received, 200);
+	assert_int_equal(p.side[1].bad, 0);
+	pair_close(&p);
+}
+
+static void test_route_change(void **state)
+{
+	static struct pair p;
+	(void)state;
+	pair_open(&p, CLASS_STREAM, 6);
+	connect_pair(&p);
+	for (unsigned i = 0; i < 50; i++)
+		send_message(&p, 0, 80000);
+	connection_flush(p.side[0].c, p.link.now);
+	p.link.cut = true;
+	run_until(&p, p.link.now + 400000);
+	p.link.cut = false;
+	connection_set_route(p.side[0].c, 6, 1100, p.link.now);
+	connection_set_route(p.side[1].c, 9, 1100, p.link.now);
+	run_until(&p, p.link.now + 1000000);
+	assert_int_equal(p.side[1].received, 50);
+	assert_int_equal(p.side[1].bad, 0);
+	pair_close(&p);
+}
+
+static void test_datagrams(void **state)
+{
+	static struct pair p;
+	uint8_t big[DATAGRAM_MAX_BYTES] = {0};
+	(void)state;
+	pair_open(&p, CLASS_DATAGRAM, 7);
+	connect_pair(&p);
+	p.link.dup_ppm = 500000;
+	for (unsigned i = 0; i < 500; i++)
+		assert_int_equal(
+			connection_send(p.side[0].c, bytes_of(big, 1 + i * 100), p.link.now), 0);
+	assert_int_equal(connection_send(p.side[0].c, bytes_of(big, sizeof big), p.link.now), 0);
+	run_until(&p, p.link.now + 1000000);
+	assert_int_equal(p.side[1].received, 501); /* duplicates are not delivered */
+	p.room = 100;
+	assert_int_equal(connection_send(p.side[0].c, bytes_of(big, 1000), p.link.now), -EAGAIN);
+	pair_close(&p);
+}
+
+static void test_no_answer_times_out(void **state)
+{
+	static struct pair p;
+	(void)state;
+	pair_open(&p, CLASS_STREAM, 8);
+	p.link.cut = true;
+	connection_start(p.side[0].c, p.link.now);
+	run_until(&p, p.link.now + 31000000);
+	assert_int_equal(connection_get_state(p.side[0].c), CONNECTION_DISCONNECTED);
+	assert_int_equal(p.side[0].code, CODE_TIMEOUT);
+	pair_close(&p);
+}
+
+static void test_hostile_packets(void **state)
+{
+	static struct pair p;
+	uint8_t junk[1400];
+	struct connection_stats stats;
+	(void)state;
+	pair_open(&p, CLASS_STREAM, 9);
+	connect_pair(&p);
+	for (unsigned i = 0; i < 3000; i++) {
+		size_t len = 37 + linksim_random(&p.link) % 1000;
+		op_random(&p.side[0], junk, len);
+		junk[24] = (uint8_t)(i & 1);
+		be32_put(junk + 32, i % 3 ? (uint32_t)(len - 36) : 60000);
+		linksim_enqueue(&p.link, 1, junk, len);
+	}
+	send_message(&p, 0, 100000);
+	connection_flush(p.side[0].c, p.link.now);
+	run_until(&p, p.link.now + 3000000);
+	connection_get_stats(p.side[1].c, &stats);
+	assert_in_range(stats.bad_records, 1900, 3100);
+	assert_int_equal(p.side[1].received, 1);
+	assert_int_equal(p.side[1].bad, 0);
+	pair_close(&p);
+}
+
+static void test_close(void **state)
+{
+	static struct pair p;
+	(void)state;
+	pair_open(&p, CLASS_STREAM, 10);
+	connect_pair(&p);
+	connection_close(p.side[0].c, CODE_CLOSED, p.link.now);
+	run_until(&p, p.link.now + 100000);
+	assert_int_equal(connection_get_state(p.side[1].c), CONNECTION_DISCONNECTED);
+	assert_int_equal(p.side[1].code, CODE_CLOSED);
+	assert_int_equal(connection_send(p.side[0].c, bytes_of("x", 1), p.link.now), -ENOTCONN);
+	pair_close(&p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_stream),		cmocka_unit_test(test_biggest_message),
+		cmocka_unit_test(test_slow_receiver),	cmocka_unit_test(test_route_change),
+		cmocka_unit_test(test_datagrams),	cmocka_unit_test(test_no_answer_times_out),
+		cmocka_unit_test(test_hostile_packets), cmocka_unit_test(test_close),
+	};
+	if (sodium_init() < 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
