@@ -1,0 +1,32 @@
+/* The clocks.  Shells read them and pass `now` on; nothing below a shell includes this. */
+#ifndef IO_CLOCK_H
+#define IO_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+static inline uint64_t clock_read_us(clockid_t id)
+{
+	struct timespec ts;
+
+	clock_gettime(id, &ts);
+	return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
+}
+
+/* Microseconds of the monotonic clock: the `now` of every engine. */
+static inline uint64_t daemon_now_us(void)
+{
+	return clock_read_us(CLOCK_MONOTONIC);
+}
+
+/* Wall clock since 1970: only for what people and leases read. */
+static inline uint64_t daemon_wall_us(void)
+{
+	return clock_read_us(CLOCK_REALTIME);
+}
+
+static inline uint64_t daemon_wall_s(void)
+{
+	return daemon_wall_us() / 1000000u;
+}
+#endif

@@ -1,0 +1,526 @@
+#include "io/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "io/config_value.h"
+#include "io/daemon_log.h"
+#include "io/keyfile.h"
+
+#ifndef MESHNET_VERSION
+#define MESHNET_VERSION "unknown"
+#endif
+
+#define OPTIONS_MAX 256
+#define HARD_STOP_SECONDS 2 /* when even the loop is stuck; later than DAEMON_STOP_US */
+#define EXIT_USAGE 2
+
+enum mode { MODE_RUN, MODE_CHECK, MODE_CLEANUP, MODE_DONE };
+
+struct daemon_priv {
+	const struct daemon_spec *spec;
+	struct config_source source;
+	const char *options[OPTIONS_MAX];
+	struct event *on_term, *on_int, *on_hup, *deadline;
+	enum mode mode;
+	bool debug, stopping, held, ready_held, ending;
+	int exit_code, lock_fd;
+};
+
+/* --- the service manager ------------------------------------------------------------------ */
+
+int daemon_notify(const char *path, const char *text)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	size_t len = strlen(path);
+	ssize_t sent;
+	int fd, rc = 0;
+
+	if ((path[0] != '/' && path[0] != '@') || len >= sizeof sun.sun_path)
+		return -EINVAL;
+	memcpy(sun.sun_path, path, len);
+	if (path[0] == '@')
+		sun.sun_path[0] = '\0';
+	else
+		len++;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	sent = sendto(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&sun,
+		      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
+	if (sent < 0)
+		rc = -errno;
+	close(fd);
+	return rc;
+}
+
+static void notify(const char *text)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	int rc;
+
+	if (!path || !*path)
+		return;
+	rc = daemon_notify(path, text);
+	if (rc)
+		log_warn("service manager: %s", strerror(-rc));
+}
+
+void daemon_status(struct daemon *d, const char *text)
+{
+	char line[300];
+
+	(void)d;
+	snprintf(line, sizeof line, "STATUS=%.256s", text);
+	notify(line);
+}
+
+void daemon_hold_ready(struct daemon *d)
+{
+	d->priv->ready_held = true;
+}
+
+void daemon_ready(struct daemon *d)
+{
+	d->priv->ready_held = false;
+	log_info("%s %s is ready", d->name, MESHNET_VERSION);
+	notify("READY=1");
+}
+
+/* --- arguments ---------------------------------------------------------------------------- */
+
+static void help_keys(const char *sections)
+{
+	char section[64], range[256];
+
+	while (config_list_next(&sections, section, sizeof section)) {
+		printf("\n[%s]\n", section);
+		for (size_t i = 0; i < config_key_count(); i++) {
+			const struct config_key *k = &config_keys()[i];
+
+			if (strcmp(k->section, section) != 0)
+				continue;
+			printf("  %s = %s\n      %s; %s\n", k->key, k->def, k->doc,
+			       config_key_range(k, range, sizeof range));
+		}
+	}
+}
+
+static void help_print(const struct daemon_spec *spec)
+{
+	printf("%s: %s\n\n"
+	       "usage: %s [-f FILE] [-o section.key=value]... [-d] [--check%s]\n\n"
+	       "  -f FILE               configuration file (default " CONFIG_DEFAULT_PATH ")\n"
+	       "  -o section.key=value  one key; wins over the file; repeatable\n"
+	       "  -d                    log debug lines\n"
+	       "  --check               validate the configuration and exit\n"
+	       "%s"
+	       "  --version, --help\n\n"
+	       "SIGHUP reads the configuration again, SIGTERM ends.  Keys read by %s, with their\n"
+	       "defaults and what they accept (meshnet-example.cfg explains all keys):\n",
+	       spec->name, spec->summary, spec->name, spec->cleanup ? "|--cleanup" : "",
+	       spec->cleanup ? "  --cleanup             take back what a killed run left on this "
+			       "host and exit\n"
+			     : "",
+	       spec->name);
+	help_keys(spec->sections ? spec->sections : "");
+}
+
+static int usage_error(const struct daemon_spec *spec, const char *what, const char *argument)
+{
+	fprintf(stderr, "%s: %s '%s' (see %s --help)\n", spec->name, what, argument, spec->name);
+	return EXIT_USAGE;
+}
+
+/* The argument that getopt stumbled over, as the user wrote it. */
+static int usage_unknown(const struct daemon_spec *spec, char **argv, const char *what)
+{
+	char letter[3] = {'-', (char)optopt, '\0'};
+
+	if (optopt > 0 && optopt < 128)
+		return usage_error(spec, what, letter);
+	return usage_error(spec, what, argv[optind - 1]);
+}
+
+static int option_take(struct daemon_priv *p, int c, char **argv)
+{
+	switch (c) {
+	case 'f':
+		p->source.path = optarg;
+		return 0;
+	case 'o':
+		if (p->source.n_options == OPTIONS_MAX)
+			return usage_error(p->spec, "too many options at", optarg);
+		p->options[p->source.n_options++] = optarg;
+		return 0;
+	case 'd':
+		p->debug = true;
+		return 0;
+	case 'c':
+		p->mode = MODE_CHECK;
+		return 0;
+	case 'C':
+		if (!p->spec->cleanup)
+			return usage_error(p->spec, "nothing to clean up; argument", "--cleanup");
+		p->mode = MODE_CLEANUP;
+		return 0;
+	case ':':
+		return usage_unknown(p->spec, argv, "a value is missing after");
+	default:
+		return usage_unknown(p->spec, argv, "unknown argument");
+	}
+}
+
+static int arguments_parse(struct daemon_priv *p, int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{"check", no_argument, NULL, 'c'},   {"cleanup", no_argument, NULL, 'C'},
+		{"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
+		{"debug", no_argument, NULL, 'd'},   {0},
+	};
+	int c, rc;
+
+	optind = 0;
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "+:f:o:dh", longs, NULL)) != -1) {
+		if (c == 'v' || c == 'h') {
+			if (c == 'v')
+				printf("%s %s\n", p->spec->name, MESHNET_VERSION);
+			else
+				help_print(p->spec);
+			p->mode = MODE_DONE;
+			return 0;
+		}
+		rc = option_take(p, c, argv);
+		if (rc)
+			return rc;
+	}
+	if (optind < argc)
+		return usage_error(p->spec, "unexpected argument", argv[optind]);
+	return 0;
+}
+
+/* --- configuration ------------------------------------------------------------------------ */
+
+static void report_stderr(void *ctx, const char *line)
+{
+	const struct daemon_spec *spec = ctx;
+
+	fprintf(stderr, "%s: %s\n", spec->name, line);
+}
+
+static void report_log(void *ctx, const char *line)
+{
+	(void)ctx;
+	log_error("%s", line);
+}
+
+static int configuration_load(struct daemon *d, struct config **out, config_report *report)
+{
+	struct daemon_priv *p = d->priv;
+	void *ctx = (void *)(uintptr_t)p->spec;
+	int rc = config_load(out, &p->source, report, ctx);
+
+	if (rc)
+		return rc;
+	rc = p->spec->check ? p->spec->check(*out, report, ctx) : 0;
+	if (rc) {
+		config_free(*out);
+		*out = NULL;
+	}
+	return rc;
+}
+
+static void log_apply(struct daemon *d)
+{
+	daemon_log_open(d->cfg->daemon_log_format);
+	log_set_level(d->priv->debug ? LOG_LEVEL_DEBUG
+				     : daemon_log_level(d->cfg->general_log_level));
+}
+
+static void on_reload(evutil_socket_t fd, short what, void *ctx)
+{
+	struct daemon *d = ctx;
+	struct config *fresh;
+	char line[80];
+
+	(void)fd;
+	(void)what;
+	snprintf(line, sizeof line, "RELOADING=1\nMONOTONIC_USEC=%llu",
+		 (unsigned long long)daemon_now_us());
+	notify(line);
+	if (configuration_load(d, &fresh, report_log)) {
+		log_error("configuration not reloaded: the old one stays in use");
+	} else {
+		log_info("configuration reloaded, %u keys changed", config_replace(d->cfg, fresh));
+		log_apply(d);
+		if (d->priv->spec->reload)
+			d->priv->spec->reload(d);
+	}
+	notify("READY=1");
+}
+
+/* --- the end ------------------------------------------------------------------------------ */
+
+void daemon_hold(struct daemon *d)
+{
+	d->priv->held = true;
+}
+
+void daemon_exit(struct daemon *d, int code)
+{
+	d->priv->ending = true;
+	d->priv->exit_code = code;
+	event_base_loopbreak(d->base);
+}
+
+static void on_alarm(int sig)
+{
+	static const char text[] = "the end took too long, giving up\n";
+	ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
+
+	(void)sig;
+	(void)n;
+	_exit(1);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *ctx)
+{
+	struct daemon *d = ctx;
+
+	(void)fd;
+	(void)what;
+	log_warn("ending before everything was closed in order");
+	daemon_exit(d, d->priv->exit_code);
+}
+
+static void on_stop(evutil_socket_t sig, short what, void *ctx)
+{
+	static const struct timeval grace = {.tv_sec = DAEMON_STOP_US / 1000000,
+					     .tv_usec = DAEMON_STOP_US % 1000000};
+	struct daemon *d = ctx;
+	struct daemon_priv *p = d->priv;
+
+	(void)what;
+	if (p->stopping) {
+		daemon_exit(d, p->exit_code);
+		return;
+	}
+	p->stopping = true;
+	log_info("ending: %s", strsignal((int)sig));
+	notify("STOPPING=1");
+	alarm(HARD_STOP_SECONDS);
+	if (p->spec->stop)
+		p->spec->stop(d);
+	if (p->ending)
+		return;
+	if (!p->held || event_add(p->deadline, &grace))
+		daemon_exit(d, p->exit_code);
+}
+
+/* --- running ------------------------------------------------------------------------------ */
+
+static void libevent_log(int severity, const char *text)
+{
+	if (severity >= EVENT_LOG_ERR)
+		log_error("libevent: %s", text);
+	else if (severity == EVENT_LOG_WARN)
+		log_warn("libevent: %s", text);
+	else
+		log_debug("libevent: %s", text);
+}
+
+static struct event_base *base_open(void)
+{
+	struct event_config *config = event_config_new();
+	struct event_base *base = NULL;
+
+	if (config && !event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER))
+		base = event_base_new_with_config(config);
+	if (config)
+		event_config_free(config);
+	if (base && event_base_priority_init(base, 3)) {
+		event_base_free(base);
+		base = NULL;
+	}
+	return base;
+}
+
+static int signals_open(struct daemon *d)
+{
+	struct daemon_priv *p = d->priv;
+	struct sigaction act = {.sa_handler = SIG_IGN};
+
+	sigaction(SIGPIPE, &act, NULL);
+	act.sa_handler = on_alarm;
+	sigaction(SIGALRM, &act, NULL);
+	p->on_term = evsignal_new(d->base, SIGTERM, on_stop, d);
+	p->on_int = evsignal_new(d->base, SIGINT, on_stop, d);
+	p->on_hup = evsignal_new(d->base, SIGHUP, on_reload, d);
+	p->deadline = evtimer_new(d->base, on_deadline, d);
+	if (!p->on_term || !p->on_int || !p->on_hup || !p->deadline)
+		return -ENOMEM;
+	event_priority_set(p->on_term, 0);
+	event_priority_set(p->on_int, 0);
+	event_priority_set(p->deadline, 0);
+	return event_add(p->on_term, NULL) || event_add(p->on_int, NULL) ||
+			       event_add(p->on_hup, NULL)
+		       ? -ENOMEM
+		       : 0;
+}
+
+static void event_drop(struct event *e)
+{
+	if (e)
+		event_free(e);
+}
+
+static void loop_close(struct daemon *d)
+{
+	struct daemon_priv *p = d->priv;
+
+	event_drop(p->on_term);
+	event_drop(p->on_int);
+	event_drop(p->on_hup);
+	event_drop(p->deadline);
+	if (d->base)
+		event_base_free(d->base);
+}
+
+/* One daemon of a name per state directory: two would share a key and fight over a database. */
+static int state_lock(struct daemon *d)
+{
+	char path[4096];
+	int fd, rc = daemon_state_path(d, "lock", path, sizeof path);
+
+	if (rc)
+		return rc;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		rc = -errno;
+		log_error("%s: %s", path, strerror(-rc));
+		return rc;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB)) {
+		close(fd);
+		log_error("another %s runs with general.StateDir = %s", d->name, d->state_dir);
+		return -EBUSY;
+	}
+	d->priv->lock_fd = fd;
+	return 0;
+}
+
+static void files_limit_raise(void)
+{
+	struct rlimit lim;
+
+	if (!getrlimit(RLIMIT_NOFILE, &lim) && lim.rlim_cur < lim.rlim_max) {
+		lim.rlim_cur = lim.rlim_max < 65536 ? lim.rlim_max : 65536;
+		setrlimit(RLIMIT_NOFILE, &lim);
+	}
+}
+
+static int loop_run(struct daemon *d)
+{
+	struct daemon_priv *p = d->priv;
+
+	event_set_log_callback(libevent_log);
+	files_limit_raise();
+	d->base = base_open();
+	if (!d->base || signals_open(d)) {
+		log_error("cannot make an event loop");
+		return 1;
+	}
+	if (p->spec->start(d)) {
+		p->exit_code = 1;
+	} else if (!p->ending) {
+		if (!p->ready_held)
+			daemon_ready(d);
+		event_base_dispatch(d->base);
+	}
+	/* `free` may take as long as the rest of the hard limit, whatever ended the loop. */
+	if (!p->stopping)
+		alarm(HARD_STOP_SECONDS);
+	if (p->spec->free)
+		p->spec->free(d);
+	log_info("%s ended", d->name);
+	return p->exit_code;
+}
+
+static int daemon_run(struct daemon *d)
+{
+	struct daemon_priv *p = d->priv;
+	int code;
+
+	log_apply(d);
+	if (sodium_init() < 0) {
+		log_error("libsodium does not start");
+		return 1;
+	}
+	d->state_dir = d->cfg->general_state_dir;
+	if (keyfile_make_dir(d->state_dir) || state_lock(d))
+		return 1;
+	if (p->mode == MODE_CLEANUP) {
+		code = p->spec->cleanup(d) ? 1 : 0;
+	} else {
+		code = loop_run(d);
+		loop_close(d);
+	}
+	close(p->lock_fd);
+	return code;
+}
+
+int daemon_main(const struct daemon_spec *spec, int argc, char **argv)
+{
+	struct daemon_priv priv = {.spec = spec, .lock_fd = -1};
+	struct daemon d = {.name = spec->name, .priv = &priv};
+	int code;
+
+	priv.source.options = priv.options;
+	priv.source.rpc_port = getenv("MESH_RPC_PORT");
+	code = arguments_parse(&priv, argc, argv);
+	if (code || priv.mode == MODE_DONE)
+		return code;
+	d.config_path = priv.source.path;
+	if (configuration_load(&d, &d.cfg, report_stderr))
+		return 1;
+	if (priv.mode == MODE_CHECK) {
+		puts("configuration ok");
+		code = 0;
+	} else {
+		code = daemon_run(&d);
+	}
+	config_free(d.cfg);
+	return code;
+}
+
+int daemon_state_path(const struct daemon *d, const char *suffix, char *out, size_t size)
+{
+	int n = snprintf(out, size, "%s/%s.%s", d->state_dir, d->name, suffix);
+
+	return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
+}
+
+const char *daemon_host_name(const char *configured, char *out, size_t size)
+{
+	char host[256] = "";
+
+	if (!*configured && (gethostname(host, sizeof host - 1) || !*host))
+		snprintf(host, sizeof host, "unnamed");
+	host[strcspn(host, ".")] = '\0';
+	snprintf(out, size, "%s", *configured ? configured : host);
+	return out;
+}

@@ -1,0 +1,429 @@
+/* The method table and the dispatch: bytes in, bytes out. */
+#include "io/jsonrpc.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "base/log.h"
+
+#define TABLES_MAX 16
+#define SERIAL_FLAGS (JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
+
+struct rpc_table {
+	const struct rpc_method *methods;
+	size_t count;
+	void *arg;
+};
+
+TAILQ_HEAD(request_list, rpc_request);
+
+struct rpc_server {
+	struct rpc_table tables[TABLES_MAX];
+	size_t table_count;
+	struct request_list pending;
+	size_t pending_count;
+	uint64_t refused_busy;
+};
+
+struct rpc_call {
+	struct rpc_request *request;
+	struct json_object *source; /* keeps params alive */
+	struct json_object *params;
+	struct json_object *id;
+	struct json_object *answer; /* NULL when there is nothing to send */
+	bool version2, notification, done;
+};
+
+/* Lives until its last call is answered; `server` and `cb` go NULL when they go away before. */
+struct rpc_request {
+	struct rpc_server *server;
+	struct rpc_ctx ctx;
+	rpc_answer_cb *cb;
+	void *arg;
+	TAILQ_ENTRY(rpc_request) link;
+	bool batch;
+	size_t open; /* calls not answered, plus one while dispatching */
+	size_t count;
+	struct rpc_call calls[];
+};
+
+int rpc_server_new(struct rpc_server **out)
+{
+	struct rpc_server *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return -ENOMEM;
+	TAILQ_INIT(&s->pending);
+	*out = s;
+	return 0;
+}
+
+int rpc_server_add(struct rpc_server *server, const struct rpc_method *methods, size_t count,
+		   void *arg)
+{
+	if (server->table_count == TABLES_MAX)
+		return -ENOMEM;
+	server->tables[server->table_count++] = (struct rpc_table){methods, count, arg};
+	return 0;
+}
+
+static void request_detach(struct rpc_request *r)
+{
+	if (!r->server)
+		return;
+	TAILQ_REMOVE(&r->server->pending, r, link);
+	r->server->pending_count--;
+	r->server = NULL;
+}
+
+void rpc_server_free(struct rpc_server *server)
+{
+	struct rpc_request *r;
+
+	if (!server)
+		return;
+	while ((r = TAILQ_FIRST(&server->pending))) {
+		r->cb = NULL;
+		request_detach(r);
+	}
+	free(server);
+}
+
+void rpc_request_abandon(struct rpc_request *request)
+{
+	request->cb = NULL;
+}
+
+static void send_json(rpc_answer_cb *cb, void *arg, struct json_object *answer)
+{
+	static const char failed[] = "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32603,\"message\":"
+				     "\"Internal error\"},\"id\":null}";
+	size_t len = 0;
+	const char *text = json_object_to_json_string_length(answer, SERIAL_FLAGS, &len);
+
+	if (!text) {
+		text = failed;
+		len = sizeof failed - 1;
+	}
+	cb(text, len, arg);
+}
+
+static void request_answer(struct rpc_request *r)
+{
+	struct json_object *all = NULL;
+
+	if (!r->batch && r->calls[0].answer)
+		all = json_object_get(r->calls[0].answer);
+	for (size_t i = 0; r->batch && i < r->count; i++) {
+		if (!r->calls[i].answer)
+			continue;
+		if (!all)
+			all = json_object_new_array();
+		if (all)
+			json_object_array_add(all, json_object_get(r->calls[i].answer));
+	}
+	if (all)
+		send_json(r->cb, r->arg, all);
+	else
+		r->cb(NULL, 0, r->arg);
+	json_object_put(all);
+}
+
+static void request_release(struct rpc_request *r)
+{
+	if (--r->open > 0)
+		return;
+	request_detach(r);
+	if (r->cb)
+		request_answer(r);
+	for (size_t i = 0; i < r->count; i++) {
+		json_object_put(r->calls[i].source);
+		json_object_put(r->calls[i].answer);
+		json_object_put(r->calls[i].params);
+	}
+	free(r);
+}
+
+static struct json_object *answer_frame(bool version2, struct json_object *id)
+{
+	struct json_object *o = json_object_new_object();
+
+	if (o && version2)
+		rpc_set_str(o, "jsonrpc", "2.0");
+	if (o)
+		rpc_set(o, "id", json_object_get(id));
+	return o;
+}
+
+/* JSON-RPC 2.0 forbids the other member, 1.0 wants it as null.  Consumes result and error. */
+static struct json_object *answer_make(const struct rpc_call *c, struct json_object *result,
+				       struct json_object *error)
+{
+	struct json_object *o = answer_frame(c->version2, c->id);
+
+	if (!o) {
+		json_object_put(result);
+		json_object_put(error);
+		return NULL;
+	}
+	if (!error || !c->version2)
+		rpc_set(o, "result", result);
+	if (error || !c->version2)
+		rpc_set(o, "error", error);
+	return o;
+}
+
+static void call_finish(struct rpc_call *call, struct json_object *result,
+			struct json_object *error)
+{
+	assert(!call->done);
+	call->done = true;
+	if (call->notification || !call->request->cb) {
+		json_object_put(result);
+		json_object_put(error);
+	} else {
+		call->answer = answer_make(call, result, error);
+	}
+	request_release(call->request);
+}
+
+void rpc_reply(struct rpc_call *call, struct json_object *result)
+{
+	call_finish(call, result, NULL);
+}
+
+static struct json_object *error_make(int code, const char *message)
+{
+	struct json_object *e = json_object_new_object();
+
+	if (e) {
+		rpc_set_i64(e, "code", code);
+		rpc_set_str(e, "message", message);
+	}
+	return e;
+}
+
+void rpc_fail(struct rpc_call *call, int code, const char *fmt, ...)
+{
+	char text[TEXT_MAX_BYTES + 1];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	call_finish(call, NULL, error_make(code, text));
+}
+
+const struct rpc_ctx *rpc_call_ctx(const struct rpc_call *call)
+{
+	return &call->request->ctx;
+}
+
+bool rpc_call_wanted(const struct rpc_call *call)
+{
+	return call->request->cb != NULL;
+}
+
+static const struct rpc_method *method_find(const struct rpc_server *s, const char *name,
+					    void **arg)
+{
+	for (size_t t = 0; t < s->table_count; t++) {
+		for (size_t i = 0; i < s->tables[t].count; i++) {
+			if (strcmp(s->tables[t].methods[i].name, name) == 0) {
+				*arg = s->tables[t].arg;
+				return &s->tables[t].methods[i];
+			}
+		}
+	}
+	return NULL;
+}
+
+/* By-position parameters get their names; a new object, or NULL when there are too many. */
+static struct json_object *params_named(const struct rpc_method *m, struct json_object *given)
+{
+	struct json_object *o;
+	size_t n;
+
+	if (json_object_is_type(given, json_type_object))
+		return json_object_get(given);
+	o = json_object_new_object();
+	n = given ? json_object_array_length(given) : 0;
+	for (size_t i = 0; o && i < n; i++) {
+		if (i >= RPC_PARAMS_MAX || !m->params[i]) {
+			json_object_put(o);
+			return NULL;
+		}
+		rpc_set(o, m->params[i], json_object_get(json_object_array_get_idx(given, i)));
+	}
+	return o;
+}
+
+static bool is_scalar_id(struct json_object *id)
+{
+	switch (json_object_get_type(id)) {
+	case json_type_null:
+	case json_type_string:
+	case json_type_int:
+	case json_type_double:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Fills the call's envelope; false when it is no request by either version of the specification. */
+static bool envelope_read(struct rpc_call *c, struct json_object *o, const char **method,
+			  struct json_object **params)
+{
+	struct json_object *version = NULL, *name = NULL, *id = NULL;
+	bool has_version, has_id;
+
+	c->version2 = true;
+	if (!json_object_is_type(o, json_type_object))
+		return false;
+	has_version = json_object_object_get_ex(o, "jsonrpc", &version);
+	has_id = json_object_object_get_ex(o, "id", &id);
+	if (!is_scalar_id(id))
+		return false;
+	c->id = id;
+	if (has_version) {
+		const char *v = json_object_is_type(version, json_type_string)
+					? json_object_get_string(version)
+					: "";
+		c->version2 = strcmp(v, "1.0") != 0;
+		if (c->version2 && strcmp(v, "2.0") != 0)
+			return false;
+	}
+	json_object_object_get_ex(o, "method", &name);
+	json_object_object_get_ex(o, "params", params);
+	if (!json_object_is_type(name, json_type_string))
+		return false;
+	if (*params && !json_object_is_type(*params, json_type_array) &&
+	    !json_object_is_type(*params, json_type_object))
+		return false;
+	/* A name with a NUL inside is nobody's method. */
+	*method = strlen(json_object_get_string(name)) == (size_t)json_object_get_string_len(name)
+			  ? json_object_get_string(name)
+			  : "";
+	/* 1.0 needs no "jsonrpc" member, but always an id (null for a notification). */
+	if (!has_version)
+		c->version2 = false;
+	if (!c->version2 && !has_id)
+		return false;
+	c->notification = c->version2 ? !has_id : id == NULL;
+	return true;
+}
+
+static void call_run(struct rpc_server *server, struct rpc_call *c, struct json_object *source)
+{
+	struct json_object *given = NULL;
+	const struct rpc_method *m;
+	const char *name = NULL;
+	void *arg = NULL;
+
+	c->source = json_object_get(source);
+	if (!envelope_read(c, source, &name, &given)) {
+		c->notification = false;
+		rpc_fail(c, RPC_INVALID_REQUEST, "Invalid Request");
+		return;
+	}
+	m = method_find(server, name, &arg);
+	if (!m) {
+		rpc_fail(c, RPC_NO_METHOD, "Method not found");
+		return;
+	}
+	if (m->access == RPC_AUTHORISED && !c->request->ctx.authorised) {
+		rpc_fail(c, RPC_DENIED, "%s needs an authorised address or the token", m->name);
+		return;
+	}
+	c->params = params_named(m, given);
+	if (!c->params) {
+		rpc_fail(c, RPC_INVALID_PARAMS, "Invalid params: too many for %s", m->name);
+		return;
+	}
+	m->handler(c, c->params, arg);
+}
+
+/* An answer before any call is known: to bytes that are no request at all. */
+static void refuse(rpc_answer_cb *cb, void *arg, int code, const char *message)
+{
+	struct rpc_call none = {.version2 = true};
+	struct json_object *answer = answer_make(&none, NULL, error_make(code, message));
+
+	send_json(cb, arg, answer);
+	json_object_put(answer);
+}
+
+static struct rpc_request *request_new(struct rpc_server *server, size_t count,
+				       const struct rpc_ctx *ctx, rpc_answer_cb *cb, void *arg)
+{
+	struct rpc_request *r = calloc(1, sizeof *r + count * sizeof r->calls[0]);
+
+	if (!r)
+		return NULL;
+	r->server = server;
+	r->ctx = *ctx;
+	r->cb = cb;
+	r->arg = arg;
+	r->count = count;
+	r->open = count + 1;
+	for (size_t i = 0; i < count; i++)
+		r->calls[i].request = r;
+	TAILQ_INSERT_TAIL(&server->pending, r, link);
+	server->pending_count++;
+	return r;
+}
+
+static struct rpc_request *request_run(struct rpc_server *server, struct json_object *root,
+				       const struct rpc_ctx *ctx, rpc_answer_cb *cb, void *arg)
+{
+	bool batch = json_object_is_type(root, json_type_array);
+	size_t count = batch ? json_object_array_length(root) : 1;
+	struct rpc_request *r = request_new(server, count, ctx, cb, arg);
+
+	if (!r) {
+		refuse(cb, arg, RPC_INTERNAL, "Internal error");
+		return NULL;
+	}
+	r->batch = batch;
+	for (size_t i = 0; i < count; i++)
+		call_run(server, &r->calls[i], batch ? json_object_array_get_idx(root, i) : root);
+	if (r->open == 1) {
+		request_release(r);
+		return NULL;
+	}
+	r->open--;
+	return r;
+}
+
+struct rpc_request *rpc_dispatch(struct rpc_server *server, const void *data, size_t len,
+				 const struct rpc_ctx *ctx, rpc_answer_cb *cb, void *arg)
+{
+	bool is_null = false;
+	struct json_object *root = rpc_parse(data, len, &is_null);
+	bool array = json_object_is_type(root, json_type_array);
+	size_t count = array ? json_object_array_length(root) : 1;
+	struct rpc_request *r = NULL;
+
+	if (!root && !is_null) {
+		refuse(cb, arg, RPC_PARSE_ERROR, "Parse error");
+	} else if (count == 0) {
+		refuse(cb, arg, RPC_INVALID_REQUEST, "Invalid Request");
+	} else if (count > RPC_BATCH_MAX) {
+		refuse(cb, arg, RPC_INVALID_REQUEST, "Invalid Request: more than 64 in a batch");
+	} else if (server->pending_count >= RPC_PENDING_MAX) {
+		if (server->refused_busy++ == 0)
+			log_warn("rpc: %d requests wait for answers, refusing more",
+				 RPC_PENDING_MAX);
+		refuse(cb, arg, RPC_BUSY, "too many calls are waiting for their answers");
+	} else {
+		r = request_run(server, root, ctx, cb, arg);
+	}
+	json_object_put(root);
+	return r;
+}

@@ -1,0 +1,119 @@
+/*
+ * The host's links, addresses, routes and rules by rtnetlink.  Every call is one synchronous
+ * request and its answer (microseconds); errors are the kernel's, as -errno.  What is added carries
+ * our protocol number, and a deletion matches it: nobody else's entry can be taken away from here.
+ *
+ * Daemons change the host through io/hostjournal.h, which calls this after it has written down
+ * what it is about to do.  Reading, and links that die with us (TUN), are fine from here directly.
+ */
+#ifndef IO_NETLINK_H
+#define IO_NETLINK_H
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/prefix.h"
+
+#define NL_PROTO_MESHNET 137 /* `ip route show table all proto 137` shows what is ours */
+#define NL_GROUP_MESHNET 137 /* link group of the links we create */
+#define NL_DUMP_MAX 200000u  /* entries of one dump; more is -E2BIG */
+#define NL_TABLE_MAIN 254u
+
+struct nl; /* one NETLINK_ROUTE socket; not for several threads */
+
+int nl_open(struct nl **out);
+void nl_close(struct nl *nl); /* NULL is fine */
+
+/* ---- links ---- */
+struct nl_link {
+	uint32_t index;
+	char name[IFNAMSIZ];
+	char kind[16]; /* "veth", "tun", "" when the kernel does not say */
+	uint32_t mtu, group;
+	bool up; /* administratively */
+	bool loopback;
+	bool point_to_point;
+};
+
+/* The index (positive), or -ENODEV. */
+int nl_link_index(struct nl *nl, const char *name);
+int nl_link_get(struct nl *nl, const char *name, struct nl_link *out);
+int nl_link_set_up(struct nl *nl, uint32_t index, bool up);
+int nl_link_set_mtu(struct nl *nl, uint32_t index, uint32_t mtu);
+/* A link of a kind that needs no parameters, in NL_GROUP_MESHNET.  -EOPNOTSUPP: no such kind. */
+int nl_link_add(struct nl *nl, const char *name, const char *kind);
+int nl_link_del(struct nl *nl, uint32_t index);
+
+/* ---- addresses ---- */
+struct nl_addr {
+	uint32_t link;
+	struct net_prefix prefix; /* the address with its prefix length */
+	struct net_addr peer;	  /* point-to-point: the prefix is the peer's; family 0: none */
+	uint8_t proto;		  /* as listed; adding always sets ours */
+};
+
+/* -EEXIST when the link has it already.  IPv6 without duplicate detection: it is usable at once. */
+int nl_addr_add(struct nl *nl, const struct nl_addr *a);
+int nl_addr_del(struct nl *nl, const struct nl_addr *a);
+
+/* ---- routes ---- */
+enum nl_route_type {
+	NL_ROUTE_UNICAST = 1,
+	NL_ROUTE_LOCAL = 2,
+	NL_ROUTE_BLACKHOLE = 6,
+	NL_ROUTE_UNREACHABLE = 7,
+	NL_ROUTE_PROHIBIT = 8,
+	/* others are listed with their kernel number (linux/rtnetlink.h) */
+};
+
+struct nl_route {
+	uint8_t family;		/* 4 or 6 */
+	struct net_prefix dst;	/* family 0: the default route */
+	struct net_addr via;	/* family 0: on-link */
+	struct net_addr source; /* preferred source address; family 0: the kernel's choice */
+	uint32_t dev;		/* link index; 0: none (from `via`, or an unreachable route) */
+	uint32_t table;		/* 0 means main */
+	uint32_t metric;	/* 0: the kernel's default */
+	uint8_t type;		/* enum nl_route_type; 0 means unicast */
+	uint8_t proto;		/* as listed; adding always sets ours */
+};
+
+/* -EEXIST when there is one with this destination, table and metric; -ESRCH when there is none. */
+int nl_route_add(struct nl *nl, const struct nl_route *r);
+int nl_route_del(struct nl *nl, const struct nl_route *r);
+/* Which route a packet to `dst` would take now (with this mark). */
+int nl_route_get(struct nl *nl, const struct net_addr *dst, uint32_t mark, struct nl_route *out);
+
+/* ---- rules ---- */
+struct nl_rule {
+	uint8_t family; /* 4 or 6 */
+	uint32_t priority;
+	uint32_t table;
+	uint32_t fwmark, fwmask;    /* mask 0: the rule does not look at the mark */
+	struct net_prefix from, to; /* family 0: any */
+	char iif[IFNAMSIZ];	    /* "": any */
+	bool invert;		    /* "not" */
+	bool suppress;		    /* ignore routes of the table with at most this length: */
+	uint8_t suppress_prefixlength;
+	uint8_t proto; /* as listed; adding always sets ours */
+};
+
+int nl_rule_add(struct nl *nl, const struct nl_rule *r);
+int nl_rule_del(struct nl *nl, const struct nl_rule *r); /* -ENOENT */
+
+/*
+ * Lists.  `visit` answers 0 to go on, anything else ends the list with that value.  `family` 4, 6,
+ * or 0 for both.  A list that the kernel interrupted (something changed meanwhile) is -EINTR after
+ * the visits: drop what was collected and ask again.
+ */
+typedef int nl_link_visit(const struct nl_link *l, void *ctx);
+typedef int nl_addr_visit(const struct nl_addr *a, void *ctx);
+typedef int nl_route_visit(const struct nl_route *r, void *ctx);
+typedef int nl_rule_visit(const struct nl_rule *r, void *ctx);
+int nl_link_list(struct nl *nl, nl_link_visit *visit, void *ctx);
+int nl_addr_list(struct nl *nl, uint8_t family, nl_addr_visit *visit, void *ctx);
+/* All tables.  A route with several next hops is visited once for each. */
+int nl_route_list(struct nl *nl, uint8_t family, nl_route_visit *visit, void *ctx);
+int nl_rule_list(struct nl *nl, uint8_t family, nl_rule_visit *visit, void *ctx);
+#endif

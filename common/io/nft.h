@@ -1,0 +1,104 @@
+/*
+ * nftables by libnftables: our own tables of family inet, never anybody else's.  A table is made in
+ * one transaction and goes in one; nothing is flushed.  Synchronous, about a millisecond a call.
+ *
+ * Tables are created and removed through io/hostjournal.h (host_nft_gateway, host_nft_killswitch,
+ * host_nft_remove); what happens inside our own table afterwards (leases) comes here directly,
+ * because it goes with the table.
+ *
+ * A packet passes only if every table of the host lets it: where a firewall of the host drops
+ * forwarded packets, our accept does not help (docs say what to allow).
+ */
+#ifndef IO_NFT_H
+#define IO_NFT_H
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/prefix.h"
+
+#define NFT_TABLE_NAME_MAX 32
+#define NFT_LEASE_TAG_MAX 24 /* [a-z0-9]: chains and counters of a lease are named by it */
+
+struct nft;
+
+int nft_open(struct nft **out); /* -ENOMEM, -EPERM, ... */
+void nft_close(struct nft *nft);
+
+/* 1, 0, or -errno. */
+int nft_table_exists(struct nft *nft, const char *table);
+/* -ENOENT when it is not there. */
+int nft_table_del(struct nft *nft, const char *table);
+/*
+ * Somebody may flush or delete our table.  nft_table_mark gives a number for the fixed part (chains
+ * and rules, not leases) right after creation; later 1 = still so, 0 = gone or changed (create it
+ * and its leases again: host_nft_* replaces what is left), -errno.
+ */
+int nft_table_mark(struct nft *nft, const char *table, uint64_t *mark);
+int nft_table_intact(struct nft *nft, const char *table, uint64_t mark);
+
+/* ---- gateway ---- */
+struct nft_gateway {
+	const char *table;	   /* "meshnet_gw" */
+	const char *tunnel_prefix; /* every interface whose name begins so is a tunnel: "mgw" */
+	const char *uplink; /* packets of subscribers may only leave here; "": any but tunnels */
+	struct net_prefix pool4, pool6; /* masqueraded; family 0: none */
+	bool routed6;			/* pool6 is routed to us: no masquerading of IPv6 */
+	/* Destinations that subscribers may not reach (the host's local and community networks),
+	 * and exceptions from them. */
+	const struct net_prefix *denied, *allowed;
+	size_t denied_count, allowed_count;
+	/* What subscribers may reach on this host itself: ICMP echo always, and these ports. */
+	const uint16_t *open_ports;
+	size_t open_port_count;
+};
+/*
+ * Anti-spoofing: from a tunnel only (interface, source address) pairs of leases pass, counted; to a
+ * tunnel only leased addresses.  Subscribers do not reach each other.  Connections into a tunnel
+ * from outside are refused.  TCP MSS is clamped.  -EEXIST when a table of this name is there,
+ * -EINVAL for names that are none.  With `replace` a table of this name is replaced in the same
+ * transaction (the caller knows that it is ours).
+ */
+int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool replace);
+
+struct nft_lease {
+	const char *tag;	  /* unique, [a-z0-9]{1,NFT_LEASE_TAG_MAX} */
+	const char *interface;	  /* the tunnel interface its packets come from */
+	struct net_addr ip4, ip6; /* family 0: none */
+};
+/* -EEXIST when the tag or an address of the lease is in use; nothing is changed then. */
+int nft_lease_add(struct nft *nft, const char *table, const struct nft_lease *lease);
+/* The same lease as was added.  -ENOENT. */
+int nft_lease_del(struct nft *nft, const char *table, const struct nft_lease *lease);
+
+struct nft_counter {
+	uint64_t packets, bytes;
+};
+struct nft_lease_counters {
+	char tag[NFT_LEASE_TAG_MAX + 1];
+	struct nft_counter up, down; /* from and to the subscriber */
+};
+struct nft_gateway_counters {
+	struct nft_counter spoofed;  /* from a tunnel without a lease */
+	struct nft_counter denied;   /* to a network that is not for subscribers */
+	struct nft_counter unleased; /* to a tunnel address that nobody holds */
+};
+/* All leases in one request.  `visit` may be NULL.  Zero since the table was made. */
+typedef void nft_lease_visit(const struct nft_lease_counters *c, void *ctx);
+int nft_gateway_counters(struct nft *nft, const char *table, struct nft_gateway_counters *out,
+			 nft_lease_visit *visit, void *ctx);
+
+/* ---- subscriber ---- */
+struct nft_killswitch {
+	const char *table;  /* "meshnet_sub" */
+	const char *tunnel; /* interface or prefix with '*' */
+	/* Where packets may go without the tunnel (what carries the mesh itself, the LAN). */
+	const struct net_prefix *allowed;
+	size_t allowed_count;
+	uint32_t mark; /* packets with this mark may leave too; 0: none */
+};
+/* Loopback, DHCP and neighbour discovery pass as well.  Errors and `replace` as above. */
+int nft_killswitch_create(struct nft *nft, const struct nft_killswitch *ks, bool replace);
+#endif

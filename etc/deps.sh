@@ -1,0 +1,64 @@
+#!/bin/sh
+# Installs the Debian 12 packages that a task needs and that are missing.
+#   etc/deps.sh GROUP...     groups: build test demo lint fuzz bench
+# With everything there this is one dpkg-query.
+set -eu
+
+build="gcc libc6-dev make pkg-config libevent-dev libjson-c-dev libsodium-dev libsqlite3-dev
+	libinih-dev libmnl-dev libnftables-dev libssl-dev"
+lab="python3 iproute2 nftables iputils-ping iperf3 curl procps"
+
+packages() {
+	case $1 in
+	build) echo "$build" ;;
+	test) echo "$build $lab python3-pytest libcmocka-dev clang libclang-rt-14-dev clang-format" ;;
+	demo) echo "$build $lab" ;;
+	lint) echo "$build python3 clang clang-format clang-tidy cppcheck" ;;
+	fuzz) echo "$build clang libclang-rt-14-dev" ;;
+	bench) echo "$build $lab" ;;
+	*)
+		echo "etc/deps.sh: unknown group '$1'; the groups are build test demo lint fuzz bench" >&2
+		exit 2
+		;;
+	esac
+}
+
+[ $# -gt 0 ] || set -- build
+wanted=
+for group in "$@"; do
+	wanted="$wanted $(packages "$group")"
+done
+
+if ! command -v dpkg-query >/dev/null 2>&1; then
+	echo "etc/deps.sh: this is not Debian; make sure that you have:" $wanted >&2
+	exit 0
+fi
+
+# A package that dpkg knows as anything but installed is missing.
+# shellcheck disable=SC2086
+installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null |
+	sed -n 's/^installed //p' | tr '\n' ' ') || true
+missing=
+for p in $wanted; do
+	case " $installed $missing " in
+	*" $p "*) ;;
+	*) missing="$missing $p" ;;
+	esac
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+	echo "Some Debian packages are missing.  Install them and try again:" >&2
+	echo "  sudo apt-get install -y --no-install-recommends$missing" >&2
+	exit 1
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+apt="apt-get -o DPkg::Lock::Timeout=300"
+install="$apt install -y -qq --no-install-recommends$missing"
+echo "installing from Debian:$missing"
+# Package lists may be absent (a fresh image) or too old (files gone): then fetch them and retry.
+if ! $install </dev/null >/dev/null 2>&1; then
+	$apt update -qq </dev/null
+	$install </dev/null >/dev/null
+fi
