@@ -1,0 +1,160 @@
+#include "node/delay.h"
+
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/timerq.h"
+#include "io/clock.h"
+
+#define HELD_BYTES_MAX (64u << 20)
+
+struct held {
+	TAILQ_ENTRY(held) all;
+	struct timer timer;
+	struct delay *delay;
+	struct udp_socket *socket;
+	struct net_addr to;
+	struct block *block;
+};
+TAILQ_HEAD(held_list, held);
+
+struct delay {
+	struct delay_config config;
+	struct event *event;
+	struct timerq timers;
+	struct held_list all;
+	struct pkt_pool pool;
+	size_t bytes;
+	uint64_t random;
+};
+
+static uint64_t next_random(struct delay *d)
+{
+	d->random ^= d->random << 13;
+	d->random ^= d->random >> 7;
+	d->random ^= d->random << 17;
+	return d->random;
+}
+
+static void arm(struct delay *d, uint64_t now)
+{
+	uint64_t next = timerq_next(&d->timers), wait = next > now ? next - now : 0;
+	struct timeval tv = {.tv_sec = (time_t)(wait / 1000000),
+			     .tv_usec = (suseconds_t)(wait % 1000000)};
+
+	if (next == TIMER_NEVER)
+		event_del(d->event);
+	else
+		event_add(d->event, &tv);
+}
+
+static void drop(struct held *h)
+{
+	struct delay *d = h->delay;
+
+	timerq_cancel(&d->timers, &h->timer);
+	TAILQ_REMOVE(&d->all, h, all);
+	d->bytes -= h->block->size;
+	block_put(h->block);
+	free(h);
+}
+
+static void fire(struct timer *t, uint64_t now)
+{
+	struct held *h = t->owner;
+	struct pkt *p = pkt_new(&h->delay->pool, h->block, h->block->data, h->block->size);
+
+	(void)now;
+	if (p) {
+		udp_send(h->socket, &h->to, &p, 1);
+		pkt_free(&h->delay->pool, p);
+	}
+	drop(h);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct delay *d = arg;
+
+	(void)fd;
+	(void)what;
+	timerq_run(&d->timers, daemon_now_us());
+	arm(d, daemon_now_us());
+}
+
+struct delay *delay_new(struct event_base *base, const struct delay_config *config)
+{
+	struct delay *d = calloc(1, sizeof *d);
+
+	if (!d)
+		return NULL;
+	d->config = *config;
+	d->random = daemon_now_us() | 1;
+	TAILQ_INIT(&d->all);
+	timerq_init(&d->timers);
+	pkt_pool_init(&d->pool, 64);
+	d->event = event_new(base, -1, 0, on_timer, d);
+	if (!d->event) {
+		free(d);
+		return NULL;
+	}
+	return d;
+}
+
+void delay_free(struct delay *d)
+{
+	if (!d)
+		return;
+	while (!TAILQ_EMPTY(&d->all))
+		drop(TAILQ_FIRST(&d->all));
+	timerq_free(&d->timers);
+	pkt_pool_free(&d->pool);
+	event_free(d->event);
+	free(d);
+}
+
+static void hold(struct delay *d, struct udp_socket *s, const struct net_addr *to,
+		 const struct pkt *p, uint64_t now)
+{
+	struct held *h = calloc(1, sizeof *h);
+	uint64_t span =
+		d->config.max_us > d->config.min_us ? d->config.max_us - d->config.min_us : 0;
+
+	if (!h || !(h->block = block_new(p->len))) {
+		free(h);
+		return;
+	}
+	memcpy(h->block->data, p->data, p->len);
+	h->delay = d;
+	h->socket = s;
+	h->to = *to;
+	timer_init(&h->timer, fire, h);
+	TAILQ_INSERT_TAIL(&d->all, h, all);
+	d->bytes += p->len;
+	if (timerq_set(&d->timers, &h->timer, now + d->config.min_us + next_random(d) % (span + 1)))
+		drop(h);
+}
+
+void delay_send(struct delay *d, struct udp_socket *s, const struct net_addr *to,
+		struct pkt *const *v, size_t n)
+{
+	uint64_t now = daemon_now_us();
+
+	for (size_t i = 0; i < n; i++)
+		if (next_random(d) % 1000000 >= d->config.loss_ppm &&
+		    d->bytes + v[i]->len <= HELD_BYTES_MAX)
+			hold(d, s, to, v[i], now);
+	arm(d, now);
+}
+
+void delay_forget(struct delay *d, const struct udp_socket *s)
+{
+	struct held *h, *next;
+
+	for (h = TAILQ_FIRST(&d->all); h; h = next) {
+		next = TAILQ_NEXT(h, all);
+		if (h->socket == s)
+			drop(h);
+	}
+}

@@ -1,0 +1,237 @@
+/* What the files of the node's engine share; see engine.h for who does what. */
+#ifndef NODE_ENGINE_IMPL_H
+#define NODE_ENGINE_IMPL_H
+
+#include <sys/queue.h>
+
+#include "base/log.h"
+#include "base/map.h"
+#include "base/timerq.h"
+#include "core/connection.h"
+#include "core/route_table.h"
+#include "node/engine.h"
+
+#define REQUESTS_PER_APP_MAX 64u
+#define REQUESTS_MAX 65536u
+#define REQUEST_TIMEOUT_US 20000000u
+#define REPORTS_MAX 4096u
+#define SIGNALS_PER_SECOND_MAX 100u
+#define LOCAL_MESSAGES_MAX 65536u
+#define LINGER_US 10000000u
+#define STATS_SOON_US 500000u
+#define FLUSH_ROUNDS_MAX 64u
+#define PKT_POOL_KEEP 16384u
+
+struct node_conn;
+TAILQ_HEAD(node_conn_list, node_conn);
+
+struct node_link {
+	struct node_engine *engine;
+	struct transport *transport;
+	void *socket;
+	uint32_t id;
+	uint16_t port, code; /* code: why it is dead */
+	bool dirty, dead;
+	bool told;		     /* the manager knows already that it is dead */
+	struct node_conn_list conns; /* those whose first hop this is */
+	TAILQ_ENTRY(node_link) all, work;
+};
+TAILQ_HEAD(node_link_list, node_link);
+
+struct local_message {
+	TAILQ_ENTRY(local_message) queue;
+	size_t len;
+	uint8_t data[];
+};
+TAILQ_HEAD(local_queue, local_message);
+
+/* One end of a connection.  Both ends of a connection within this node are twins of each other and
+ * have no `connection`; the initiator's end is the one in the map. */
+struct node_conn {
+	struct node_engine *engine;
+	uint64_t id;
+	uint32_t path, handle, out_route;
+	struct mesh_id peer;
+	char peer_app[NAME_MAX_BYTES + 1];
+	uint8_t cls;
+	bool initiator, dirty, dead;
+	bool up;       /* its app has been told ConnectionOn */
+	bool bound;    /* the app knows its number: `handle` is valid, or the other side asked */
+	bool stalled;  /* a message waits for the app's credit or socket */
+	bool leaving;  /* its app has closed it; what was sent before is still delivered */
+	bool started;  /* ConnectionOn of the manager has come */
+	bool told;     /* the manager knows already that it is dead */
+	bool app_told; /* and the app */
+	uint16_t code;
+	char text[64];
+	struct node_app *app; /* NULL when leaving */
+	struct connection *connection;
+	struct node_link *link; /* NULL while there is no path */
+	struct node_conn *twin;
+	struct local_queue local; /* messages from the twin that wait for our app */
+	size_t local_count;
+	int64_t app_credit;    /* bytes that our app takes; below zero by at most one message */
+	size_t outstanding;    /* bytes from our app that have not been credited back */
+	size_t credit_due;     /* of those, what the next flush gives back */
+	struct timer deadline; /* to come up; later, to deliver what is left when leaving */
+	TAILQ_ENTRY(node_conn) of_app, of_link, work;
+};
+
+struct node_app {
+	struct node_engine *engine;
+	void *channel;
+	bool registered;
+	char name[NAME_MAX_BYTES + 1], type[NAME_MAX_BYTES + 1], info[APP_INFO_MAX_BYTES + 1];
+	size_t conn_count, request_count;
+	struct node_conn_list conns;
+	TAILQ_ENTRY(node_app) all;
+};
+TAILQ_HEAD(node_app_list, node_app);
+
+enum request_kind { REQUEST_CONNECT, REQUEST_APP_LIST, REQUEST_REGISTER_APP };
+
+/* A question to the manager that an app waits for; dropped when the app leaves. */
+struct node_request {
+	enum request_kind kind;
+	uint32_t seq, app_seq, handle;
+	struct node_app *app;
+	uint64_t deadline_us;
+	TAILQ_ENTRY(node_request) order;
+};
+TAILQ_HEAD(node_request_list, node_request);
+
+/* News that the manager could not be told while it was away. */
+struct node_report {
+	uint16_t type, code;
+	uint64_t id;
+};
+
+struct node_engine {
+	struct node_engine_config config;
+	struct node_engine_ops ops;
+	void *ctx;
+	struct timerq timers;
+	struct timer stats_timer, request_timer;
+	struct pkt_pool pool;
+	uint64_t instance;
+	struct net_addr addrs[ADDRS_MAX];
+	size_t addr_count;
+	bool manager_up, registered;
+	uint32_t next_seq, register_seq;
+	/* From RegisterNodeAck. */
+	size_t packet_bytes, egress_bytes;
+	uint64_t connection_timeout_us;
+	unsigned retransmit_limit;
+
+	struct map links, conns, conns_by_low, requests;
+	struct route_table routes;
+	struct node_link_list all_links, dirty_links, dead_links;
+	struct node_conn_list dirty_conns, dead_conns;
+	struct node_app_list all_apps;
+	struct node_request_list request_order;
+	size_t app_count;
+	struct node_report reports[REPORTS_MAX];
+	size_t report_count;
+
+	uint64_t signal_second;
+	unsigned signals;
+	struct node_status past; /* counters; bytes of transports that are gone */
+	struct log_limit log_refused, log_label, log_protocol, log_memory;
+};
+
+/* engine.c */
+uint32_t engine_next_seq(struct node_engine *e);
+/* Dropped while not registered. */
+void engine_manager_send(struct node_engine *e, const struct msg *m);
+/* CommonAck to the manager. */
+void engine_manager_ack(struct node_engine *e, uint32_t seq, uint16_t code, uint64_t value,
+			const char *text);
+/* TransportShutdown or ConnectionShutdown: told now, or when the manager is back. */
+void engine_report(struct node_engine *e, uint16_t type, uint64_t id, uint16_t code);
+/* Counts and logs that a limit was reached. */
+void engine_refused(struct node_engine *e, const char *what, uint64_t now);
+
+/* engine_transport.c */
+void link_message(struct node_engine *e, const struct msg *m, uint64_t now);
+struct node_link *link_find(const struct node_engine *e, uint32_t id);
+void link_touch(struct node_link *l);
+void link_report_all(struct node_engine *e);
+void link_close_all(struct node_engine *e, uint16_t code, uint64_t now);
+void link_reap(struct node_engine *e);
+void link_free_all(struct node_engine *e);
+void link_stats_fire(struct timer *t, uint64_t now);
+
+/* engine_route.c */
+void route_message(struct node_engine *e, const struct msg *m);
+/* Consumes p. */
+void route_deliver(struct node_link *l, struct pkt *p, uint64_t now);
+void route_drop_all(struct node_engine *e);
+
+/* engine_connection.c */
+void conn_message(struct node_engine *e, const struct msg *m, uint64_t now);
+struct node_conn *conn_find(const struct node_engine *e, uint64_t id);
+/* The end that belongs to this app, or NULL. */
+struct node_conn *conn_of_app(const struct node_engine *e, const struct node_app *a, uint64_t id);
+struct node_conn *conn_by_low(const struct node_engine *e, uint32_t low);
+/* May this app have one more?  CODE_OK or why not. */
+uint16_t conn_allowed(struct node_engine *e, const struct node_app *app, uint64_t now);
+/* One end, joined to its app but in no map yet; NULL: out of memory. */
+struct node_conn *conn_new(struct node_engine *e, const struct msg_assign_connection *a,
+			   struct node_app *app, bool initiator, uint64_t now);
+/* For an end that is in no map and that nobody was told of. */
+void conn_discard(struct node_conn *c);
+/* 0, or -errno. */
+int conn_map(struct node_conn *c);
+void conn_touch(struct node_conn *c);
+/* It ends (both ends when local); freed by the next conn_reap. */
+void conn_kill(struct node_conn *c, uint16_t code, const char *text, uint64_t now);
+/* The manager's answer to a REQUEST_CONNECT. */
+void conn_bind(struct node_engine *e, const struct node_request *r, uint64_t id);
+void conn_tell_up(struct node_conn *c);
+void conn_flush(struct node_conn *c, uint64_t now);
+void conn_close_all(struct node_engine *e, uint16_t code, uint64_t now);
+void conn_reap(struct node_engine *e);
+void conn_free_all(struct node_engine *e);
+void conn_link_lost(struct node_link *l);
+
+/* engine_stream.c: between a connection and its app */
+/* One message for the app; false: not now (`stalled` is set). */
+bool conn_to_app(struct node_conn *c, struct bytes data);
+void conn_from_app(struct node_conn *c, struct bytes data, uint64_t now);
+/* These bytes of our app have left: the next flush gives them back. */
+void conn_credit_back(struct node_conn *c, size_t bytes);
+void conn_flush_credit(struct node_conn *c);
+void conn_app_credit(struct node_conn *c, uint32_t bytes, uint64_t now);
+/* The app's socket has drained. */
+void conn_app_ready(struct node_conn *c, uint64_t now);
+/* The app has closed it; what it sent before is still delivered, for a while. */
+void conn_app_close(struct node_conn *c, uint16_t code, struct bytes text, uint64_t now);
+/* The app is gone, nobody is left to deliver to. */
+void conn_app_gone(struct node_conn *c, uint64_t now);
+
+/* engine_local.c */
+/* CODE_OK, or why not. */
+uint16_t local_assign(struct node_engine *e, const struct msg_assign_connection *a, uint64_t now);
+void local_start(struct node_conn *c);
+void local_send(struct node_conn *from, struct bytes data, uint64_t now);
+/* Our app takes messages again. */
+void local_resume(struct node_conn *c);
+void local_drop_queue(struct node_conn *c);
+
+/* engine_app.c */
+struct node_app *app_find(const struct node_engine *e, struct bytes name);
+void app_announce_all(struct node_engine *e, uint64_t now);
+void app_send(struct node_app *a, const struct msg *m);
+void app_ack(struct node_app *a, uint32_t seq, uint16_t code, uint64_t value, const char *text);
+void app_free_all(struct node_engine *e);
+
+/* engine_request.c */
+/* NULL when there are too many; the app's sequence and handle are remembered. */
+struct node_request *request_new(struct node_engine *e, struct node_app *app,
+				 enum request_kind kind, uint32_t app_seq, uint32_t handle,
+				 uint64_t now);
+void request_answer(struct node_engine *e, const struct msg *m, uint64_t now);
+void request_fail_all(struct node_engine *e, uint16_t code, const char *text);
+void request_drop_app(struct node_engine *e, struct node_app *app);
+void request_fire(struct timer *t, uint64_t now);
+#endif

@@ -1,0 +1,155 @@
+#include "node/engine_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* --- to the app ------------------------------------------------------------------------------ */
+
+static bool app_takes(const struct node_conn *c)
+{
+	const struct node_engine *e = c->engine;
+
+	return c->up && c->app_credit > 0 &&
+	       e->ops.app_pending(e->ctx, c->app->channel) <= e->config.app_pending_max_bytes;
+}
+
+bool conn_to_app(struct node_conn *c, struct bytes data)
+{
+	struct msg m = {.type = MSG_AppMessage};
+
+	if (!c->app) /* It has closed: nobody wants this any more. */
+		return true;
+	if (!app_takes(c)) {
+		c->stalled = true;
+		return false;
+	}
+	c->app_credit -= (int64_t)data.len;
+	m.app_message.connection = c->id;
+	m.app_message.data = data;
+	app_send(c->app, &m);
+	return true;
+}
+
+static void resume(struct node_conn *c, uint64_t now)
+{
+	if (!c->stalled || c->dead || (c->app && !app_takes(c)))
+		return;
+	c->stalled = false;
+	if (c->connection)
+		connection_resume(c->connection, now);
+	else
+		local_resume(c);
+	conn_touch(c);
+}
+
+void conn_app_credit(struct node_conn *c, uint32_t bytes, uint64_t now)
+{
+	c->app_credit += bytes;
+	if (c->app_credit > APP_CREDIT_BYTES)
+		c->app_credit = APP_CREDIT_BYTES;
+	resume(c, now);
+}
+
+void conn_app_ready(struct node_conn *c, uint64_t now)
+{
+	resume(c, now);
+}
+
+/* --- from the app ---------------------------------------------------------------------------- */
+
+void conn_credit_back(struct node_conn *c, size_t bytes)
+{
+	size_t owed = c->outstanding - c->credit_due;
+
+	c->credit_due += bytes < owed ? bytes : owed;
+	conn_touch(c);
+}
+
+void conn_flush_credit(struct node_conn *c)
+{
+	struct msg m = {.type = MSG_AppCredit};
+
+	if (!c->credit_due)
+		return;
+	m.app_credit.connection = c->id;
+	m.app_credit.bytes = (uint32_t)c->credit_due;
+	c->outstanding -= c->credit_due;
+	c->credit_due = 0;
+	if (c->app)
+		app_send(c->app, &m);
+}
+
+static void send_stream(struct node_conn *c, struct bytes data, uint64_t now)
+{
+	int err = connection_send(c->connection, data, now);
+
+	if (err)
+		conn_kill(c, CODE_BUSY, "the node cannot hold more", now);
+}
+
+/* A datagram that finds no room is lost; its credit comes back all the same. */
+static void send_datagram(struct node_conn *c, struct bytes data, uint64_t now)
+{
+	(void)connection_send(c->connection, data, now);
+	conn_credit_back(c, data.len);
+}
+
+void conn_from_app(struct node_conn *c, struct bytes data, uint64_t now)
+{
+	size_t max =
+		c->cls == CLASS_DATAGRAM ? DATAGRAM_MAX_BYTES : c->engine->config.message_max_bytes;
+
+	if (c->dead)
+		return;
+	if (!c->up || c->outstanding >= APP_CREDIT_BYTES || data.len > max) {
+		conn_kill(c, CODE_PROTOCOL,
+			  data.len > max ? "message too large"
+			  : c->up	 ? "sent more than its credit"
+					 : "not up yet",
+			  now);
+		return;
+	}
+	c->outstanding += data.len;
+	if (!c->connection)
+		local_send(c, data, now);
+	else if (c->cls == CLASS_DATAGRAM)
+		send_datagram(c, data, now);
+	else
+		send_stream(c, data, now);
+	conn_touch(c);
+}
+
+/* --- the app leaves -------------------------------------------------------------------------- */
+
+static void detach(struct node_conn *c)
+{
+	TAILQ_REMOVE(&c->app->conns, c, of_app);
+	c->app->conn_count--;
+	c->app = NULL;
+}
+
+/* From now on messages for the app are thrown away, so that the far end's do not stand in the way
+ * of its acknowledgements. */
+void conn_app_close(struct node_conn *c, uint16_t code, struct bytes text, uint64_t now)
+{
+	bool wait = c->up && !c->dead && c->cls == CLASS_STREAM && c->outstanding > c->credit_due;
+
+	c->app_told = true;
+	detach(c);
+	c->leaving = true;
+	c->code = code ? code : CODE_CLOSED;
+	bytes_to_cstr(text, c->text, sizeof c->text);
+	if (!wait || timerq_set(&c->engine->timers, &c->deadline, now + LINGER_US)) {
+		conn_kill(c, c->code, NULL, now);
+		return;
+	}
+	resume(c, now);
+	conn_touch(c);
+}
+
+void conn_app_gone(struct node_conn *c, uint64_t now)
+{
+	c->app_told = true;
+	detach(c);
+	conn_kill(c, CODE_CLOSED, "the app is gone", now);
+}

@@ -1,0 +1,383 @@
+#include "node/engine_impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct node_link *link_find(const struct node_engine *e, uint32_t id)
+{
+	return map_get(&e->links, &id);
+}
+
+void link_touch(struct node_link *l)
+{
+	if (l->dirty || l->dead)
+		return;
+	l->dirty = true;
+	TAILQ_INSERT_TAIL(&l->engine->dirty_links, l, work);
+}
+
+static void link_bury(struct node_link *l, uint16_t code)
+{
+	struct node_engine *e = l->engine;
+
+	if (l->dead)
+		return;
+	if (l->dirty)
+		TAILQ_REMOVE(&e->dirty_links, l, work);
+	l->dirty = false;
+	l->dead = true;
+	l->code = code;
+	TAILQ_INSERT_TAIL(&e->dead_links, l, work);
+}
+
+static void report_connected(struct node_link *l)
+{
+	struct msg m = {.type = MSG_TransportConnected};
+	struct transport_stats s;
+
+	transport_get_stats(l->transport, &s);
+	m.transport_connected.transport = l->id;
+	m.transport_connected.remote = *transport_get_remote(l->transport);
+	m.transport_connected.rtt_us = s.srtt_us;
+	engine_manager_send(l->engine, &m);
+}
+
+void link_report_all(struct node_engine *e)
+{
+	struct node_link *l;
+
+	TAILQ_FOREACH(l, &e->all_links, all)
+	if (transport_get_state(l->transport) == TRANSPORT_CONNECTED)
+		report_connected(l);
+}
+
+/* --- transport_ops --------------------------------------------------------------------------- */
+
+static void op_send(void *ctx, struct transport *t, const struct net_addr *to, struct pkt *const *v,
+		    size_t n)
+{
+	struct node_link *l = ctx;
+
+	(void)t;
+	l->engine->ops.udp_send(l->engine->ctx, l->socket, to, v, n);
+}
+
+static void op_deliver(void *ctx, struct transport *t, struct pkt *p, uint64_t now)
+{
+	(void)t;
+	route_deliver(ctx, p, now);
+}
+
+static void op_state(void *ctx, struct transport *t, enum transport_state old, uint16_t code,
+		     uint64_t now)
+{
+	struct node_link *l = ctx;
+	struct node_engine *e = l->engine;
+	enum transport_state s = transport_get_state(t);
+	char peer[MESH_ID_SHORT];
+
+	log_info("transport %u to %s: %s -> %s%s%s", l->id,
+		 mesh_id_short(transport_get_peer(t), peer), transport_state_name(old),
+		 transport_state_name(s), s == TRANSPORT_DISCONNECTED ? ": " : "",
+		 s == TRANSPORT_DISCONNECTED ? msg_code_name(code) : "");
+	if (s == TRANSPORT_CONNECTED && old != TRANSPORT_CONNECTED) {
+		report_connected(l);
+		if (timerq_next(&e->timers) == TIMER_NEVER ||
+		    e->stats_timer.at_us > now + STATS_SOON_US)
+			timerq_set(&e->timers, &e->stats_timer, now + STATS_SOON_US);
+	} else if (s == TRANSPORT_DISCONNECTED) {
+		link_bury(l, code);
+	}
+}
+
+static void op_writable(void *ctx, struct transport *t, uint64_t now)
+{
+	struct node_link *l = ctx;
+	struct node_conn *c;
+
+	(void)t;
+	(void)now;
+	TAILQ_FOREACH(c, &l->conns, of_link)
+	conn_touch(c);
+	/* Who was first comes last next time, so that no connection starves behind another. */
+	c = TAILQ_FIRST(&l->conns);
+	if (c && TAILQ_NEXT(c, of_link)) {
+		TAILQ_REMOVE(&l->conns, c, of_link);
+		TAILQ_INSERT_TAIL(&l->conns, c, of_link);
+	}
+}
+
+static void op_random(void *ctx, void *out, size_t len)
+{
+	struct node_link *l = ctx;
+
+	l->engine->ops.random(l->engine->ctx, out, len);
+}
+
+static const struct transport_ops link_ops = {
+	.send = op_send,
+	.deliver = op_deliver,
+	.state = op_state,
+	.writable = op_writable,
+	.random = op_random,
+};
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static struct transport *make_transport(struct node_link *l, const struct msg_transport_create *m,
+					uint64_t now)
+{
+	struct node_engine *e = l->engine;
+	struct transport_config c = {
+		.id = m->transport,
+		.initiator = m->initiator != 0,
+		.local = e->config.id,
+		.remote = m->peer,
+		.retransmit_limit = e->retransmit_limit,
+		.packet_bytes = e->packet_bytes,
+		.egress_bytes = e->egress_bytes,
+		.congestion = e->config.congestion,
+		.pool = &e->pool,
+		.timers = &e->timers,
+	};
+
+	memcpy(c.local_secret, e->config.secret, sizeof c.local_secret);
+	memcpy(c.psk, m->secret, sizeof c.psk);
+	struct transport *t = transport_new(&c, &link_ops, l, now);
+	explicit_bzero(&c, sizeof c);
+	return t;
+}
+
+static void link_free(struct node_link *l)
+{
+	struct node_engine *e = l->engine;
+
+	if (l->transport)
+		transport_free(l->transport);
+	if (l->socket)
+		e->ops.udp_close(e->ctx, l->socket);
+	free(l);
+}
+
+/* 0 or -errno of the socket. */
+static int link_new(struct node_engine *e, const struct msg_transport_create *m, uint64_t now,
+		    struct node_link **out)
+{
+	struct node_link *l = calloc(1, sizeof *l);
+
+	if (!l)
+		return -ENOMEM;
+	l->engine = e;
+	l->id = m->transport;
+	TAILQ_INIT(&l->conns);
+	int port = e->ops.udp_open(e->ctx, l->id, m->port, &l->socket);
+	if (port < 0) {
+		free(l);
+		return port;
+	}
+	l->port = (uint16_t)port;
+	l->transport = make_transport(l, m, now);
+	int err = l->transport ? map_put(&e->links, &l->id, l) : -ENOMEM;
+	if (err) {
+		link_free(l);
+		return err;
+	}
+	TAILQ_INSERT_TAIL(&e->all_links, l, all);
+	*out = l;
+	return 0;
+}
+
+static void link_bank_counters(struct node_link *l)
+{
+	struct transport_stats s;
+
+	transport_get_stats(l->transport, &s);
+	l->engine->past.tx_bytes += s.tx_bytes;
+	l->engine->past.rx_bytes += s.rx_bytes;
+}
+
+void link_reap(struct node_engine *e)
+{
+	struct node_link *l;
+
+	while ((l = TAILQ_FIRST(&e->dead_links))) {
+		TAILQ_REMOVE(&e->dead_links, l, work);
+		TAILQ_REMOVE(&e->all_links, l, all);
+		map_del(&e->links, &l->id);
+		conn_link_lost(l);
+		route_table_drop_transport(&e->routes, l->id);
+		link_bank_counters(l);
+		if (!l->told)
+			engine_report(e, MSG_TransportShutdown, l->id, l->code);
+		link_free(l);
+	}
+}
+
+void link_close_all(struct node_engine *e, uint16_t code, uint64_t now)
+{
+	struct node_link *l;
+
+	TAILQ_FOREACH(l, &e->all_links, all)
+	{
+		l->told = true;
+		transport_close(l->transport, code, now);
+		link_bury(l, code);
+	}
+}
+
+void link_free_all(struct node_engine *e)
+{
+	struct node_link *l;
+
+	while ((l = TAILQ_FIRST(&e->all_links))) {
+		TAILQ_REMOVE(&e->all_links, l, all);
+		link_free(l);
+	}
+}
+
+/* --- messages of the manager ----------------------------------------------------------------- */
+
+static uint16_t code_of_error(int err)
+{
+	switch (err) {
+	case -EADDRINUSE:
+		return CODE_PORT_IN_USE;
+	case -ENOSPC:
+	case -ENOMEM:
+	case -EMFILE:
+	case -ENFILE:
+		return CODE_BUSY;
+	default:
+		return CODE_REFUSED;
+	}
+}
+
+static void transport_create(struct node_engine *e, const struct msg *m, uint64_t now)
+{
+	const struct msg_transport_create *c = &m->transport_create;
+	struct node_link *l = link_find(e, c->transport);
+
+	if (!c->transport || mesh_id_equal(&c->peer, &e->config.id)) {
+		engine_manager_ack(e, m->seq, CODE_INVALID, 0, "no such peer or number");
+		return;
+	}
+	if (l) { /* Asked twice, after an answer that got lost. */
+		bool same = mesh_id_equal(transport_get_peer(l->transport), &c->peer);
+		engine_manager_ack(e, m->seq, same ? CODE_OK : CODE_INVALID, l->port, NULL);
+		return;
+	}
+	if (e->links.count >= e->config.max_transports) {
+		engine_refused(e, "transports", now);
+		engine_manager_ack(e, m->seq, CODE_BUSY, 0, "too many transports");
+		return;
+	}
+	int err = link_new(e, c, now, &l);
+	if (err)
+		engine_manager_ack(e, m->seq, code_of_error(err), 0, strerror(-err));
+	else
+		engine_manager_ack(e, m->seq, CODE_OK, l->port, NULL);
+}
+
+static void open_udp(struct node_engine *e, const struct msg *m, uint64_t now)
+{
+	const struct msg_open_udp *o = &m->open_udp;
+	struct node_link *l = link_find(e, o->transport);
+	struct net_addr addrs[ADDRS_MAX];
+
+	if (!l || l->dead) {
+		engine_manager_ack(e, m->seq, CODE_NOT_FOUND, 0, "no such transport");
+		return;
+	}
+	for (size_t i = 0; i < o->addrs_count; i++)
+		addrs[i] = o->addrs[i].addr;
+	engine_manager_ack(e, m->seq, CODE_OK, 0, NULL);
+	transport_open(l->transport, addrs, o->addrs_count, now);
+	link_touch(l);
+}
+
+static void transport_end(struct node_engine *e, const struct msg *m, uint64_t now)
+{
+	struct node_link *l = link_find(e, m->transport_shutdown.transport);
+
+	if (l && !l->dead) {
+		l->told = true;
+		transport_close(l->transport, m->transport_shutdown.code, now);
+		link_bury(l, m->transport_shutdown.code);
+	}
+	engine_manager_ack(e, m->seq, CODE_OK, 0, NULL);
+}
+
+void link_message(struct node_engine *e, const struct msg *m, uint64_t now)
+{
+	if (m->type == MSG_TransportCreate)
+		transport_create(e, m, now);
+	else if (m->type == MSG_OpenUDP)
+		open_udp(e, m, now);
+	else
+		transport_end(e, m, now);
+}
+
+/* --- packets and reports --------------------------------------------------------------------- */
+
+void node_engine_udp_input(struct node_engine *e, uint32_t transport, struct block *b,
+			   const struct udp_slice *v, size_t n, const struct net_addr *from,
+			   uint64_t now)
+{
+	struct node_link *l = link_find(e, transport);
+
+	for (size_t i = 0; l && !l->dead && i < n; i++) {
+		struct pkt *p = pkt_new(&e->pool, b, v[i].data, v[i].len);
+		if (!p)
+			break;
+		transport_input(l->transport, p, from, now);
+	}
+	if (l)
+		link_touch(l);
+}
+
+static uint64_t saturate32(uint64_t v)
+{
+	return v < UINT32_MAX ? v : UINT32_MAX;
+}
+
+static void stats_put(struct stats_item *out, const struct node_link *l)
+{
+	struct transport_stats s;
+
+	transport_get_stats(l->transport, &s);
+	*out = (struct stats_item){
+		.transport = l->id,
+		.up = transport_get_state(l->transport) == TRANSPORT_CONNECTED,
+		.rtt_us = s.srtt_us,
+		.loss_ppm = s.loss_ppm,
+		.rate_bps = s.rate_bps,
+		.queue_bytes = (uint32_t)saturate32(s.queue_bytes),
+		.tx_bytes = s.tx_bytes,
+		.rx_bytes = s.rx_bytes,
+		.retransmits = s.retransmits,
+	};
+}
+
+void link_stats_fire(struct timer *t, uint64_t now)
+{
+	struct node_engine *e = t->owner;
+	struct msg m = {.type = MSG_TransportStats};
+	struct msg_transport_stats *s = &m.transport_stats;
+	struct node_link *l;
+
+	TAILQ_FOREACH(l, &e->all_links, all)
+	{
+		if (transport_get_state(l->transport) != TRANSPORT_CONNECTED)
+			continue;
+		stats_put(&s->stats[s->stats_count++], l);
+		if (s->stats_count == STATS_PER_MESSAGE_MAX) {
+			engine_manager_send(e, &m);
+			s->stats_count = 0;
+		}
+	}
+	if (s->stats_count)
+		engine_manager_send(e, &m);
+	timerq_set(&e->timers, t, now + e->config.stats_interval_us);
+}

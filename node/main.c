@@ -1,0 +1,36 @@
+#include "node/shell.h"
+
+static int start(struct daemon *d)
+{
+	struct node_shell *s;
+	int err = node_shell_new(d, &s);
+
+	d->ctx = s;
+	return err;
+}
+
+static void stop(struct daemon *d)
+{
+	daemon_hold(d);
+	node_shell_stop(d->ctx);
+}
+
+static void release(struct daemon *d)
+{
+	node_shell_free(d->ctx);
+}
+
+static const struct daemon_spec spec = {
+	.name = "node",
+	.summary = "carries packets of the mesh and serves the apps of this host",
+	.sections = "general,daemon,node,transport,connection,congestion",
+	.check = node_check,
+	.start = start,
+	.stop = stop,
+	.free = release,
+};
+
+int main(int argc, char **argv)
+{
+	return daemon_main(&spec, argc, argv);
+}

@@ -1,0 +1,481 @@
+#include "node/shell.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "io/chan.h"
+#include "io/keyfile.h"
+#include "node/delay.h"
+#include "node/engine.h"
+#include "node/hostaddr.h"
+#include "node/udp.h"
+
+#define LEAVE_US 150000 /* for the last messages to be written */
+
+struct node_shell {
+	struct daemon *daemon;
+	struct keypair keys;
+	struct node_engine *engine;
+	struct udp *udp;
+	struct delay *delay; /* NULL unless delay is simulated */
+	struct chan_client *manager;
+	struct chan *manager_chan;
+	struct chan_listener *apps;
+	struct event *tick, *flush, *leave;
+	uint64_t tick_at_us; /* when `tick` is armed for */
+};
+
+/* --- time ------------------------------------------------------------------------------------ */
+
+/* Wakes too early sometimes, never too late: a later deadline does not move the timer, because that
+ * happens with every packet. */
+static void arm(struct node_shell *s, uint64_t now)
+{
+	uint64_t next = node_engine_next_timeout(s->engine), wait = next > now ? next - now : 0;
+	struct timeval tv = {.tv_sec = (time_t)(wait / 1000000),
+			     .tv_usec = (suseconds_t)(wait % 1000000)};
+
+	if (next >= s->tick_at_us)
+		return;
+	s->tick_at_us = next;
+	event_add(s->tick, &tv);
+}
+
+static void flush_now(struct node_shell *s)
+{
+	uint64_t now = daemon_now_us();
+
+	node_engine_flush(s->engine, now);
+	arm(s, now);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct node_shell *s = arg;
+	uint64_t now = daemon_now_us();
+
+	(void)fd;
+	(void)what;
+	s->tick_at_us = UINT64_MAX;
+	node_engine_tick(s->engine, now);
+	arm(s, now);
+}
+
+static void on_flush(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	flush_now(arg);
+}
+
+/* One flush for all messages that a channel delivers in this turn of the loop. */
+static void flush_soon(struct node_shell *s)
+{
+	event_active(s->flush, EV_TIMEOUT, 0);
+}
+
+/* --- engine ops ------------------------------------------------------------------------------ */
+
+static int op_manager_send(void *ctx, const struct msg *m)
+{
+	struct node_shell *s = ctx;
+
+	return s->manager_chan ? chan_send(s->manager_chan, m) : -ENOTCONN;
+}
+
+static void op_manager_close(void *ctx, const char *why)
+{
+	struct node_shell *s = ctx;
+	struct chan *ch = s->manager_chan;
+
+	s->manager_chan = NULL;
+	if (ch)
+		chan_close(ch, why);
+}
+
+static void op_quit(void *ctx, const char *why)
+{
+	struct node_shell *s = ctx;
+
+	(void)why;
+	node_shell_stop(s);
+}
+
+static int op_app_send(void *ctx, void *channel, const struct msg *m)
+{
+	(void)ctx;
+	return chan_send(channel, m);
+}
+
+static size_t op_app_pending(void *ctx, void *channel)
+{
+	(void)ctx;
+	return chan_output_pending(channel);
+}
+
+static int op_udp_open(void *ctx, uint32_t transport, uint16_t port, void **socket)
+{
+	struct node_shell *s = ctx;
+	struct udp_socket *out;
+	int bound = udp_open(s->udp, transport, port, &out);
+
+	if (bound >= 0)
+		*socket = out;
+	return bound;
+}
+
+static void op_udp_close(void *ctx, void *socket)
+{
+	struct node_shell *s = ctx;
+
+	if (s->delay)
+		delay_forget(s->delay, socket);
+	udp_close(socket);
+}
+
+static void op_udp_send(void *ctx, void *socket, const struct net_addr *to, struct pkt *const *v,
+			size_t n)
+{
+	struct node_shell *s = ctx;
+
+	if (s->delay)
+		delay_send(s->delay, socket, to, v, n);
+	else
+		udp_send(socket, to, v, n);
+}
+
+static void op_random(void *ctx, void *out, size_t len)
+{
+	(void)ctx;
+	randombytes_buf(out, len);
+}
+
+static const struct node_engine_ops engine_ops = {
+	.manager_send = op_manager_send,
+	.manager_close = op_manager_close,
+	.quit = op_quit,
+	.app_send = op_app_send,
+	.app_pending = op_app_pending,
+	.udp_open = op_udp_open,
+	.udp_close = op_udp_close,
+	.udp_send = op_udp_send,
+	.random = op_random,
+};
+
+/* --- UDP ------------------------------------------------------------------------------------- */
+
+static void on_udp_input(void *ctx, uint32_t transport, struct block *b, const struct udp_slice *v,
+			 size_t n, const struct net_addr *from)
+{
+	struct node_shell *s = ctx;
+
+	node_engine_udp_input(s->engine, transport, b, v, n, from, daemon_now_us());
+}
+
+static void on_udp_batch_end(void *ctx)
+{
+	flush_now(ctx);
+}
+
+/* --- the manager ----------------------------------------------------------------------------- */
+
+static void tell_addrs(struct node_shell *s)
+{
+	const struct config *cfg = s->daemon->cfg;
+	struct net_addr addrs[ADDRS_MAX];
+	size_t n = cfg->node_advertise[0]
+			   ? hostaddr_parse(addrs, ADDRS_MAX, cfg->node_advertise)
+			   : hostaddr_list(addrs, ADDRS_MAX, cfg->node_exclude_interfaces);
+
+	node_engine_set_addrs(s->engine, addrs, n);
+}
+
+static void on_manager_up(struct chan *ch, const struct mesh_id *peer)
+{
+	struct node_shell *s = chan_owner(ch);
+
+	(void)peer;
+	s->manager_chan = ch;
+	tell_addrs(s);
+	node_engine_manager_up(s->engine, daemon_now_us());
+	flush_soon(s);
+}
+
+static void on_manager_msg(struct chan *ch, const struct msg *m)
+{
+	struct node_shell *s = chan_owner(ch);
+
+	node_engine_manager_message(s->engine, m, daemon_now_us());
+	if (s->manager_chan == ch && !chan_is_ready(ch) && node_engine_registered(s->engine))
+		chan_ready(ch);
+	flush_soon(s);
+}
+
+static void on_manager_down(struct chan *ch, uint16_t code, const char *reason)
+{
+	struct node_shell *s = chan_owner(ch);
+
+	(void)code;
+	log_info("channel to the manager is closed: %s", reason);
+	s->manager_chan = NULL;
+	node_engine_manager_down(s->engine, daemon_now_us());
+	flush_soon(s);
+}
+
+static bool manager_pin(void *arg, const struct mesh_id *peer)
+{
+	struct node_shell *s = arg;
+
+	return keyfile_trust(s->daemon->state_dir, "node-manager", s->daemon->cfg->node_manager_key,
+			     peer) == 0;
+}
+
+/* --- apps ------------------------------------------------------------------------------------ */
+
+static void on_app_up(struct chan *ch, const struct mesh_id *peer)
+{
+	struct node_shell *s = chan_owner(ch);
+	struct node_app *app = node_engine_app_up(s->engine, ch, daemon_now_us());
+
+	(void)peer;
+	chan_set_arg(ch, app);
+	if (!app)
+		chan_close(ch, "too many apps");
+}
+
+static void on_app_msg(struct chan *ch, const struct msg *m)
+{
+	struct node_shell *s = chan_owner(ch);
+	struct node_app *app = chan_arg(ch);
+	uint64_t now = daemon_now_us();
+
+	if (node_engine_app_message(s->engine, app, m, now)) {
+		chan_finish(ch, "protocol");
+		node_engine_app_down(s->engine, app, now);
+	} else if (!chan_is_ready(ch) && node_engine_app_registered(app)) {
+		chan_ready(ch);
+	}
+	flush_soon(s);
+}
+
+static void on_app_down(struct chan *ch, uint16_t code, const char *reason)
+{
+	struct node_shell *s = chan_owner(ch);
+
+	(void)code;
+	(void)reason;
+	node_engine_app_down(s->engine, chan_arg(ch), daemon_now_us());
+	flush_soon(s);
+}
+
+static void on_app_drain(struct chan *ch)
+{
+	struct node_shell *s = chan_owner(ch);
+
+	node_engine_app_drained(s->engine, chan_arg(ch), daemon_now_us());
+	flush_soon(s);
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+int node_check(const struct config *cfg, config_report *report, void *report_ctx)
+{
+	if (!cfg->node_app_talk_addr[0] && !cfg->node_app_talk_unix[0])
+		report(report_ctx, "node: AppTalkAddr and AppTalkUnix are both empty: no app could "
+				   "use this node");
+	return cfg->node_app_talk_addr[0] || cfg->node_app_talk_unix[0] ? 0 : -EINVAL;
+}
+
+static void engine_config(const struct node_shell *s, struct node_engine_config *c)
+{
+	const struct config *cfg = s->daemon->cfg;
+
+	node_engine_config_init(c);
+	c->id = s->keys.id;
+	memcpy(c->secret, s->keys.secret, sizeof c->secret);
+	daemon_host_name(cfg->node_name, c->name, sizeof c->name);
+	snprintf(c->token, sizeof c->token, "%s", cfg->node_token);
+	c->connect = cfg->node_connect;
+	c->max_apps = cfg->node_max_apps;
+	c->max_connections = c->max_connections_per_app = cfg->node_max_connections;
+	c->congestion =
+		strcmp(cfg->congestion_algorithm, "cubic") == 0 ? CONGESTION_CUBIC : CONGESTION_BBR;
+	c->connection_buffer_bytes = cfg->connection_max_buffer;
+	c->message_max_bytes = cfg->connection_max_message;
+	c->stats_interval_us = cfg->transport_stats_interval * 1000;
+}
+
+static int open_engine(struct node_shell *s)
+{
+	struct node_engine_config c;
+	char id[MESH_ID_TEXT];
+	int err = keyfile_load(s->daemon->state_dir, "node", &s->keys);
+
+	if (err)
+		return err;
+	engine_config(s, &c);
+	s->engine = node_engine_new(&c, &engine_ops, s, daemon_now_us());
+	log_info("node %s is %s", c.name, mesh_id_text(&s->keys.id, id));
+	sodium_memzero(&c, sizeof c);
+	return s->engine ? 0 : -ENOMEM;
+}
+
+static int open_events(struct node_shell *s)
+{
+	struct event_base *base = s->daemon->base;
+
+	s->tick_at_us = UINT64_MAX;
+	s->tick = event_new(base, -1, 0, on_tick, s);
+	s->flush = event_new(base, -1, 0, on_flush, s);
+	return s->tick && s->flush ? 0 : -ENOMEM;
+}
+
+static int open_delay(struct node_shell *s)
+{
+	const struct config *cfg = s->daemon->cfg;
+	struct delay_config c = {
+		.min_us = cfg->transport_simulate_delay * 1000,
+		.max_us = cfg->transport_max_simulated_delay * 1000,
+		.loss_ppm = (uint32_t)cfg->transport_simulate_loss,
+	};
+
+	if (!c.min_us && !c.max_us && !c.loss_ppm)
+		return 0;
+	log_warn("outgoing packets are delayed or lost on purpose (Simulate... in [transport])");
+	s->delay = delay_new(s->daemon->base, &c);
+	return s->delay ? 0 : -ENOMEM;
+}
+
+static int open_udp(struct node_shell *s)
+{
+	const struct config *cfg = s->daemon->cfg;
+	struct udp_config c = {
+		.base = s->daemon->base,
+		.buffer_bytes = (int)cfg->transport_socket_buffer,
+		.input = on_udp_input,
+		.batch_end = on_udp_batch_end,
+		.ctx = s,
+	};
+
+	if (net_addr_parse(&c.bind, cfg->node_bind_addr, 0))
+		return -EINVAL;
+	s->udp = udp_new(&c);
+	return s->udp ? open_delay(s) : -ENOMEM;
+}
+
+static void channel_key(const struct node_shell *s, struct noise_keypair *key)
+{
+	memcpy(key->secret, s->keys.secret, sizeof key->secret);
+	memcpy(key->public, s->keys.id.b, sizeof key->public);
+}
+
+static int open_apps(struct node_shell *s)
+{
+	const struct config *cfg = s->daemon->cfg;
+	struct noise_keypair key;
+	struct chan_options opt = {
+		.name = "app",
+		.key = &key,
+		.plain_local = true,
+		.peer_role = FROM_APP,
+		.max_body_bytes = FRAME_MAX_BYTES,
+		.cb = {on_app_up, on_app_msg, on_app_down, on_app_drain},
+		.arg = s,
+		.max_channels = (unsigned)cfg->node_max_apps,
+	};
+	char where[512];
+	int n = snprintf(where, sizeof where, "%s%s%s%s", cfg->node_app_talk_addr,
+			 cfg->node_app_talk_addr[0] && cfg->node_app_talk_unix[0] ? "," : "",
+			 cfg->node_app_talk_unix[0] ? "unix:" : "", cfg->node_app_talk_unix);
+
+	if (n < 0 || (size_t)n >= sizeof where)
+		return -ENAMETOOLONG;
+	channel_key(s, &key);
+	int err = chan_listen(&s->apps, s->daemon->base, where, &opt);
+	sodium_memzero(&key, sizeof key);
+	return err;
+}
+
+static int open_manager(struct node_shell *s)
+{
+	const struct config *cfg = s->daemon->cfg;
+	struct noise_keypair key;
+	struct chan_options opt = {
+		.name = "manager",
+		.key = &key,
+		.peer_role = FROM_MANAGER,
+		.cb = {on_manager_up, on_manager_msg, on_manager_down, NULL},
+		.arg = s,
+		.pin = manager_pin,
+	};
+
+	channel_key(s, &key);
+	int err = chan_client_new(&s->manager, s->daemon->base, cfg->node_manager_addr, &opt);
+	sodium_memzero(&key, sizeof key);
+	return err;
+}
+
+int node_shell_new(struct daemon *d, struct node_shell **out)
+{
+	struct node_shell *s = calloc(1, sizeof *s);
+	int err;
+
+	*out = NULL;
+	if (!s)
+		return -ENOMEM;
+	s->daemon = d;
+	if ((err = open_engine(s)) || (err = open_events(s)) || (err = open_udp(s)) ||
+	    (err = open_apps(s)) || (err = open_manager(s))) {
+		log_error("node cannot start: %s", strerror(-err));
+		node_shell_free(s);
+		return err;
+	}
+	arm(s, daemon_now_us());
+	*out = s;
+	return 0;
+}
+
+void node_shell_free(struct node_shell *s)
+{
+	if (!s)
+		return;
+	chan_client_free(s->manager);
+	s->manager_chan = NULL;
+	chan_listener_free(s->apps);
+	node_engine_free(s->engine);
+	delay_free(s->delay);
+	udp_free(s->udp);
+	if (s->tick)
+		event_free(s->tick);
+	if (s->flush)
+		event_free(s->flush);
+	if (s->leave)
+		event_free(s->leave);
+	keyfile_wipe(&s->keys);
+	free(s);
+}
+
+static void on_leave(evutil_socket_t fd, short what, void *arg)
+{
+	struct node_shell *s = arg;
+
+	(void)fd;
+	(void)what;
+	daemon_exit(s->daemon, 0);
+}
+
+void node_shell_stop(struct node_shell *s)
+{
+	struct timeval tv = {.tv_usec = LEAVE_US};
+
+	if (s->leave)
+		return;
+	node_engine_shutdown(s->engine, daemon_now_us());
+	s->leave = event_new(s->daemon->base, -1, 0, on_leave, s);
+	if (!s->leave || event_add(s->leave, &tv))
+		daemon_exit(s->daemon, 0);
+}

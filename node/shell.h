@@ -1,0 +1,16 @@
+/* The node's sockets around its engine: the manager, the apps, UDP, timers. */
+#ifndef NODE_SHELL_H
+#define NODE_SHELL_H
+
+#include "io/daemon.h"
+
+struct node_shell;
+
+/* What ranges cannot say about the configuration. */
+int node_check(const struct config *cfg, config_report *report, void *report_ctx);
+/* 0, or -errno after one line in the log; *out is NULL then. */
+int node_shell_new(struct daemon *d, struct node_shell **out);
+void node_shell_free(struct node_shell *s);
+/* Takes leave of everybody; daemon_exit follows. */
+void node_shell_stop(struct node_shell *s);
+#endif

@@ -1,0 +1,890 @@
+/* The node's engine: three of them on a perfect network, the test as manager and apps. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "unit/node_world.h"
+
+#define MS 1000u
+#define S 1000000u
+
+/* --- the manager's part ---------------------------------------------------------------------- */
+
+static void host_register(struct host *h, uint8_t keep)
+{
+	node_engine_manager_up(h->engine, h->world->now);
+	struct said *r = said_take(&h->manager, MSG_RegisterNode);
+	assert_non_null(r);
+	struct msg m = {.type = MSG_RegisterNodeAck, .seq = r->m.seq};
+	m.register_node_ack.id = h->id;
+	m.register_node_ack.keep = keep;
+	m.register_node_ack.max_buffer = 4u << 20;
+	m.register_node_ack.max_packet_size = 1452;
+	m.register_node_ack.connection_timeout_us = 10 * S;
+	m.register_node_ack.retransmit_limit = 12;
+	free(r);
+	manager_say(h, &m);
+}
+
+/* The code of the next CommonAck, which must answer `seq`. */
+static uint16_t acked(struct host *h, uint32_t seq, uint64_t *value)
+{
+	struct said *a = said_take(&h->manager, MSG_CommonAck);
+	assert_non_null(a);
+	assert_int_equal(a->m.seq, seq);
+	uint16_t code = a->m.common_ack.code;
+	if (value)
+		*value = a->m.common_ack.value;
+	free(a);
+	return code;
+}
+
+static uint16_t create(struct host *h, uint32_t id, const struct host *peer, bool initiator,
+		       uint64_t *port)
+{
+	struct msg m = {.type = MSG_TransportCreate, .seq = 7};
+	m.transport_create.transport = id;
+	m.transport_create.peer = peer->id;
+	memset(m.transport_create.secret, 5, sizeof m.transport_create.secret);
+	m.transport_create.initiator = initiator;
+	manager_say(h, &m);
+	return acked(h, 7, port);
+}
+
+static uint16_t open_udp(struct host *h, uint32_t id, const struct host *peer, uint64_t port)
+{
+	struct msg m = {.type = MSG_OpenUDP, .seq = 8};
+	m.open_udp.transport = id;
+	m.open_udp.addrs_count = 1;
+	m.open_udp.addrs[0].addr = (struct net_addr){4, {10, 0, 0, peer->address}, (uint16_t)port};
+	manager_say(h, &m);
+	return acked(h, 8, NULL);
+}
+
+static void link_hosts(struct world *w, uint32_t id, int a, int b)
+{
+	uint64_t port_a, port_b;
+	struct host *ha = &w->hosts[a], *hb = &w->hosts[b];
+
+	assert_int_equal(create(ha, id, hb, true, &port_a), CODE_OK);
+	assert_int_equal(create(hb, id, ha, false, &port_b), CODE_OK);
+	assert_int_equal(open_udp(hb, id, ha, port_a), CODE_OK);
+	assert_int_equal(open_udp(ha, id, hb, port_b), CODE_OK);
+	world_run(w, 100 * MS);
+	assert_int_equal(said_drop(&ha->manager, MSG_TransportConnected), 1);
+	assert_int_equal(said_drop(&hb->manager, MSG_TransportConnected), 1);
+}
+
+static uint16_t route(struct host *h, uint32_t it, uint32_t ir, uint32_t ot, uint32_t or)
+{
+	struct msg m = {.type = MSG_AddRoute, .seq = 9, .add_route = {it, ir, ot, or }};
+	manager_say(h, &m);
+	return acked(h, 9, NULL);
+}
+
+struct ends {
+	struct world *w;
+	struct test_app a, c; /* on host 0 and 2 */
+	uint64_t id;
+};
+
+static uint16_t assign(struct host *h, uint64_t id, uint32_t path, const struct host *peer,
+		       bool initiator, uint8_t class, uint32_t out_t, uint32_t out_r)
+{
+	struct msg m = {.type = MSG_AssignConnection, .seq = 10};
+	m.assign_connection.connection = id;
+	m.assign_connection.path = path;
+	m.assign_connection.peer = peer->id;
+	m.assign_connection.initiator = initiator;
+	m.assign_connection.class = class;
+	m.assign_connection.app = bytes_str("server");
+	m.assign_connection.from_app = bytes_str("client");
+	m.assign_connection.out_transport = out_t;
+	m.assign_connection.out_route = out_r;
+	manager_say(h, &m);
+	return acked(h, 10, NULL);
+}
+
+static void app_register(struct test_app *a, const char *name)
+{
+	struct msg m = {.type = MSG_RegisterApp, .seq = 1};
+	m.register_app.app = bytes_str(name);
+	m.register_app.type = bytes_str("test");
+	assert_int_equal(app_say(a, &m), 0);
+	struct said *r = said_take(&a->heard, MSG_RegisterAppAck);
+	assert_non_null(r);
+	assert_int_equal(r->m.register_app_ack.code, CODE_OK);
+	free(r);
+}
+
+static void ask_connection(struct test_app *a, const struct host *to, uint8_t class)
+{
+	struct msg m = {.type = MSG_ConnectToApp, .seq = 2};
+	m.connect_to_app.handle = 77;
+	m.connect_to_app.node = to->id;
+	m.connect_to_app.app = bytes_str("server");
+	m.connect_to_app.class = class;
+	assert_int_equal(app_say(a, &m), 0);
+}
+
+/* Answers the question that the node of `a` has passed on. */
+static void answer_connection(struct test_app *a, uint64_t id)
+{
+	struct said *q = said_take(&a->host->manager, MSG_ConnectWithRoute);
+	assert_non_null(q);
+	assert_true(bytes_equal(q->m.connect_with_route.from_app, bytes_str("client")));
+	struct msg m = {.type = MSG_ConnectWithRouteAck, .seq = q->m.seq};
+	m.connect_with_route_ack.connection = id;
+	free(q);
+	manager_say(a->host, &m);
+	struct said *r = said_take(&a->heard, MSG_CommonAck);
+	assert_non_null(r);
+	assert_int_equal(r->m.seq, 2);
+	assert_int_equal(r->m.common_ack.value, id);
+	free(r);
+	m = (struct msg){.type = MSG_ConnectionOn};
+	m.connection_on.connection = id;
+	manager_say(a->host, &m);
+}
+
+static void expect_up(struct test_app *a, uint64_t id, uint32_t handle, const char *peer_app)
+{
+	struct said *up = said_take(&a->heard, MSG_ConnectionOn);
+	assert_non_null(up);
+	assert_int_equal(up->m.connection_on.connection, id);
+	assert_int_equal(up->m.connection_on.handle, handle);
+	assert_true(bytes_equal(up->m.connection_on.app, bytes_str(peer_app)));
+	free(up);
+}
+
+/* Hosts 0 - 1 - 2 by transports 1 and 2, apps at the ends, one connection. */
+static void ends_up(struct ends *e, uint8_t class)
+{
+	e->w = world_new(NULL);
+	e->id = 0x100000005u;
+	struct host *h = e->w->hosts;
+
+	for (int i = 0; i < HOSTS; i++)
+		host_register(&h[i], 0);
+	link_hosts(e->w, 1, 0, 1);
+	link_hosts(e->w, 2, 1, 2);
+	app_open(&e->a, &h[0]);
+	app_open(&e->c, &h[2]);
+	app_register(&e->a, "client");
+	app_register(&e->c, "server");
+	ask_connection(&e->a, &h[2], class);
+	assert_int_equal(route(&h[1], 1, 11, 2, 12), CODE_OK);
+	assert_int_equal(route(&h[2], 2, 12, 0, (uint32_t)e->id), CODE_OK);
+	assert_int_equal(route(&h[1], 2, 21, 1, 22), CODE_OK);
+	assert_int_equal(route(&h[0], 1, 22, 0, (uint32_t)e->id), CODE_OK);
+	assert_int_equal(assign(&h[2], e->id, 1, &h[0], false, class, 2, 21), CODE_OK);
+	assert_int_equal(assign(&h[0], e->id, 1, &h[2], true, class, 1, 11), CODE_OK);
+}
+
+static void ends_free(struct ends *e)
+{
+	app_close(&e->a);
+	app_close(&e->c);
+	for (int i = 0; i < HOSTS; i++)
+		node_engine_shutdown(e->w->hosts[i].engine, e->w->now);
+	for (int i = 0; i < HOSTS; i++) {
+		struct node_status s;
+		node_engine_get_status(e->w->hosts[i].engine, &s);
+		assert_int_equal(s.live_packets, 0);
+		assert_int_equal(s.connections + s.transports, 0);
+	}
+	world_free(e->w);
+}
+
+static void connect_ends(struct ends *e)
+{
+	answer_connection(&e->a, e->id);
+	world_run(e->w, 100 * MS);
+	expect_up(&e->a, e->id, 77, "server");
+	expect_up(&e->c, e->id, 0, "client");
+}
+
+static void app_send_data(struct test_app *a, uint64_t id, size_t len, uint8_t fill)
+{
+	uint8_t *data = malloc(len + 1);
+	struct msg m = {.type = MSG_SendFromApp};
+
+	memset(data, fill, len + 1);
+	m.send_from_app.connection = id;
+	m.send_from_app.data = bytes_of(data, len);
+	assert_int_equal(app_say(a, &m), 0);
+	free(data);
+}
+
+static void app_give_credit(struct test_app *a, uint64_t id, uint32_t bytes)
+{
+	struct msg m = {.type = MSG_AppCredit, .app_credit = {id, bytes}};
+	assert_int_equal(app_say(a, &m), 0);
+}
+
+/* The next message that the app has got: its length, all bytes `fill`. */
+static void expect_data(struct test_app *a, uint64_t id, size_t len, uint8_t fill)
+{
+	struct said *s = said_take(&a->heard, MSG_AppMessage);
+	assert_non_null(s);
+	assert_int_equal(s->m.app_message.connection, id);
+	assert_int_equal(s->m.app_message.data.len, len);
+	for (size_t i = 0; i < len; i++)
+		assert_int_equal(s->m.app_message.data.data[i], fill);
+	free(s);
+}
+
+static size_t credit_heard(struct test_app *a)
+{
+	struct said *s;
+	size_t bytes = 0;
+
+	while ((s = said_take(&a->heard, MSG_AppCredit))) {
+		bytes += s->m.app_credit.bytes;
+		free(s);
+	}
+	return bytes;
+}
+
+static void expect_end(struct test_app *a, uint64_t id, uint16_t code)
+{
+	struct said *s = said_take(&a->heard, MSG_ConnectionShutdown);
+	assert_non_null(s);
+	assert_int_equal(s->m.connection_shutdown.connection, id);
+	assert_int_equal(s->m.connection_shutdown.code, code);
+	free(s);
+}
+
+/* --- registration ---------------------------------------------------------------------------- */
+
+static void registers(void **state)
+{
+	struct world *w = world_new(NULL);
+	struct host *h = &w->hosts[0];
+	struct net_addr addr = {4, {192, 0, 2, 1}, 0};
+
+	(void)state;
+	node_engine_set_addrs(h->engine, &addr, 1);
+	node_engine_manager_up(h->engine, w->now);
+	struct said *r = said_take(&h->manager, MSG_RegisterNode);
+	assert_non_null(r);
+	assert_true(bytes_equal(r->m.register_node.name, bytes_str("host0")));
+	assert_int_equal(r->m.register_node.addrs_count, 1);
+	assert_true(net_addr_equal(&r->m.register_node.addrs[0].addr, &addr));
+	struct msg m = {.type = MSG_RegisterNodeAck, .seq = r->m.seq};
+	uint64_t instance = r->m.register_node.instance;
+	free(r);
+	m.register_node_ack.code = CODE_REFUSED;
+	manager_say(h, &m);
+	assert_int_equal(h->closed, 1);
+	assert_false(node_engine_registered(h->engine));
+
+	node_engine_manager_up(h->engine, w->now);
+	r = said_take(&h->manager, MSG_RegisterNode);
+	assert_int_equal(r->m.register_node.instance, instance);
+	m.seq = r->m.seq;
+	free(r);
+	m.register_node_ack.code = CODE_OK;
+	m.register_node_ack.id = w->hosts[1].id; /* not ours */
+	manager_say(h, &m);
+	assert_int_equal(h->closed, 2);
+	assert_false(node_engine_registered(h->engine));
+
+	/* Nothing is accepted before the ack. */
+	node_engine_manager_up(h->engine, w->now);
+	struct msg t = {.type = MSG_TransportCreate, .seq = 3};
+	t.transport_create.transport = 1;
+	manager_say(h, &t);
+	assert_null(said_take(&h->manager, MSG_CommonAck));
+	struct msg end = {.type = MSG_Shutdown};
+	said_clear(&h->manager);
+	host_register(h, 0);
+	assert_true(node_engine_registered(h->engine));
+	manager_say(h, &end);
+	assert_int_equal(h->quit, 1);
+	world_free(w);
+}
+
+static void few(struct node_engine_config *c)
+{
+	c->max_transports = 2;
+	c->max_apps = 2;
+	c->max_routes = 2;
+}
+
+static void limits(void **state)
+{
+	struct world *w = world_new(few);
+	struct host *h = &w->hosts[0];
+	struct test_app a, b, c;
+	uint64_t port, again;
+
+	(void)state;
+	host_register(h, 0);
+	assert_int_equal(create(h, 0, &w->hosts[1], true, NULL), CODE_INVALID);
+	assert_int_equal(create(h, 1, h, true, NULL), CODE_INVALID);
+	h->next_open_error = -EADDRINUSE;
+	assert_int_equal(create(h, 1, &w->hosts[1], true, NULL), CODE_PORT_IN_USE);
+	assert_int_equal(create(h, 1, &w->hosts[1], true, &port), CODE_OK);
+	assert_int_equal(create(h, 1, &w->hosts[1], true, &again), CODE_OK); /* asked twice */
+	assert_int_equal(port, again);
+	assert_int_equal(create(h, 1, &w->hosts[2], true, NULL), CODE_INVALID);
+	assert_int_equal(create(h, 2, &w->hosts[2], true, NULL), CODE_OK);
+	assert_int_equal(create(h, 3, &w->hosts[2], true, NULL), CODE_BUSY);
+	assert_int_equal(open_udp(h, 9, &w->hosts[1], 1), CODE_NOT_FOUND);
+
+	assert_int_equal(route(h, 1, 1, 9, 1), CODE_NOT_FOUND);
+	assert_int_equal(route(h, 1, 1, 2, 1), CODE_OK);
+	assert_int_equal(route(h, 1, 2, 2, 2), CODE_OK);
+	assert_int_equal(route(h, 1, 3, 2, 3), CODE_BUSY);
+	struct msg m = {.type = MSG_RemoveRoute, .seq = 4, .remove_route = {1, 1}};
+	manager_say(h, &m);
+	assert_int_equal(acked(h, 4, NULL), CODE_OK);
+	assert_int_equal(route(h, 1, 3, 2, 3), CODE_OK);
+
+	app_open(&a, h);
+	app_open(&b, h);
+	app_open(&c, h);
+	assert_non_null(a.app);
+	assert_non_null(b.app);
+	assert_null(c.app);
+	app_register(&a, "one");
+	m = (struct msg){.type = MSG_RegisterApp, .seq = 1};
+	m.register_app.app = bytes_str("one");
+	m.register_app.type = bytes_str("test");
+	app_say(&b, &m);
+	struct said *r = said_take(&b.heard, MSG_RegisterAppAck);
+	assert_int_equal(r->m.register_app_ack.code, CODE_REFUSED);
+	free(r);
+	app_close(&a);
+	app_say(&b, &m); /* the name is free again */
+	r = said_take(&b.heard, MSG_RegisterAppAck);
+	assert_int_equal(r->m.register_app_ack.code, CODE_OK);
+	free(r);
+	app_close(&b);
+	world_free(w);
+}
+
+/* --- transports ------------------------------------------------------------------------------ */
+
+static void transport_lives_and_dies(void **state)
+{
+	struct world *w = world_new(NULL);
+	struct host *a = &w->hosts[0], *b = &w->hosts[1];
+
+	(void)state;
+	host_register(a, 0);
+	host_register(b, 0);
+	link_hosts(w, 5, 0, 1);
+	world_run(w, 3 * S);
+	struct said *s = said_take(&a->manager, MSG_TransportStats);
+	assert_non_null(s);
+	assert_int_equal(s->m.transport_stats.stats_count, 1);
+	assert_int_equal(s->m.transport_stats.stats[0].transport, 5);
+	assert_true(s->m.transport_stats.stats[0].up);
+	free(s);
+	struct msg m = {.type = MSG_TransportShutdown, .seq = 3};
+	m.transport_shutdown.transport = 5;
+	m.transport_shutdown.code = CODE_CLOSED;
+	manager_say(a, &m);
+	assert_int_equal(acked(a, 3, NULL), CODE_OK);
+	assert_null(said_take(&a->manager, MSG_TransportShutdown)); /* it said so itself */
+	world_run(w, 10 * MS);
+	s = said_take(&b->manager, MSG_TransportShutdown);
+	assert_non_null(s);
+	assert_int_equal(s->m.transport_shutdown.transport, 5);
+	free(s);
+	struct node_status st;
+	node_engine_get_status(b->engine, &st);
+	assert_int_equal(st.transports, 0);
+	assert_true(st.tx_bytes > 0);
+	world_free(w);
+}
+
+static void unknown_label_is_answered(void **state)
+{
+	struct ends e;
+	struct msg m = {.type = MSG_RemoveRoute, .seq = 4, .remove_route = {2, 12}};
+	struct node_status s;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	manager_say(&e.w->hosts[2], &m);
+	assert_int_equal(acked(&e.w->hosts[2], 4, NULL), CODE_OK);
+	answer_connection(&e.a, e.id);
+	world_run(e.w, 100 * MS);
+	node_engine_get_status(e.w->hosts[2].engine, &s);
+	assert_true(s.unknown_labels > 0);
+	node_engine_get_status(e.w->hosts[0].engine, &s); /* passed back over the relay */
+	assert_true(s.route_errors > 0);
+	ends_free(&e);
+}
+
+/* --- connections ----------------------------------------------------------------------------- */
+
+static void messages_both_ways(void **state)
+{
+	struct ends e;
+	const size_t big = 5u << 20;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	connect_ends(&e);
+	app_send_data(&e.a, e.id, 10, 1);
+	app_send_data(&e.a, e.id, 0, 2);
+	app_send_data(&e.a, e.id, big, 3); /* more than the credit, once */
+	app_send_data(&e.c, e.id, 70000, 4);
+	world_run(e.w, 3 * S);
+	expect_data(&e.c, e.id, 10, 1);
+	expect_data(&e.c, e.id, 0, 2);
+	expect_data(&e.c, e.id, big, 3);
+	expect_data(&e.a, e.id, 70000, 4);
+	assert_int_equal(credit_heard(&e.a), big + 10);
+	assert_int_equal(credit_heard(&e.c), 70000);
+	struct node_status s;
+	node_engine_get_status(e.w->hosts[1].engine, &s);
+	assert_true(s.forwarded_packets > big / 1452);
+	ends_free(&e);
+}
+
+static void datagrams(void **state)
+{
+	struct ends e;
+
+	(void)state;
+	ends_up(&e, CLASS_DATAGRAM);
+	connect_ends(&e);
+	app_send_data(&e.a, e.id, 65000, 1);
+	app_send_data(&e.a, e.id, 1, 2);
+	node_engine_flush(e.w->hosts[0].engine, e.w->now);
+	assert_int_equal(credit_heard(&e.a), 65001); /* at once */
+	world_run(e.w, 1 * S);
+	expect_data(&e.c, e.id, 65000, 1);
+	expect_data(&e.c, e.id, 1, 2);
+	app_send_data(&e.a, e.id, 65001, 1);
+	node_engine_flush(e.w->hosts[0].engine, e.w->now);
+	expect_end(&e.a, e.id, CODE_PROTOCOL);
+	ends_free(&e);
+}
+
+static void overrun_is_cut_off(void **state)
+{
+	struct ends e;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	connect_ends(&e);
+	app_send_data(&e.a, e.id, APP_CREDIT_BYTES - 1, 1);
+	app_send_data(&e.a, e.id, 1000, 2); /* below zero by one message: allowed */
+	assert_null(said_take(&e.a.heard, MSG_ConnectionShutdown));
+	app_send_data(&e.a, e.id, 1, 3);
+	node_engine_flush(e.w->hosts[0].engine, e.w->now);
+	expect_end(&e.a, e.id, CODE_PROTOCOL);
+	struct said *s = said_take(&e.w->hosts[0].manager, MSG_ConnectionShutdown);
+	assert_non_null(s);
+	free(s);
+	world_run(e.w, 100 * MS);
+	expect_end(&e.c, e.id, CODE_CLOSED);
+	ends_free(&e);
+}
+
+static void slow_receiver_slows_the_sender(void **state)
+{
+	struct ends e;
+	const size_t len = 256u << 10;
+	size_t sent = 0, got = 0, owed = 0;
+	struct node_status s;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	connect_ends(&e);
+	for (int i = 0; i < 40; i++) {
+		for (; owed < APP_CREDIT_BYTES; owed += len, sent++)
+			app_send_data(&e.a, e.id, len, (uint8_t)sent);
+		world_run(e.w, 200 * MS);
+		owed -= credit_heard(&e.a);
+	}
+	node_engine_get_status(e.w->hosts[2].engine, &s);
+	assert_int_equal(said_drop(&e.c.heard, MSG_AppMessage), APP_CREDIT_BYTES / len);
+	got = APP_CREDIT_BYTES / len;
+	assert_true(s.queued_bytes < 10u << 20);
+	assert_true(sent * len < 16u << 20);
+	/* The app takes it all: everything arrives, in order. */
+	app_give_credit(&e.c, e.id, APP_CREDIT_BYTES);
+	for (int i = 0; i < 200 && got < sent; i++) {
+		world_run(e.w, 50 * MS);
+		struct said *m;
+		while ((m = said_take(&e.c.heard, MSG_AppMessage))) {
+			assert_int_equal(m->m.app_message.data.data[0], (uint8_t)got);
+			got++;
+			app_give_credit(&e.c, e.id, (uint32_t)m->m.app_message.data.len);
+			free(m);
+		}
+	}
+	assert_int_equal(got, sent);
+	ends_free(&e);
+}
+
+static void full_app_socket_holds_messages(void **state)
+{
+	struct ends e;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	connect_ends(&e);
+	e.c.pending = 100u << 20;
+	app_send_data(&e.a, e.id, 1000, 1);
+	world_run(e.w, 500 * MS);
+	assert_null(said_take(&e.c.heard, MSG_AppMessage));
+	e.c.pending = 0;
+	node_engine_app_drained(e.w->hosts[2].engine, e.c.app, e.w->now);
+	expect_data(&e.c, e.id, 1000, 1);
+	ends_free(&e);
+}
+
+static void close_delivers_what_was_sent(void **state)
+{
+	struct ends e;
+	struct msg m = {.type = MSG_ConnectionShutdown};
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	connect_ends(&e);
+	app_send_data(&e.a, e.id, 900000, 1);
+	m.connection_shutdown.connection = e.id;
+	m.connection_shutdown.text = bytes_str("done");
+	app_say(&e.a, &m);
+	app_close(&e.a); /* even when the app itself is gone */
+	struct said *u = said_take(&e.w->hosts[0].manager, MSG_UnregisterApp);
+	assert_non_null(u);
+	free(u);
+	world_run(e.w, 2 * S);
+	expect_data(&e.c, e.id, 900000, 1);
+	expect_end(&e.c, e.id, CODE_CLOSED);
+	assert_non_null(u = said_take(&e.w->hosts[0].manager, MSG_ConnectionShutdown));
+	free(u);
+	ends_free(&e);
+}
+
+static void app_gone_ends_its_connections(void **state)
+{
+	struct ends e;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	connect_ends(&e);
+	app_close(&e.c);
+	world_run(e.w, 100 * MS);
+	expect_end(&e.a, e.id, CODE_CLOSED);
+	ends_free(&e);
+}
+
+static void unknown_app_is_refused(void **state)
+{
+	struct ends e;
+	struct host *h;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	h = e.w->hosts;
+	app_close(&e.c);
+	assert_int_equal(assign(&h[2], 99, 1, &h[0], false, CLASS_STREAM, 2, 21), CODE_NOT_FOUND);
+	assert_int_equal(assign(&h[0], 99, 1, &h[2], true, CLASS_STREAM, 7, 21), CODE_NOT_FOUND);
+	assert_int_equal(assign(&h[0], 99, 1, &h[2], true, 9, 1, 11), CODE_INVALID);
+	/* The same low half would be the same end of a route. */
+	assert_int_equal(assign(&h[0], e.id + (1ull << 32), 1, &h[2], true, CLASS_STREAM, 1, 11),
+			 CODE_BUSY);
+	ends_free(&e);
+}
+
+static void lost_link_then_new_path(void **state)
+{
+	struct ends e;
+	struct host *h;
+	struct msg m = {.type = MSG_TransportShutdown};
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	h = e.w->hosts;
+	connect_ends(&e);
+	app_send_data(&e.a, e.id, 900000, 1);
+	world_run(e.w, 2 * MS);
+	m.transport_shutdown.transport = 1;
+	manager_say(&h[0], &m);
+	manager_say(&h[1], &m);
+	app_send_data(&e.a, e.id, 1000, 2);
+	world_run(e.w, 300 * MS);
+	link_hosts(e.w, 3, 0, 1);
+	assert_int_equal(route(&h[1], 3, 31, 2, 12), CODE_OK);
+	assert_int_equal(route(&h[1], 2, 21, 3, 32), CODE_OK);
+	assert_int_equal(route(&h[0], 3, 32, 0, (uint32_t)e.id), CODE_OK);
+	assert_int_equal(assign(&h[0], e.id, 2, &h[2], true, CLASS_STREAM, 3, 31), CODE_OK);
+	assert_int_equal(assign(&h[2], e.id, 2, &h[0], false, CLASS_STREAM, 2, 21), CODE_OK);
+	world_run(e.w, 2 * S);
+	expect_data(&e.c, e.id, 900000, 1);
+	expect_data(&e.c, e.id, 1000, 2);
+	assert_null(said_take(&e.c.heard, MSG_AppMessage));
+	ends_free(&e);
+}
+
+/* --- the manager comes and goes -------------------------------------------------------------- */
+
+static void manager_away_and_back(void **state)
+{
+	struct ends e;
+	struct host *h;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	h = e.w->hosts;
+	connect_ends(&e);
+	node_engine_manager_down(h[0].engine, e.w->now);
+	said_clear(&h[0].manager);
+	ask_connection(&e.a, &h[2], CLASS_STREAM);
+	struct said *s = said_take(&e.a.heard, MSG_CommonAck);
+	assert_int_equal(s->m.common_ack.code, CODE_UNAVAILABLE);
+	free(s);
+	app_send_data(&e.a, e.id, 5000, 1); /* traffic goes on */
+	world_run(e.w, 500 * MS);
+	expect_data(&e.c, e.id, 5000, 1);
+	struct msg m = {.type = MSG_ConnectionShutdown};
+	m.connection_shutdown.connection = e.id;
+	app_say(&e.a, &m);
+	world_run(e.w, 500 * MS);
+	assert_null(TAILQ_FIRST(&h[0].manager));
+	host_register(&h[0], 1); /* kept: it hears what it missed */
+	assert_non_null(s = said_take(&h[0].manager, MSG_ConnectionShutdown));
+	assert_int_equal(s->m.connection_shutdown.connection, e.id);
+	free(s);
+	assert_int_equal(said_drop(&h[0].manager, MSG_TransportConnected), 1);
+	assert_int_equal(said_drop(&h[0].manager, MSG_RegisterApp), 1);
+	ends_free(&e);
+}
+
+static void manager_that_knows_nothing(void **state)
+{
+	struct ends e;
+	struct host *h;
+	struct node_status s;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	h = e.w->hosts;
+	connect_ends(&e);
+	node_engine_manager_down(h[0].engine, e.w->now);
+	host_register(&h[0], 0);
+	expect_end(&e.a, e.id, CODE_LOST);
+	node_engine_get_status(h[0].engine, &s);
+	assert_int_equal(s.transports + s.connections + s.routes, 0);
+	assert_int_equal(said_drop(&h[0].manager, MSG_RegisterApp), 2);
+	world_run(e.w, 100 * MS);
+	node_engine_get_status(h[1].engine, &s);
+	assert_int_equal(s.transports, 1); /* its end of transport 1 was closed in-band */
+	ends_free(&e);
+}
+
+static void many(struct node_engine_config *c)
+{
+	c->max_connections = c->max_connections_per_app = 10000;
+}
+
+/* `n` connections end while the manager is away: does it hear of each, or of a new instance? */
+static void ends_while_away(size_t n, bool same_instance)
+{
+	struct world *w = world_new(many);
+	struct host *h = &w->hosts[0];
+	struct test_app a, b;
+
+	node_engine_manager_up(h->engine, w->now);
+	struct said *r = said_take(&h->manager, MSG_RegisterNode);
+	uint64_t instance = r->m.register_node.instance;
+	free(r);
+	host_register(h, 0);
+	app_open(&a, h);
+	app_open(&b, h);
+	app_register(&a, "client");
+	app_register(&b, "server");
+	for (size_t i = 1; i <= n; i++)
+		assert_int_equal(assign(h, i, 1, h, true, CLASS_STREAM, 0, 0), CODE_OK);
+	node_engine_manager_down(h->engine, w->now);
+	app_close(&a);
+	app_close(&b);
+	node_engine_manager_up(h->engine, w->now);
+	assert_non_null(r = said_take(&h->manager, MSG_RegisterNode));
+	assert_int_equal(r->m.register_node.instance == instance, same_instance);
+	free(r);
+	host_register(h, same_instance);
+	assert_int_equal(said_drop(&h->manager, MSG_ConnectionShutdown), same_instance ? n : 0);
+	world_free(w);
+}
+
+static void reports_are_bounded(void **state)
+{
+	(void)state;
+	ends_while_away(4096, true);
+	ends_while_away(4097, false);
+}
+
+/* --- apps ------------------------------------------------------------------------------------ */
+
+static void app_protocol(void **state)
+{
+	struct world *w = world_new(NULL);
+	struct host *h = &w->hosts[0];
+	struct test_app a;
+	struct msg m = {.type = MSG_AppListRequest, .seq = 5};
+
+	(void)state;
+	host_register(h, 0);
+	app_open(&a, h);
+	assert_int_equal(app_say(&a, &m), -EPROTO); /* not registered */
+	app_close(&a);
+	app_open(&a, h);
+	app_register(&a, "x");
+	m = (struct msg){.type = MSG_RegisterApp, .seq = 5};
+	m.register_app.app = bytes_str("y"); /* another id on the same channel */
+	m.register_app.type = bytes_str("test");
+	assert_int_equal(app_say(&a, &m), -EPROTO);
+	m.register_app.app = bytes_str("x"); /* new info is fine, and told */
+	m.register_app.info = bytes_str("more");
+	said_clear(&h->manager);
+	assert_int_equal(app_say(&a, &m), 0);
+	struct said *s = said_take(&h->manager, MSG_RegisterApp);
+	assert_true(bytes_equal(s->m.register_app.info, bytes_str("more")));
+	free(s);
+	m = (struct msg){.type = MSG_OpenUDP, .seq = 5};
+	assert_int_equal(app_say(&a, &m), -EPROTO);
+	m = (struct msg){.type = MSG_SendFromApp}; /* a connection that ended just now */
+	m.send_from_app.connection = 12345;
+	assert_int_equal(app_say(&a, &m), 0);
+	app_close(&a);
+	world_free(w);
+}
+
+static void lists_are_relayed(void **state)
+{
+	struct world *w = world_new(NULL);
+	struct host *h = &w->hosts[0];
+	struct test_app a, b;
+	struct msg m = {.type = MSG_AppListRequest, .seq = 5};
+	struct said *q[2], *r;
+
+	(void)state;
+	host_register(h, 0);
+	app_open(&a, h);
+	app_open(&b, h);
+	app_register(&a, "a");
+	app_register(&b, "b");
+	app_say(&a, &m);
+	app_say(&b, &m); /* the same number from another app */
+	assert_non_null(q[0] = said_take(&h->manager, MSG_AppListRequest));
+	assert_non_null(q[1] = said_take(&h->manager, MSG_AppListRequest));
+	assert_int_not_equal(q[0]->m.seq, q[1]->m.seq);
+	for (int i = 1; i >= 0; i--) { /* answers in the other order */
+		struct msg out = {.type = MSG_AppListResponse, .seq = q[i]->m.seq};
+		out.app_list_response.next = (uint32_t)(100 + i);
+		manager_say(h, &out);
+		manager_say(h, &out); /* twice: the second answers nothing */
+		free(q[i]);
+	}
+	assert_non_null(r = said_take(&a.heard, MSG_AppListResponse));
+	assert_int_equal(r->m.app_list_response.next, 100);
+	assert_int_equal(r->m.seq, 5);
+	free(r);
+	assert_non_null(r = said_take(&b.heard, MSG_AppListResponse));
+	assert_int_equal(r->m.app_list_response.next, 101);
+	free(r);
+	assert_null(said_take(&a.heard, MSG_AppListResponse));
+	/* No answer at all: a timeout, not a leak. */
+	app_say(&a, &m);
+	world_run(w, 25 * S);
+	assert_non_null(r = said_take(&a.heard, MSG_AppListResponse));
+	assert_int_equal(r->m.app_list_response.code, CODE_TIMEOUT);
+	free(r);
+	app_say(&a, &m);
+	app_close(&a); /* with a question open */
+	app_close(&b);
+	struct node_status s;
+	node_engine_get_status(h->engine, &s);
+	assert_int_equal(s.requests, 0);
+	world_free(w);
+}
+
+static void two_apps_of_one_node(void **state)
+{
+	struct world *w = world_new(NULL);
+	struct host *h = &w->hosts[0];
+	struct test_app a, b;
+	const uint64_t id = 9;
+	struct msg m = {.type = MSG_ConnectionShutdown};
+
+	(void)state;
+	host_register(h, 0);
+	app_open(&a, h);
+	app_open(&b, h);
+	app_register(&a, "client");
+	app_register(&b, "server");
+	ask_connection(&a, h, CLASS_STREAM);
+	assert_int_equal(assign(h, id, 1, h, true, CLASS_STREAM, 0, 0), CODE_OK);
+	assert_int_equal(assign(h, id, 1, h, false, CLASS_STREAM, 0, 0), CODE_OK); /* again */
+	answer_connection(&a, id);
+	expect_up(&a, id, 77, "server");
+	expect_up(&b, id, 0, "client");
+	app_send_data(&b, id, 5, 1);
+	expect_data(&a, id, 5, 1);
+	/* The server does not read: what is above its credit waits, as does ours. */
+	for (uint8_t i = 0; i < 7; i++) {
+		app_send_data(&a, id, 300000, i);
+		node_engine_flush(h->engine, w->now);
+	}
+	assert_int_equal(credit_heard(&a), 4 * 300000);
+	for (uint8_t i = 0; i < 4; i++)
+		expect_data(&b, id, 300000, i);
+	assert_null(said_take(&b.heard, MSG_AppMessage));
+	m.connection_shutdown.connection = id; /* closing does not lose them */
+	app_say(&a, &m);
+	node_engine_flush(h->engine, w->now);
+	assert_null(said_take(&b.heard, MSG_ConnectionShutdown));
+	app_give_credit(&b, id, 1200000);
+	for (uint8_t i = 4; i < 7; i++)
+		expect_data(&b, id, 300000, i);
+	node_engine_flush(h->engine, w->now);
+	expect_end(&b, id, CODE_CLOSED);
+	assert_int_equal(said_drop(&h->manager, MSG_ConnectionShutdown), 1);
+	assert_int_equal(assign(h, 10, 1, h, true, CLASS_STREAM, 0, 0), CODE_OK);
+	app_close(&b);
+	app_close(&a);
+	struct node_status s;
+	node_engine_get_status(h->engine, &s);
+	assert_int_equal(s.connections, 0);
+	world_free(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(registers),
+		cmocka_unit_test(limits),
+		cmocka_unit_test(transport_lives_and_dies),
+		cmocka_unit_test(unknown_label_is_answered),
+		cmocka_unit_test(messages_both_ways),
+		cmocka_unit_test(datagrams),
+		cmocka_unit_test(overrun_is_cut_off),
+		cmocka_unit_test(slow_receiver_slows_the_sender),
+		cmocka_unit_test(full_app_socket_holds_messages),
+		cmocka_unit_test(close_delivers_what_was_sent),
+		cmocka_unit_test(app_gone_ends_its_connections),
+		cmocka_unit_test(unknown_app_is_refused),
+		cmocka_unit_test(lost_link_then_new_path),
+		cmocka_unit_test(manager_away_and_back),
+		cmocka_unit_test(manager_that_knows_nothing),
+		cmocka_unit_test(reports_are_bounded),
+		cmocka_unit_test(app_protocol),
+		cmocka_unit_test(lists_are_relayed),
+		cmocka_unit_test(two_apps_of_one_node),
+	};
+	return sodium_init() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+}
