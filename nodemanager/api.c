@@ -1,0 +1,426 @@
+#include "nodemanager/api.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/clock.h"
+
+#define ROUTE_NODES_MAX 65
+#define APPS_MAX 8192 /* in one answer of listApps */
+
+/* --- nodes ------------------------------------------------------------------------------------ */
+
+static bool node_of(struct nm_api *api, struct rpc_call *call, const char *text, struct mesh_id *id)
+{
+	int err = nm_node_find(api->nm, text, id);
+	if (err == -EEXIST)
+		rpc_fail(call, RPC_FAILED, "several nodes have ids that begin with %.64s", text);
+	else if (err)
+		rpc_fail(call, RPC_FAILED, "there is no node %.64s", text);
+	return !err;
+}
+
+bool nm_api_node(struct nm_api *api, struct rpc_call *call, struct json_object *params,
+		 const char *name, struct mesh_id *id)
+{
+	char buf[24];
+	const char *text = NULL;
+	return rpc_param_ref(call, params, name, RPC_REQUIRED, buf, sizeof buf, &text) &&
+	       node_of(api, call, text, id);
+}
+
+static struct json_object *brief_json(const struct nm_node_info *info)
+{
+	char id[MESH_ID_TEXT], brief[MESH_ID_SHORT];
+	struct json_object *o = json_object_new_object();
+	rpc_set_u64(o, "number", info->number);
+	rpc_set_str(o, "id", mesh_id_text(&info->id, id));
+	rpc_set_str(o, "short", mesh_id_short(&info->id, brief));
+	rpc_set(o, "name", rpc_text(info->name));
+	return o;
+}
+
+struct json_object *nm_api_node_json(const struct nm_node_info *info)
+{
+	char addr[NET_ADDR_TEXT];
+	struct json_object *o = brief_json(info);
+	rpc_set_str(o, "addr", info->addr.family ? net_addr_text(&info->addr, addr) : "");
+	rpc_set_bool(o, "connected", info->connected);
+	rpc_set_u64(o, "transports", info->transports);
+	rpc_set_u64(o, "apps", info->apps);
+	rpc_set_u64(o, "connections", info->connections);
+	return o;
+}
+
+static struct json_object *wrap(const char *key, struct json_object *value)
+{
+	struct json_object *o = json_object_new_object();
+	rpc_set(o, key, value);
+	return o;
+}
+
+static void add_node_json(void *arg, const struct nm_node_info *info)
+{
+	json_object_array_add(arg, nm_api_node_json(info));
+}
+
+static void list_nodes(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct nm_api *api = arg;
+	struct json_object *list = json_object_new_array();
+	(void)params;
+	nm_nodes_each(api->nm, add_node_json, list);
+	rpc_reply(call, wrap("nodes", list));
+}
+
+static void shutdown_node(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct nm_api *api = arg;
+	struct mesh_id id;
+	if (!nm_api_node(api, call, params, "node", &id))
+		return;
+	nm_shutdown_node(api->nm, &id, daemon_now_us());
+	rpc_reply(call, json_object_new_object());
+	api->touched(api->ctx);
+}
+
+static void forget_node(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct nm_api *api = arg;
+	struct mesh_id id;
+	if (!nm_api_node(api, call, params, "node", &id))
+		return;
+	if (nm_forget_node(api->nm, &id, daemon_now_us()))
+		rpc_fail(call, RPC_FAILED, "the node is connected: use shutdownNode first");
+	else
+		rpc_reply(call, json_object_new_object());
+	api->touched(api->ctx);
+}
+
+/* --- links and transports --------------------------------------------------------------------- */
+
+static void failed(struct rpc_call *call, uint16_t code, const char *text)
+{
+	rpc_fail(call, code == CODE_BUSY ? RPC_BUSY : RPC_FAILED, "%s",
+		 text[0] ? text : msg_code_name(code));
+}
+
+static void connected(void *arg, uint16_t code, const char *text, uint64_t value)
+{
+	struct rpc_call *call = arg;
+	if (code == CODE_OK)
+		rpc_reply(call, wrap("transport", json_object_new_uint64(value)));
+	else
+		failed(call, code, text);
+}
+
+static bool two_nodes(struct nm_api *api, struct rpc_call *call, struct json_object *params,
+		      struct mesh_id *a, struct mesh_id *b)
+{
+	return nm_api_node(api, call, params, "a", a) && nm_api_node(api, call, params, "b", b);
+}
+
+static void connect_nodes(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct nm_api *api = arg;
+	struct mesh_id a, b;
+	if (!two_nodes(api, call, params, &a, &b))
+		return;
+	nm_connect_nodes(api->nm, &a, &b, connected, call, daemon_now_us());
+	api->touched(api->ctx);
+}
+
+static void disconnect_nodes(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct nm_api *api = arg;
+	struct mesh_id a, b;
+	if (!two_nodes(api, call, params, &a, &b))
+		return;
+	if (nm_disconnect_nodes(api->nm, &a, &b, daemon_now_us()))
+		rpc_fail(call, RPC_FAILED, "these two have no link");
+	else
+		rpc_reply(call, json_object_new_object());
+	api->touched(api->ctx);
+}
+
+static void add_transport_json(void *arg, const struct nm_transport_info *t)
+{
+	char id[MESH_ID_TEXT];
+	struct json_object *o = json_object_new_object();
+	rpc_set_u64(o, "id", t->id);
+	rpc_set_str(o, "status", nm_transport_status_name(t->status));
+	rpc_set_str(o, "a", mesh_id_text(&t->a, id));
+	rpc_set_str(o, "b", mesh_id_text(&t->b, id));
+	rpc_set(o, "a_name", rpc_text(t->a_name));
+	rpc_set(o, "b_name", rpc_text(t->b_name));
+	rpc_set_u64(o, "a_port", t->a_port);
+	rpc_set_u64(o, "b_port", t->b_port);
+	rpc_set_u64(o, "rtt_us", t->rtt_us);
+	rpc_set_u64(o, "loss_ppm", t->loss_ppm);
+	rpc_set_u64(o, "cost", t->cost);
+	rpc_set_u64(o, "rate_bps", t->rate_bps);
+	rpc_set_u64(o, "tx_bytes", t->tx_bytes);
+	rpc_set_u64(o, "rx_bytes", t->rx_bytes);
+	rpc_set_u64(o, "retransmits", t->retransmits);
+	json_object_array_add(arg, o);
+}
+
+static void list_transports(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct nm_api *api = arg;
+	struct mesh_id id;
+	if (!nm_api_node(api, call, params, "node", &id))
+		return;
+	struct json_object *list = json_object_new_array();
+	nm_transports_each(api->nm, &id, add_transport_json, list);
+	rpc_reply(call, wrap("transports", list));
+}
+
+static void list_all_transports(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct nm_api *api = arg;
+	struct json_object *list = json_object_new_array();
+	(void)params;
+	nm_transports_each(api->nm, NULL, add_transport_json, list);
+	rpc_reply(call, wrap("transports", list));
+}
+
+/* --- routes ----------------------------------------------------------------------------------- */
+
+struct route_call {
+	struct rpc_call *call;
+	size_t hops;
+};
+
+static void built(void *arg, uint16_t code, const char *text, uint64_t value)
+{
+	struct route_call r = *(struct route_call *)arg;
+	free(arg);
+	if (code != CODE_OK) {
+		failed(r.call, code, text);
+		return;
+	}
+	struct json_object *o = json_object_new_object();
+	rpc_set_u64(o, "route", (uint32_t)value); /* what its ends know it by */
+	rpc_set_u64(o, "hops", r.hops);
+	rpc_reply(r.call, o);
+}
+
+/* The text of a node argument inside an array: a number or a string. */
+static const char *item_text(struct json_object *item)
+{
+	enum json_type type = json_object_get_type(item);
+	return type == json_type_string || type == json_type_int ? json_object_get_string(item)
+								 : NULL;
+}
+
+static void build_route(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct nm_api *api = arg;
+	struct json_object *list = NULL;
+	struct mesh_id nodes[ROUTE_NODES_MAX];
+	if (!rpc_param_array(call, params, "nodes", RPC_REQUIRED, ROUTE_NODES_MAX, &list))
+		return;
+	size_t count = json_object_array_length(list);
+	for (size_t i = 0; i < count && i < ROUTE_NODES_MAX; i++) {
+		const char *text = item_text(json_object_array_get_idx(list, i));
+		if (!text) {
+			rpc_fail(call, RPC_INVALID_PARAMS, "nodes: numbers, ids or names");
+			return;
+		}
+		if (!node_of(api, call, text, &nodes[i]))
+			return;
+	}
+	struct route_call *r = malloc(sizeof *r);
+	if (!r) {
+		rpc_fail(call, RPC_INTERNAL, "out of memory");
+		return;
+	}
+	*r = (struct route_call){.call = call, .hops = count ? count - 1 : 0};
+	nm_build_route(api->nm, nodes, count, built, r, daemon_now_us());
+	api->touched(api->ctx);
+}
+
+static void find_route(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct nm_api *api = arg;
+	struct mesh_id a, b, nodes[ROUTE_NODES_MAX];
+	uint64_t cost;
+	if (!two_nodes(api, call, params, &a, &b))
+		return;
+	long count = nm_find_route(api->nm, &a, &b, nodes, ROUTE_NODES_MAX, &cost);
+	if (count < 0) {
+		rpc_fail(call, RPC_FAILED, "there is no way between these nodes now");
+		return;
+	}
+	struct json_object *o = json_object_new_object(), *list = json_object_new_array();
+	for (long i = 0; i < count; i++) {
+		struct nm_node_info info;
+		if (nm_node_get(api->nm, &nodes[i], &info) == 0)
+			json_object_array_add(list, brief_json(&info));
+	}
+	rpc_set(o, "nodes", list);
+	rpc_set_i64(o, "hops", count - 1);
+	rpc_set_u64(o, "cost", cost);
+	rpc_reply(call, o);
+}
+
+static void add_rule_json(void *arg, const struct nm_rule_info *r)
+{
+	char number[17];
+	struct json_object *o = json_object_new_object();
+	snprintf(number, sizeof number, "%016llx", (unsigned long long)r->connection);
+	rpc_set_u64(o, "in_transport", r->in_transport);
+	rpc_set_u64(o, "in_route", r->in_route);
+	rpc_set_u64(o, "out_transport", r->out_transport);
+	rpc_set_u64(o, "out_route", r->out_route);
+	rpc_set_str(o, "connection", number);
+	json_object_array_add(arg, o);
+}
+
+static void list_routes(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct nm_api *api = arg;
+	struct mesh_id id;
+	if (!nm_api_node(api, call, params, "node", &id))
+		return;
+	struct json_object *list = json_object_new_array();
+	nm_rules_each(api->nm, &id, add_rule_json, list);
+	rpc_reply(call, wrap("routes", list));
+}
+
+/* --- apps ------------------------------------------------------------------------------------- */
+
+/* listApps reads page by page until there is no more. */
+struct apps_call {
+	struct nm_api *api;
+	struct rpc_call *call;
+	struct json_object *list;
+	uint8_t kind;
+	char value[NAME_MAX_BYTES + 1];
+};
+
+static struct json_object *app_json(const struct nm_api *api, const struct app_item *app)
+{
+	char text[APP_INFO_MAX_BYTES + 1], id[MESH_ID_TEXT];
+	struct nm_node_info node;
+	struct json_object *o = json_object_new_object();
+	rpc_set_str(o, "node", mesh_id_text(&app->node, id));
+	rpc_set(o, "node_name",
+		rpc_text(nm_node_get(api->nm, &app->node, &node) == 0 ? node.name : ""));
+	bytes_to_cstr(app->app, text, sizeof text);
+	rpc_set(o, "app", rpc_text(text));
+	bytes_to_cstr(app->type, text, sizeof text);
+	rpc_set(o, "type", rpc_text(text));
+	bytes_to_cstr(app->info, text, sizeof text);
+	rpc_set(o, "info", rpc_text(text));
+	return o;
+}
+
+static void apps_page(void *arg, uint16_t code, const char *text,
+		      const struct msg_app_list_response *page)
+{
+	struct apps_call *a = arg;
+	if (code != CODE_OK || !page) {
+		failed(a->call, code, text);
+		json_object_put(a->list);
+		free(a);
+		return;
+	}
+	for (uint16_t i = 0; i < page->apps_count; i++)
+		json_object_array_add(a->list, app_json(a->api, &page->apps[i]));
+	if (page->next && page->apps_count && json_object_array_length(a->list) < APPS_MAX) {
+		nm_list_apps(a->api->nm, a->kind, a->value, page->next, apps_page, a,
+			     daemon_now_us());
+		return;
+	}
+	rpc_reply(a->call, wrap("apps", a->list));
+	free(a);
+}
+
+static bool apps_kind(const char *text, uint8_t *kind)
+{
+	static const char *const names[] = {"all", "by_type", "by_name"};
+	for (uint8_t i = 0; i < 3; i++) {
+		if (strcmp(text, names[i]) == 0) {
+			*kind = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void list_apps(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	const char *kind_text = "all", *value = "";
+	uint8_t kind;
+	if (!rpc_param_str(call, params, "kind", RPC_OPTIONAL, 16, &kind_text) ||
+	    !rpc_param_str(call, params, "value", RPC_OPTIONAL, NAME_MAX_BYTES, &value))
+		return;
+	if (!apps_kind(kind_text, &kind)) {
+		rpc_fail(call, RPC_INVALID_PARAMS, "kind: all, by_type or by_name");
+		return;
+	}
+	struct apps_call *a = calloc(1, sizeof *a);
+	if (!a) {
+		rpc_fail(call, RPC_INTERNAL, "out of memory");
+		return;
+	}
+	a->api = arg;
+	a->call = call;
+	a->kind = kind;
+	a->list = json_object_new_array();
+	snprintf(a->value, sizeof a->value, "%s", value);
+	nm_list_apps(a->api->nm, kind, a->value, 0, apps_page, a, daemon_now_us());
+	((struct nm_api *)arg)->touched(((struct nm_api *)arg)->ctx);
+}
+
+/* --- status ----------------------------------------------------------------------------------- */
+
+static void status(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct nm_api *api = arg;
+	struct nm_status s;
+	struct json_object *o = json_object_new_object();
+	(void)params;
+	nm_status_get(api->nm, &s);
+	rpc_set_str(o, "version", MESHNET_VERSION);
+	rpc_set_u64(o, "nodes", s.nodes);
+	rpc_set_u64(o, "nodes_connected", s.nodes_connected);
+	rpc_set_u64(o, "links", s.links);
+	rpc_set_u64(o, "transports", s.transports);
+	rpc_set_u64(o, "transports_connected", s.transports_connected);
+	rpc_set_u64(o, "connections", s.connections);
+	rpc_set_u64(o, "routes", s.routes);
+	rpc_set_u64(o, "apps", s.apps);
+	rpc_set_u64(o, "requests_pending", s.requests);
+	rpc_set_bool(o, "apptracker", s.tracker);
+	rpc_set_u64(o, "refused", s.refused);
+	rpc_set_u64(o, "dropped", s.dropped);
+	rpc_reply(call, o);
+}
+
+/* The RPC is on loopback unless told otherwise, so every method needs the right of its address. */
+static const struct rpc_method methods[] = {
+	{"listNodes", {NULL}, list_nodes, RPC_AUTHORISED},
+	{"addNode", {"connect", "name"}, nm_api_add_node, RPC_AUTHORISED},
+	{"addNodes", {"count", "connect"}, nm_api_add_nodes, RPC_AUTHORISED},
+	{"shutdownNode", {"node"}, shutdown_node, RPC_AUTHORISED},
+	{"forgetNode", {"node"}, forget_node, RPC_AUTHORISED},
+	{"connectNodes", {"a", "b"}, connect_nodes, RPC_AUTHORISED},
+	{"disconnectNodes", {"a", "b"}, disconnect_nodes, RPC_AUTHORISED},
+	{"listTransports", {"node"}, list_transports, RPC_AUTHORISED},
+	{"listAllTransports", {NULL}, list_all_transports, RPC_AUTHORISED},
+	{"buildRoute", {"nodes"}, build_route, RPC_AUTHORISED},
+	{"findRoute", {"a", "b"}, find_route, RPC_AUTHORISED},
+	{"listRoutes", {"node"}, list_routes, RPC_AUTHORISED},
+	{"listApps", {"kind", "value"}, list_apps, RPC_AUTHORISED},
+	{"status", {NULL}, status, RPC_AUTHORISED},
+};
+
+int nm_api_register(struct rpc_server *server, struct nm_api *api)
+{
+	return rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
+}

@@ -1,0 +1,33 @@
+/* The JSON-RPC methods of the nodemanager: every JSON shape of it is in api.c and api_nodes.c. */
+#ifndef NODEMANAGER_API_H
+#define NODEMANAGER_API_H
+
+#include <sys/queue.h>
+
+#include "io/jsonrpc.h"
+#include "nodemanager/engine.h"
+#include "nodemanager/spawn.h"
+
+struct event_base;
+
+struct nm_api {
+	struct nm *nm;
+	struct nm_spawner *spawner;
+	struct event_base *base;
+	/* After an operation that may have changed what the engine waits for. */
+	void (*touched)(void *ctx);
+	void *ctx;
+	LIST_HEAD(, nm_adding) adding; /* calls of addNode that wait; private to api_nodes.c */
+};
+
+/* `api` must outlive the server.  0 or -ENOMEM. */
+int nm_api_register(struct rpc_server *server, struct nm_api *api);
+/* Answers what still waits for a new node. */
+void nm_api_end(struct nm_api *api);
+
+/* Shared by the two files.  False: the call has been failed. */
+bool nm_api_node(struct nm_api *api, struct rpc_call *call, struct json_object *params,
+		 const char *name, struct mesh_id *id);
+struct json_object *nm_api_node_json(const struct nm_node_info *info);
+extern rpc_handler nm_api_add_node, nm_api_add_nodes;
+#endif

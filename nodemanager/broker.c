@@ -1,0 +1,376 @@
+/*
+ * Connections between apps: a path is installed, both ends are told, and when a transport of the
+ * path dies the same again with a new path, before the old rules go.
+ *
+ *   ROUTING -> ASSIGNING -> ON -> ROUTING (path broken) ...; WAITING while an end's control channel
+ *   is away and the connection needs a path.
+ */
+#include "nodemanager/state.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *state_name(enum nm_conn_state state)
+{
+	static const char *const names[] = {
+		[NM_CONN_ROUTING] = "routing",
+		[NM_CONN_ASSIGNING] = "assigning",
+		[NM_CONN_ON] = "on",
+		[NM_CONN_WAITING] = "waiting",
+	};
+	return names[state];
+}
+
+static void set_state(struct nm_conn *c, enum nm_conn_state state)
+{
+	if (c->state != state)
+		log_debug("connection %016llx: %s -> %s", (unsigned long long)c->id,
+			  state_name(c->state), state_name(state));
+	c->state = state;
+}
+
+static unsigned end_count(const struct nm_conn *c)
+{
+	return c->local ? 1 : 2;
+}
+
+/* --- begin and end ---------------------------------------------------------------------------- */
+
+static void conn_free(struct nm *nm, struct nm_conn *c)
+{
+	nm_request_drop(nm, &c->requests);
+	if (c->path)
+		nm_path_remove(nm, c->path);
+	if (c->next)
+		nm_path_remove(nm, c->next);
+	if (!c->established)
+		c->end[0].node->connecting--;
+	for (unsigned i = 0; i < end_count(c); i++) {
+		LIST_REMOVE(&c->end[i], of_node);
+		c->end[i].node->conn_count--;
+	}
+	map_del(&nm->conns, &c->id);
+	TAILQ_REMOVE(&nm->conn_list, c, all);
+	free(c);
+}
+
+static void answer(struct nm *nm, uint64_t channel, uint32_t seq, uint16_t code, const char *text,
+		   uint64_t connection)
+{
+	struct msg m = {.type = MSG_ConnectWithRouteAck, .seq = seq};
+	m.connect_with_route_ack.code = code;
+	m.connect_with_route_ack.text = bytes_str(text);
+	m.connect_with_route_ack.connection = connection;
+	nm_answer(nm, channel, &m);
+}
+
+/* Ends it for all who know of it but `except`. */
+static void conn_end(struct nm *nm, struct nm_conn *c, uint16_t code, const char *text,
+		     const struct nm_node *except)
+{
+	char reason[TEXT_MAX_BYTES + 1];
+	snprintf(reason, sizeof reason, "%s", text);
+	log_debug("connection %016llx ends: %s", (unsigned long long)c->id, reason);
+	if (!c->established)
+		answer(nm, c->ask_channel, c->ask_seq, code, reason, c->id);
+	for (unsigned i = 0; i < end_count(c); i++)
+		if (c->end[i].assigned && c->end[i].node != except)
+			nm_tell_connection_shutdown(nm, c->end[i].node, c->id, code, reason);
+	conn_free(nm, c);
+}
+
+static bool ends_connected(const struct nm_conn *c)
+{
+	return c->end[0].node->session && c->end[1].node->session;
+}
+
+/* --- path ------------------------------------------------------------------------------------- */
+
+static const struct nm_path_owner conn_path;
+
+/* May end (and free) the connection. */
+static void route(struct nm *nm, struct nm_conn *c, uint64_t now)
+{
+	char text[TEXT_MAX_BYTES + 1], a[NAME_MAX_BYTES + 1], b[NAME_MAX_BYTES + 1];
+	set_state(c, NM_CONN_ROUTING);
+	if (!ends_connected(c)) {
+		if (c->established)
+			set_state(c, NM_CONN_WAITING);
+		else
+			conn_end(nm, c, CODE_NOT_FOUND, "a node is not connected", NULL);
+		return;
+	}
+	int err = nm_path_find(nm, c->id, c->end[0].node, c->end[1].node, &conn_path, c, &c->next,
+			       now);
+	if (!err)
+		return;
+	snprintf(text, sizeof text, "no way from %s to %s", nm_node_text(c->end[0].node, a),
+		 nm_node_text(c->end[1].node, b));
+	if (err == -ENETUNREACH)
+		conn_end(nm, c, CODE_NO_ROUTE, text, NULL);
+	else
+		conn_end(nm, c, CODE_BUSY, "the nodemanager is out of memory", NULL);
+}
+
+static void next_drop(struct nm *nm, struct nm_conn *c)
+{
+	nm_request_drop(nm, &c->requests);
+	nm_path_remove(nm, c->next);
+	c->next = NULL;
+}
+
+static void path_failed(struct nm *nm, struct nm_path *path, const struct nm_reply *why,
+			uint64_t now)
+{
+	struct nm_conn *c = path->owner;
+	char text[TEXT_MAX_BYTES + 1];
+	snprintf(text, sizeof text, "%s", why->text);
+	next_drop(nm, c);
+	if (++c->tries < NM_PATH_TRIES)
+		route(nm, c, now);
+	else
+		conn_end(nm, c, why->code, text, NULL);
+}
+
+static void path_broken(struct nm *nm, struct nm_path *path, uint64_t now)
+{
+	struct nm_conn *c = path->owner;
+	if (path == c->next) {
+		next_drop(nm, c);
+		route(nm, c, now);
+	} else if (c->state == NM_CONN_ON) {
+		route(nm, c, now);
+	}
+}
+
+/* --- assignment ------------------------------------------------------------------------------- */
+
+static void established(struct nm *nm, struct nm_conn *c)
+{
+	struct msg m = {.type = MSG_ConnectionOn};
+	c->established = true;
+	c->end[0].node->connecting--;
+	answer(nm, c->ask_channel, c->ask_seq, CODE_OK, "", c->id);
+	m.connection_on.connection = c->id;
+	m.connection_on.path = c->path_number;
+	m.connection_on.peer = c->end[1].node->id;
+	m.connection_on.class = c->class;
+	m.connection_on.app = bytes_str(c->app);
+	nm_node_send(nm, c->end[0].node, &m);
+}
+
+static void assigned(struct nm *nm, struct nm_conn *c)
+{
+	if (c->path)
+		nm_path_remove(nm, c->path);
+	c->path = c->next;
+	c->next = NULL;
+	c->tries = 0;
+	set_state(c, NM_CONN_ON);
+	if (!c->established)
+		established(nm, c);
+}
+
+static void assign_acked(struct nm *nm, void *owner, uint32_t side, const struct nm_reply *reply,
+			 uint64_t now)
+{
+	struct nm_conn *c = owner;
+	(void)now;
+	if (reply->code == CODE_OK) {
+		c->end[side].acked = true;
+		if (c->local || c->end[!side].acked)
+			assigned(nm, c);
+		return;
+	}
+	if (c->established && reply->code == CODE_LOST && c->end[side].node->present) {
+		if (c->next)
+			next_drop(nm, c);
+		set_state(c, NM_CONN_WAITING);
+		return;
+	}
+	/* Who refused has nothing to end. */
+	if (reply->code != CODE_LOST && reply->code != CODE_TIMEOUT)
+		c->end[side].assigned = c->established;
+	conn_end(nm, c, reply->code, reply->text, NULL);
+}
+
+static int assign_send(struct nm *nm, struct nm_conn *c, uint32_t side, uint64_t now)
+{
+	struct msg m = {.type = MSG_AssignConnection};
+	m.assign_connection = (struct msg_assign_connection){
+		.connection = c->id,
+		.path = c->path_number,
+		.peer = c->end[!side].node->id,
+		.initiator = side == 0,
+		.class = c->class,
+		.app = bytes_str(c->app),
+		.from_app = bytes_str(c->from_app),
+	};
+	if (c->next) {
+		m.assign_connection.out_transport = c->next->out_transport[side];
+		m.assign_connection.out_route = c->next->out_route[side];
+		m.assign_connection.in_transport = c->next->in_transport[side];
+		m.assign_connection.in_route = c->next->in_route[side];
+	}
+	c->end[side].assigned = true;
+	c->end[side].acked = false;
+	return nm_request_send(nm, c->end[side].node, &m, &c->requests, assign_acked, c, side, now);
+}
+
+/* May end the connection. */
+static void assign(struct nm *nm, struct nm_conn *c, uint64_t now)
+{
+	set_state(c, NM_CONN_ASSIGNING);
+	c->path_number++;
+	int err = 0;
+	/* The accepting end first: it may already be ready when the initiator begins. */
+	for (uint32_t i = end_count(c); i-- > 0 && !err;)
+		err = assign_send(nm, c, i, now);
+	if (err)
+		conn_end(nm, c, CODE_BUSY, "the nodemanager is out of memory", NULL);
+}
+
+static void path_installed(struct nm *nm, struct nm_path *path, uint64_t now)
+{
+	assign(nm, path->owner, now);
+}
+
+static const struct nm_path_owner conn_path = {
+	.installed = path_installed,
+	.failed = path_failed,
+	.broken = path_broken,
+};
+
+/* --- asked for -------------------------------------------------------------------------------- */
+
+static struct nm_conn *conn_new(struct nm *nm, struct nm_node *a, struct nm_node *b)
+{
+	struct nm_conn *c = calloc(1, sizeof *c);
+	if (!c)
+		return NULL;
+	c->nm = nm;
+	c->id = nm_number_next(nm);
+	if (map_put(&nm->conns, &c->id, c)) {
+		free(c);
+		return NULL;
+	}
+	c->local = a == b;
+	c->end[0].node = a;
+	c->end[1].node = b;
+	for (unsigned i = 0; i < end_count(c); i++) {
+		c->end[i].conn = c;
+		LIST_INSERT_HEAD(&c->end[i].node->conns, &c->end[i], of_node);
+		c->end[i].node->conn_count++;
+	}
+	a->connecting++;
+	TAILQ_INSERT_TAIL(&nm->conn_list, c, all);
+	return c;
+}
+
+struct asked {
+	char app[NAME_MAX_BYTES + 1], from_app[NAME_MAX_BYTES + 1];
+	struct nm_node *peer;
+	uint16_t code;
+	const char *text;
+};
+
+static bool deny(struct asked *a, uint16_t code, const char *text)
+{
+	a->code = code;
+	a->text = text;
+	return false;
+}
+
+static bool check(struct nm *nm, struct nm_node *node, const struct msg_connect_with_route *m,
+		  struct asked *a)
+{
+	if (m->class > CLASS_DATAGRAM || !nm_name_copy(a->app, m->app) ||
+	    (m->from_app.len && !nm_name_copy(a->from_app, m->from_app)))
+		return deny(a, CODE_INVALID, "a class or an app name that cannot be");
+	a->peer = mesh_id_is_zero(&m->peer) ? nm_app_nearest(nm, node, a->app)
+					    : nm_node_by_id(nm, &m->peer);
+	if (!a->peer)
+		return deny(a, CODE_NOT_FOUND,
+			    mesh_id_is_zero(&m->peer) ? "no node that can be reached has this app"
+						      : "no such node");
+	if (!a->peer->session)
+		return deny(a, CODE_NOT_FOUND, "that node is not connected");
+	if (node->connecting >= nm->config.connecting_per_node_max)
+		return deny(a, CODE_BUSY, "too many connections are being made");
+	if (node->conn_count >= nm->config.connections_per_node_max ||
+	    a->peer->conn_count >= nm->config.connections_per_node_max)
+		return deny(a, CODE_BUSY, "too many connections");
+	return true;
+}
+
+void nm_connect_with_route(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now)
+{
+	struct asked a = {0};
+	uint64_t channel = node->session->channel;
+	struct nm_conn *c = NULL;
+	if (check(nm, node, &m->connect_with_route, &a)) {
+		c = conn_new(nm, node, a.peer);
+		if (!c)
+			deny(&a, CODE_BUSY, "the nodemanager has no room");
+	}
+	if (!c) {
+		if (a.code == CODE_BUSY)
+			nm_over_limit(nm, node, a.text, now);
+		answer(nm, channel, m->seq, a.code, a.text, 0);
+		return;
+	}
+	memcpy(c->app, a.app, sizeof c->app);
+	memcpy(c->from_app, a.from_app, sizeof c->from_app);
+	c->class = m->connect_with_route.class;
+	c->ask_channel = channel;
+	c->ask_seq = m->seq;
+	if (c->local)
+		assign(nm, c, now);
+	else
+		route(nm, c, now);
+}
+
+void nm_connection_shutdown(struct nm *nm, struct nm_node *node,
+			    const struct msg_connection_shutdown *m, uint64_t now)
+{
+	char text[TEXT_MAX_BYTES + 1];
+	struct nm_conn *c = map_get(&nm->conns, &m->connection);
+	(void)now;
+	if (!c || (c->end[0].node != node && c->end[1].node != node)) {
+		log_debug("ConnectionShutdown for unknown connection %016llx",
+			  (unsigned long long)m->connection);
+		return; /* usual when both ends close at once */
+	}
+	bytes_to_cstr(m->text, text, sizeof text);
+	conn_end(nm, c, m->code, text, node);
+}
+
+/* --- nodes come and go ------------------------------------------------------------------------ */
+
+void nm_conns_resume(struct nm *nm, struct nm_node *node, uint64_t now)
+{
+	struct nm_conn_end *e = LIST_FIRST(&node->conns);
+	while (e) {
+		struct nm_conn_end *next = LIST_NEXT(e, of_node);
+		if (e->conn->state == NM_CONN_WAITING)
+			route(nm, e->conn, now);
+		e = next;
+	}
+}
+
+void nm_conns_end(struct nm *nm, struct nm_node *node, uint64_t now)
+{
+	char text[TEXT_MAX_BYTES + 1], name[NAME_MAX_BYTES + 1];
+	(void)now;
+	snprintf(text, sizeof text, "node %s is gone", nm_node_text(node, name));
+	while (!LIST_EMPTY(&node->conns))
+		conn_end(nm, LIST_FIRST(&node->conns)->conn, CODE_LOST, text, node);
+}
+
+void nm_conns_free(struct nm *nm)
+{
+	while (!TAILQ_EMPTY(&nm->conn_list))
+		conn_free(nm, TAILQ_FIRST(&nm->conn_list));
+}

@@ -1,0 +1,179 @@
+/*
+ * What the nodemanager decides, without I/O: it is driven by nm_node_*, nm_tracker_*, nm_tick and
+ * the operations below, and acts through struct nm_ops.  Time is an argument everywhere.
+ *
+ * The parts (all behind this header): registry.c nodes and sessions, admission.c who may join,
+ * request.c what nodes still owe us an answer for, transport.c and link.c transports and the links
+ * that are wanted to stay, ports.c UDP ports per host, candidates.c addresses for OpenUDP, path.c
+ * rules along a path, broker.c connections, apps.c apps and the apptracker, view.c what RPC shows,
+ * graph.c shortest paths.
+ *
+ * An ops function must not call back into the engine; a shell that learns of a closed channel while
+ * it sends reports it later with nm_node_down.
+ */
+#ifndef NODEMANAGER_ENGINE_H
+#define NODEMANAGER_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "base/id.h"
+#include "wire/msg.h"
+
+struct nm;
+
+/* What the store keeps of a node; text is NUL-terminated. */
+struct nm_node_record {
+	struct mesh_id id;
+	char name[NAME_MAX_BYTES + 1];
+};
+
+/*
+ * Effects.  `channel` is the number that the shell gave to nm_node_up.  The store functions may be
+ * NULL.  A send that fails (< 0) means that the channel is as good as gone: the engine goes on as
+ * if the message were lost, and the shell follows with nm_node_down.
+ */
+struct nm_ops {
+	int (*node_send)(void *ctx, uint64_t channel, const struct msg *m);
+	/* The engine has forgotten the channel already; a later nm_node_down for it is harmless.
+	 * What was sent before must still be delivered if it can be. */
+	void (*node_close)(void *ctx, uint64_t channel, const char *reason);
+	int (*tracker_send)(void *ctx, const struct msg *m);
+	void (*random)(void *ctx, void *out, size_t len);
+	void (*node_save)(void *ctx, const struct nm_node_record *node);
+	void (*node_remove)(void *ctx, const struct mesh_id *id);
+	void (*link_save)(void *ctx, const struct mesh_id *a, const struct mesh_id *b);
+	void (*link_remove)(void *ctx, const struct mesh_id *a, const struct mesh_id *b);
+};
+
+enum nm_admission_mode { NM_ADMISSION_OPEN, NM_ADMISSION_TOKEN, NM_ADMISSION_ALLOWLIST };
+
+struct nm_config {
+	uint16_t start_port; /* first UDP port for transports on every host; 0: nodes choose */
+	/* Common to the whole mesh, sent in RegisterNodeAck. */
+	uint32_t max_buffer, time_unit_us, send_interval_us, connection_timeout_us;
+	uint16_t max_packet_size, retransmit_limit;
+	/* Limits. */
+	size_t nodes_max, transports_per_node_max, connections_per_node_max, apps_per_node_max;
+	size_t connecting_per_node_max;	      /* connections of a node that are being made */
+	uint32_t message_rate, message_burst; /* messages a second of one node, and at once */
+	/* Times. */
+	uint64_t request_timeout_us;   /* a node's answer to one request */
+	uint64_t transport_timeout_us; /* from OpenUDP to connected at both ends */
+	uint64_t grace_us;	       /* a lost control channel may come back without any harm */
+	uint64_t hello_timeout_us;     /* from channel to RegisterNode */
+	uint64_t link_retry_min_us, link_retry_max_us;
+	/* Admission.  Borrowed lists, separated by commas: tokens, and ids in hex. */
+	enum nm_admission_mode admission;
+	const char *tokens, *allowed;
+};
+void nm_config_default(struct nm_config *c);
+
+/* --- life and events ------------------------------------------------------------------------ */
+
+/* `ops` and `ctx` stay the caller's and must outlive the engine.  NULL: out of memory. */
+struct nm *nm_new(const struct nm_config *config, const struct nm_ops *ops, void *ctx);
+void nm_free(struct nm *nm);
+/* Admission and limits may change while running (SIGHUP). */
+void nm_set_config(struct nm *nm, const struct nm_config *config);
+
+/* What the store had; before any event.  0, -EINVAL (unknown node, name taken), -ENOSPC, -ENOMEM.
+ */
+int nm_load_node(struct nm *nm, const struct nm_node_record *node);
+int nm_load_link(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b);
+
+/* A channel whose peer has proved to be `id`.  `channel` is unique for ever.  0, or -errno:
+ * refused, close it. */
+int nm_node_up(struct nm *nm, const struct mesh_id *id, const struct net_addr *remote,
+	       uint64_t channel, uint64_t now);
+void nm_node_msg(struct nm *nm, uint64_t channel, const struct msg *m, uint64_t now);
+void nm_node_down(struct nm *nm, uint64_t channel, uint64_t now);
+
+void nm_tracker_up(struct nm *nm, uint64_t now);
+void nm_tracker_msg(struct nm *nm, const struct msg *m, uint64_t now);
+void nm_tracker_down(struct nm *nm, uint64_t now);
+
+/* TIMER_NEVER when nothing is due. */
+uint64_t nm_next_timeout(const struct nm *nm);
+void nm_tick(struct nm *nm, uint64_t now);
+
+/* --- operations (RPC) ----------------------------------------------------------------------- */
+
+/* Called exactly once, perhaps before the operation returns.  code: enum msg_code; `text` says in
+ * words what went wrong; `value` is the transport, or the route.  nm_free calls what is pending
+ * with CODE_UNAVAILABLE. */
+typedef void nm_done(void *arg, uint16_t code, const char *text, uint64_t value);
+
+/* Wants a link between two nodes, for ever; done when it is up (value: transport).  Asked for again
+ * it gives the same transport.  After a failure the link is still wanted and tried again later. */
+void nm_connect_nodes(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
+		      nm_done *done, void *arg, uint64_t now);
+/* The link is not wanted any more and its transport ends.  0 or -ENOENT. */
+int nm_disconnect_nodes(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
+			uint64_t now);
+/* Installs rules both ways along exactly these nodes, which must be linked in a chain; done with
+ * value: the route's number (low 32 bits: the label of its ends). */
+void nm_build_route(struct nm *nm, const struct mesh_id *nodes, size_t count, nm_done *done,
+		    void *arg, uint64_t now);
+/* Tells the node to end and forgets its links: it is not expected back.  0 or -ENOENT. */
+int nm_shutdown_node(struct nm *nm, const struct mesh_id *id, uint64_t now);
+/* Forgets a node that is away, so that its name is free.  0, -ENOENT, -EBUSY: it is connected. */
+int nm_forget_node(struct nm *nm, const struct mesh_id *id, uint64_t now);
+
+/* `response` is NULL unless code is CODE_OK, and valid during the call only. */
+typedef void nm_apps_done(void *arg, uint16_t code, const char *text,
+			  const struct msg_app_list_response *response);
+void nm_list_apps(struct nm *nm, uint8_t kind, const char *value, uint32_t after,
+		  nm_apps_done *done, void *arg, uint64_t now);
+
+/* --- views (RPC) ---------------------------------------------------------------------------- */
+
+struct nm_node_info {
+	uint32_t number; /* stable while the manager runs */
+	struct mesh_id id;
+	const char *name;
+	struct net_addr addr; /* where the control channel comes from; family 0: never seen */
+	bool connected;
+	size_t transports, apps, connections;
+};
+enum nm_transport_status { NM_TRANSPORT_CREATING, NM_TRANSPORT_OPENING, NM_TRANSPORT_CONNECTED };
+const char *nm_transport_status_name(enum nm_transport_status status);
+struct nm_transport_info {
+	uint32_t id;
+	enum nm_transport_status status;
+	struct mesh_id a, b;
+	const char *a_name, *b_name;
+	uint16_t a_port, b_port;
+	uint32_t rtt_us, loss_ppm, cost;
+	uint64_t rate_bps, tx_bytes, rx_bytes, retransmits;
+};
+struct nm_rule_info {
+	uint32_t in_transport, in_route, out_transport, out_route;
+	uint64_t connection; /* or the number of a built route */
+};
+struct nm_status {
+	size_t nodes, nodes_connected, links, transports, transports_connected, connections, routes,
+		apps, requests;
+	bool tracker;
+	uint64_t refused, dropped; /* registrations; messages over a limit or out of order */
+};
+/* Text is the number in the list, the id, its first 8 digits, or the name.  0, -ENOENT, -EEXIST:
+ * more than one node has these 8 digits. */
+int nm_node_find(const struct nm *nm, const char *text, struct mesh_id *id);
+int nm_node_get(const struct nm *nm, const struct mesh_id *id, struct nm_node_info *info);
+/* Each walk calls `each` in order of number and must not change the engine meanwhile. */
+void nm_nodes_each(const struct nm *nm, void (*each)(void *arg, const struct nm_node_info *),
+		   void *arg);
+/* `node` NULL: all transports; otherwise those of one node. */
+void nm_transports_each(const struct nm *nm, const struct mesh_id *node,
+			void (*each)(void *arg, const struct nm_transport_info *), void *arg);
+void nm_rules_each(const struct nm *nm, const struct mesh_id *node,
+		   void (*each)(void *arg, const struct nm_rule_info *), void *arg);
+void nm_status_get(const struct nm *nm, struct nm_status *status);
+/* The path that a connection would take now: fills up to `max` ids, ends included, and says how
+ * many there are.  -ENOENT, -ENETUNREACH, -ENOSPC, -ENOMEM. */
+long nm_find_route(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
+		   struct mesh_id *nodes, size_t max, uint64_t *cost);
+#endif

@@ -1,0 +1,55 @@
+/*
+ * The route graph: nodes and weighted links, changed one edge at a time, and shortest paths over
+ * it. Everything lives in flat arrays with free lists; a query reuses scratch that belongs to the
+ * graph (generation marks, so nothing is cleared), and stops when it settles its target.  Several
+ * edges between the same two nodes are fine; the cheapest wins.  Undirected: one cost for both
+ * ways.
+ */
+#ifndef NODEMANAGER_GRAPH_H
+#define NODEMANAGER_GRAPH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define GRAPH_NONE UINT32_MAX
+
+/* One step of a path: over `edge` to `node`.  `tag` is what the edge was added with. */
+struct graph_hop {
+	uint32_t edge, tag, node;
+};
+
+/* Reusable result; zero it before the first use, free with graph_path_free. */
+struct graph_path {
+	struct graph_hop *hops;
+	size_t count, capacity;
+	uint64_t cost;
+};
+
+struct graph;
+
+struct graph *graph_new(void); /* NULL: out of memory */
+void graph_free(struct graph *g);
+/* Index of a new node (indexes of removed nodes are used again), or GRAPH_NONE: out of memory. */
+uint32_t graph_node_add(struct graph *g);
+/* Removes the node's edges too. */
+void graph_node_remove(struct graph *g, uint32_t node);
+/* A blocked node is no relay and no end of a path, but keeps its edges.  New nodes are not blocked.
+ */
+void graph_node_block(struct graph *g, uint32_t node, bool blocked);
+/* Index of the new edge, or GRAPH_NONE: out of memory.  `cost` is at least 1; `a` != `b`. */
+uint32_t graph_edge_add(struct graph *g, uint32_t a, uint32_t b, uint32_t cost, uint32_t tag);
+void graph_edge_remove(struct graph *g, uint32_t edge);
+void graph_edge_set_cost(struct graph *g, uint32_t edge, uint32_t cost);
+uint32_t graph_edge_cost(const struct graph *g, uint32_t edge);
+size_t graph_edge_count(const struct graph *g);
+/*
+ * Cheapest path between two nodes.  0 with the hops in order (none when from == to), -ENETUNREACH,
+ * -ENOMEM.
+ */
+int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *path);
+/* The cheapest edge between two neighbours (blocked or not), or GRAPH_NONE. */
+uint32_t graph_edge_between(const struct graph *g, uint32_t a, uint32_t b);
+uint32_t graph_edge_tag(const struct graph *g, uint32_t edge);
+void graph_path_free(struct graph_path *path);
+#endif

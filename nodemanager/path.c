@@ -1,0 +1,190 @@
+/*
+ * Rules along a path.  Forward labels F and backward labels B, one of each per transport T:
+ *
+ *   node 0:      (0, id) -> (T0, F0)            (T0, B0) -> (0, number)
+ *   node i:      (Ti-1, Fi-1) -> (Ti, Fi)       (Ti, Bi) -> (Ti-1, Bi-1)
+ *   last node:   (Tn-1, Fn-1) -> (0, number)    (0, id) -> (Tn-1, Bn-1)
+ *
+ * Labels come from one counter, so none is used twice at a node while anything still knows it.
+ */
+#include "nodemanager/state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static uint32_t label_next(struct nm *nm)
+{
+	if (!++nm->next_label)
+		nm->next_label = 1;
+	return nm->next_label;
+}
+
+uint64_t nm_number_next(struct nm *nm)
+{
+	uint64_t upper = nm->next_connection & ~(uint64_t)UINT32_MAX, number;
+	uint32_t low = (uint32_t)nm->next_connection;
+	do {
+		low++;
+		number = upper | low;
+	} while (!low || map_get(&nm->conns, &number));
+	nm->next_connection = number;
+	return number;
+}
+
+static void rule_acked(struct nm *nm, void *owner, uint32_t arg, const struct nm_reply *reply,
+		       uint64_t now)
+{
+	struct nm_path *path = owner;
+	(void)arg;
+	if (reply->code != CODE_OK)
+		path->ops->failed(nm, path, reply, now);
+	else if (--path->pending == 0)
+		path->ops->installed(nm, path, now);
+}
+
+static int rule_send(struct nm *nm, struct nm_path *path, struct nm_node *node, struct nm_rule rule,
+		     uint64_t now)
+{
+	struct nm_rule *r = &path->rules[path->rule_count++];
+	struct msg m = {.type = MSG_AddRoute};
+	*r = rule;
+	r->node = node;
+	r->path = path;
+	LIST_INSERT_HEAD(&node->rules, r, of_node);
+	m.add_route = (struct msg_add_route){rule.in_transport, rule.in_route, rule.out_transport,
+					     rule.out_route};
+	path->pending++;
+	return nm_request_send(nm, node, &m, &path->requests, rule_acked, path, 0, now);
+}
+
+struct labels {
+	uint32_t forward[NM_HOPS_MAX], backward[NM_HOPS_MAX];
+};
+
+/* Both rules of the node at place `i`. */
+static int place_rules(struct nm *nm, struct nm_path *path, struct nm_node *node, size_t i,
+		       struct nm_transport *const *t, const struct labels *l, uint64_t now)
+{
+	size_t n = path->hop_count;
+	struct nm_rule forward = {0}, backward = {0};
+
+	forward.in_transport = i ? t[i - 1]->id : 0;
+	forward.in_route = i ? l->forward[i - 1] : label_next(nm);
+	forward.out_transport = i < n ? t[i]->id : 0;
+	forward.out_route = i < n ? l->forward[i] : (uint32_t)path->number;
+	backward.in_transport = i < n ? t[i]->id : 0;
+	backward.in_route = i < n ? l->backward[i] : label_next(nm);
+	backward.out_transport = i ? t[i - 1]->id : 0;
+	backward.out_route = i ? l->backward[i - 1] : (uint32_t)path->number;
+	int err = rule_send(nm, path, node, forward, now);
+	return err ? err : rule_send(nm, path, node, backward, now);
+}
+
+static void ends_fill(struct nm_path *path, struct nm_transport *const *t, const struct labels *l)
+{
+	size_t last = path->hop_count - 1;
+	path->out_transport[0] = path->in_transport[0] = t[0]->id;
+	path->out_transport[1] = path->in_transport[1] = t[last]->id;
+	path->out_route[0] = l->forward[0];
+	path->in_route[0] = l->backward[0];
+	path->out_route[1] = l->backward[last];
+	path->in_route[1] = l->forward[last];
+}
+
+static struct nm_path *path_new(uint64_t number, size_t hop_count, const struct nm_path_owner *ops,
+				void *owner)
+{
+	struct nm_path *path = calloc(1, sizeof *path + hop_count * sizeof path->hops[0]);
+	if (!path)
+		return NULL;
+	path->rules = calloc(2 * (hop_count + 1), sizeof *path->rules);
+	if (!path->rules) {
+		free(path);
+		return NULL;
+	}
+	path->number = number;
+	path->hop_count = hop_count;
+	path->ops = ops;
+	path->owner = owner;
+	return path;
+}
+
+struct nm_path *nm_path_install(struct nm *nm, uint64_t number, struct nm_node *const *nodes,
+				struct nm_transport *const *transports, size_t hop_count,
+				const struct nm_path_owner *ops, void *owner, uint64_t now)
+{
+	struct labels labels;
+	if (!hop_count || hop_count > NM_HOPS_MAX)
+		return NULL;
+	struct nm_path *path = path_new(number, hop_count, ops, owner);
+	if (!path)
+		return NULL;
+	for (size_t i = 0; i < hop_count; i++) {
+		labels.forward[i] = label_next(nm);
+		labels.backward[i] = label_next(nm);
+		path->hops[i].path = path;
+		path->hops[i].transport = transports[i];
+		LIST_INSERT_HEAD(&transports[i]->hops, &path->hops[i], of_transport);
+	}
+	ends_fill(path, transports, &labels);
+	for (size_t i = 0; i <= hop_count; i++) {
+		if (place_rules(nm, path, nodes[i], i, transports, &labels, now)) {
+			nm_path_remove(nm, path);
+			return NULL;
+		}
+	}
+	return path;
+}
+
+int nm_path_find(struct nm *nm, uint64_t number, struct nm_node *from, struct nm_node *to,
+		 const struct nm_path_owner *ops, void *owner, struct nm_path **path, uint64_t now)
+{
+	struct nm_node *nodes[NM_HOPS_MAX + 1] = {from};
+	struct nm_transport *transports[NM_HOPS_MAX];
+	int err = graph_find(nm->graph, from->vertex, to->vertex, &nm->found);
+	if (err)
+		return err;
+	if (nm->found.count > NM_HOPS_MAX)
+		return -ENETUNREACH;
+	for (size_t i = 0; i < nm->found.count; i++) {
+		struct nm_transport *t = nm_transport_by_id(nm, nm->found.hops[i].tag);
+		transports[i] = t;
+		nodes[i + 1] = t->end[0].node == nodes[i] ? t->end[1].node : t->end[0].node;
+	}
+	*path = nm_path_install(nm, number, nodes, transports, nm->found.count, ops, owner, now);
+	return *path ? 0 : -ENOMEM;
+}
+
+static void hops_detach(struct nm_path *path)
+{
+	for (size_t i = 0; i < path->hop_count; i++) {
+		if (path->hops[i].transport)
+			LIST_REMOVE(&path->hops[i], of_transport);
+		path->hops[i].transport = NULL;
+	}
+}
+
+void nm_path_remove(struct nm *nm, struct nm_path *path)
+{
+	nm_request_drop(nm, &path->requests);
+	hops_detach(path);
+	for (size_t i = 0; i < path->rule_count; i++) {
+		struct nm_rule *r = &path->rules[i];
+		if (!r->node)
+			continue;
+		LIST_REMOVE(r, of_node);
+		nm_tell_route_removed(nm, r->node, r->in_transport, r->in_route);
+	}
+	free(path->rules);
+	free(path);
+}
+
+void nm_path_break(struct nm *nm, struct nm_transport *t, uint64_t now)
+{
+	while (!LIST_EMPTY(&t->hops)) {
+		struct nm_path *path = LIST_FIRST(&t->hops)->path;
+		hops_detach(path);
+		path->broken = true;
+		path->ops->broken(nm, path, now);
+	}
+}

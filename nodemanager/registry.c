@@ -1,0 +1,438 @@
+#include "nodemanager/state.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct nm_node *nm_node_by_id(const struct nm *nm, const struct mesh_id *id)
+{
+	return map_get(&nm->nodes, id->b);
+}
+
+const char *nm_node_text(const struct nm_node *node, char out[NAME_MAX_BYTES + 1])
+{
+	char text[MESH_ID_SHORT];
+	snprintf(out, NAME_MAX_BYTES + 1, "%s",
+		 node->name[0] ? node->name : mesh_id_short(&node->id, text));
+	return out;
+}
+
+bool nm_name_copy(char out[NAME_MAX_BYTES + 1], struct bytes text)
+{
+	if (text.len == 0 || text.len > NAME_MAX_BYTES)
+		return false;
+	for (size_t i = 0; i < text.len; i++)
+		if (text.data[i] <= ' ' || text.data[i] == 0x7f)
+			return false;
+	memcpy(out, text.data, text.len);
+	out[text.len] = '\0';
+	return true;
+}
+
+void nm_text_key(uint8_t out[NM_TEXT_KEY_BYTES], const char *text)
+{
+	crypto_generichash(out, NM_TEXT_KEY_BYTES, (const uint8_t *)text, strlen(text), NULL, 0);
+}
+
+void nm_stray(struct nm *nm, struct nm_node *node, const char *what, uint64_t now)
+{
+	char name[NAME_MAX_BYTES + 1];
+	nm->dropped++;
+	if (log_limit_due(&node->strays, now))
+		log_warn("node %s sent what fits nothing here: %s (%llu so far)",
+			 nm_node_text(node, name), what, (unsigned long long)node->strays.count);
+}
+
+void nm_over_limit(struct nm *nm, struct nm_node *node, const char *what, uint64_t now)
+{
+	char name[NAME_MAX_BYTES + 1];
+	nm->dropped++;
+	if (log_limit_due(&node->over_limit, now))
+		log_warn("node %s has reached a limit: %s (%llu times)", nm_node_text(node, name),
+			 what, (unsigned long long)node->over_limit.count);
+}
+
+/* --- node records ----------------------------------------------------------------------------- */
+
+static void grace_over(struct timer *t, uint64_t now)
+{
+	struct nm_node *node = t->owner;
+	nm_node_reset(node->nm, node, "its control channel did not come back", now);
+}
+
+static struct nm_node *node_new(struct nm *nm, const struct mesh_id *id)
+{
+	struct nm_node *node = calloc(1, sizeof *node);
+	if (!node)
+		return NULL;
+	node->nm = nm;
+	node->id = *id;
+	node->vertex = graph_node_add(nm->graph);
+	if (node->vertex == GRAPH_NONE || map_put(&nm->nodes, id->b, node)) {
+		if (node->vertex != GRAPH_NONE)
+			graph_node_remove(nm->graph, node->vertex);
+		free(node);
+		return NULL;
+	}
+	graph_node_block(nm->graph, node->vertex, true);
+	node->number = ++nm->next_number;
+	timer_init(&node->grace, grace_over, node);
+	TAILQ_INSERT_TAIL(&nm->node_list, node, all);
+	return node;
+}
+
+/* Only for one that is not present, and has no links any more. */
+static void node_free(struct nm *nm, struct nm_node *node)
+{
+	uint8_t key[NM_TEXT_KEY_BYTES];
+	if (node->name[0]) {
+		nm_text_key(key, node->name);
+		map_del(&nm->names, key);
+	}
+	map_del(&nm->nodes, node->id.b);
+	graph_node_remove(nm->graph, node->vertex);
+	timerq_cancel(&nm->timers, &node->grace);
+	TAILQ_REMOVE(&nm->node_list, node, all);
+	nm_debts_clear(node);
+	free(node);
+}
+
+static struct nm_node *holder_of(const struct nm *nm, const char *name)
+{
+	uint8_t key[NM_TEXT_KEY_BYTES];
+	nm_text_key(key, name);
+	return map_get(&nm->names, key);
+}
+
+/* The name is free or the node's own; empty takes the name away. */
+static int node_rename(struct nm *nm, struct nm_node *node, const char *name)
+{
+	uint8_t key[NM_TEXT_KEY_BYTES];
+	if (strcmp(node->name, name) == 0)
+		return 0;
+	if (name[0]) {
+		nm_text_key(key, name);
+		int err = map_put(&nm->names, key, node);
+		if (err)
+			return err;
+	}
+	if (node->name[0]) {
+		nm_text_key(key, node->name);
+		map_del(&nm->names, key);
+	}
+	snprintf(node->name, sizeof node->name, "%s", name);
+	return 0;
+}
+
+int nm_load_node(struct nm *nm, const struct nm_node_record *record)
+{
+	if (nm_node_by_id(nm, &record->id) || (record->name[0] && holder_of(nm, record->name)))
+		return -EINVAL;
+	struct nm_node *node = node_new(nm, &record->id);
+	if (!node)
+		return -ENOMEM;
+	int err = node_rename(nm, node, record->name);
+	if (err)
+		node_free(nm, node);
+	return err;
+}
+
+int nm_load_link(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b)
+{
+	struct nm_node *na = nm_node_by_id(nm, a), *nb = nm_node_by_id(nm, b);
+	if (!na || !nb || na == nb)
+		return -EINVAL;
+	return nm_link_want(nm, na, nb, false) ? 0 : -ENOMEM;
+}
+
+/* --- who is online ---------------------------------------------------------------------------- */
+
+static bool online_reserve(struct nm *nm)
+{
+	if (nm->online_count < nm->online_capacity)
+		return true;
+	size_t capacity = nm->online_capacity ? nm->online_capacity * 2 : 64;
+	struct nm_node **online = realloc(nm->online, capacity * sizeof(struct nm_node *));
+	if (!online)
+		return false;
+	nm->online = online;
+	nm->online_capacity = capacity;
+	return true;
+}
+
+static void online_add(struct nm *nm, struct nm_node *node)
+{
+	nm->online[nm->online_count++] = node;
+	node->online_at = nm->online_count;
+	graph_node_block(nm->graph, node->vertex, false);
+}
+
+static void online_remove(struct nm *nm, struct nm_node *node)
+{
+	struct nm_node *last = nm->online[--nm->online_count];
+	nm->online[node->online_at - 1] = last;
+	last->online_at = node->online_at;
+	node->online_at = 0;
+	graph_node_block(nm->graph, node->vertex, true);
+}
+
+void nm_node_lost(struct nm *nm, struct nm_node *node, uint64_t now)
+{
+	char name[NAME_MAX_BYTES + 1];
+	log_info("node %s: control channel lost", nm_node_text(node, name));
+	node->session->node = NULL;
+	node->session = NULL;
+	online_remove(nm, node);
+	if (timerq_set(&nm->timers, &node->grace, now + nm->config.grace_us))
+		node->must_reset = true; /* out of memory: no grace can be promised */
+	nm_request_fail_node(node, now);
+}
+
+void nm_node_reset(struct nm *nm, struct nm_node *node, const char *why, uint64_t now)
+{
+	char name[NAME_MAX_BYTES + 1];
+	if (!node->present)
+		return;
+	log_info("node %s is gone: %s", nm_node_text(node, name), why);
+	node->present = node->must_reset = false;
+	timerq_cancel(&nm->timers, &node->grace);
+	nm_debts_clear(node);
+	nm_conns_end(nm, node, now);
+	while (!LIST_EMPTY(&node->ends))
+		nm_transport_end(nm, LIST_FIRST(&node->ends)->transport, node, CODE_LOST, why, now);
+	/* Paths that are being replaced keep their rules for a while; those here went with the
+	 * process. */
+	while (!LIST_EMPTY(&node->rules)) {
+		LIST_FIRST(&node->rules)->node = NULL;
+		LIST_REMOVE(LIST_FIRST(&node->rules), of_node);
+	}
+	nm_apps_gone(nm, node);
+}
+
+/* The node's process ends, by its word or ours: there is no grace to wait for. */
+static void node_end(struct nm *nm, struct nm_node *node, const char *why, uint64_t now)
+{
+	struct nm_session *s = node->session;
+	if (s)
+		nm_node_lost(nm, node, now);
+	nm_node_reset(nm, node, why, now);
+	if (!s)
+		return;
+	uint64_t channel = s->channel;
+	nm_session_free(nm, s);
+	nm->ops->node_close(nm->ctx, channel, why);
+}
+
+void nm_node_said_shutdown(struct nm *nm, struct nm_node *node, uint64_t now)
+{
+	node_end(nm, node, "it said that it ends", now);
+}
+
+static void links_forget(struct nm *nm, struct nm_node *node, uint64_t now)
+{
+	while (!LIST_EMPTY(&node->links))
+		nm_link_forget(nm, LIST_FIRST(&node->links)->link, now);
+}
+
+int nm_shutdown_node(struct nm *nm, const struct mesh_id *id, uint64_t now)
+{
+	struct nm_node *node = nm_node_by_id(nm, id);
+	struct msg m = {.type = MSG_Shutdown};
+	if (!node)
+		return -ENOENT;
+	m.shutdown.code = CODE_CLOSED;
+	m.shutdown.text = bytes_str("asked for at the nodemanager");
+	links_forget(nm, node, now);
+	nm_node_send(nm, node, &m);
+	node_end(nm, node, "shut down by request", now);
+	return 0;
+}
+
+int nm_forget_node(struct nm *nm, const struct mesh_id *id, uint64_t now)
+{
+	struct nm_node *node = nm_node_by_id(nm, id);
+	if (!node)
+		return -ENOENT;
+	if (node->session)
+		return -EBUSY;
+	nm_node_reset(nm, node, "forgotten by request", now);
+	links_forget(nm, node, now);
+	node_free(nm, node);
+	if (nm->ops->node_remove)
+		nm->ops->node_remove(nm->ctx, id);
+	return 0;
+}
+
+void nm_registry_free(struct nm *nm)
+{
+	size_t it = 0;
+	for (struct nm_session *s; (s = map_next(&nm->sessions, &it));) {
+		timerq_cancel(&nm->timers, &s->hello);
+		free(s);
+	}
+	map_free(&nm->sessions);
+	nm_links_free(nm);
+	while (!TAILQ_EMPTY(&nm->node_list))
+		node_free(nm, TAILQ_FIRST(&nm->node_list));
+}
+
+/* --- registration ----------------------------------------------------------------------------- */
+
+struct registration {
+	char name[NAME_MAX_BYTES + 1];
+	struct nm_node *node; /* NULL: a new one */
+	uint16_t code;
+	char text[TEXT_MAX_BYTES + 1];
+};
+
+static void refuse(struct nm *nm, struct nm_session *s, uint32_t seq, struct registration *r,
+		   uint64_t now)
+{
+	struct msg m = {.type = MSG_RegisterNodeAck, .seq = seq};
+	char addr[NET_ADDR_TEXT], id[MESH_ID_SHORT];
+	uint64_t channel = s->channel;
+
+	m.register_node_ack.code = r->code;
+	m.register_node_ack.text = bytes_str(r->text);
+	m.register_node_ack.id = s->id;
+	nm->refused++;
+	if (log_limit_due(&nm->refused_log, now))
+		log_warn("node %s from %s is refused: %s (%llu refused so far)",
+			 mesh_id_short(&s->id, id), net_addr_text(&s->remote, addr), r->text,
+			 (unsigned long long)nm->refused);
+	nm->ops->node_send(nm->ctx, channel, &m);
+	nm_session_free(nm, s);
+	nm->ops->node_close(nm->ctx, channel, r->text);
+}
+
+static bool deny(struct registration *r, uint16_t code, const char *fmt, const char *arg)
+	__attribute__((format(printf, 3, 0)));
+static bool deny(struct registration *r, uint16_t code, const char *fmt, const char *arg)
+{
+	r->code = code;
+	snprintf(r->text, sizeof r->text, fmt, arg);
+	return false;
+}
+
+/* All that can be said against it, before anything changes. */
+static bool check(struct nm *nm, const struct nm_session *s, const struct msg_register_node *m,
+		  struct registration *r)
+{
+	if (m->version != PROTOCOL_VERSION)
+		return deny(r, CODE_INVALID, "this nodemanager speaks protocol version %s",
+			    PROTOCOL_VERSION_TEXT);
+	const char *why = nm_admission_refusal(&nm->config, &s->id, m->token);
+	if (why)
+		return deny(r, CODE_REFUSED, "%s", why);
+	if (m->name.len && !nm_name_copy(r->name, m->name))
+		return deny(r, CODE_INVALID, "%s",
+			    "a node's name has no blanks and no control characters");
+	r->node = nm_node_by_id(nm, &s->id);
+	struct nm_node *holder = r->name[0] ? holder_of(nm, r->name) : NULL;
+	if (holder && holder != r->node)
+		return deny(r, CODE_REFUSED, "the name %s belongs to another key", r->name);
+	if (!r->node && nm->nodes.count >= nm->config.nodes_max)
+		return deny(r, CODE_BUSY, "%s", "this mesh is full");
+	return true;
+}
+
+static void register_ack(struct nm *nm, struct nm_node *node, uint32_t seq, bool keep)
+{
+	const struct nm_config *c = &nm->config;
+	struct msg m = {.type = MSG_RegisterNodeAck, .seq = seq};
+	m.register_node_ack = (struct msg_register_node_ack){
+		.id = node->id,
+		.keep = keep,
+		.max_buffer = c->max_buffer,
+		.max_packet_size = c->max_packet_size,
+		.time_unit_us = c->time_unit_us,
+		.send_interval_us = c->send_interval_us,
+		.connection_timeout_us = c->connection_timeout_us,
+		.retransmit_limit = c->retransmit_limit,
+	};
+	nm_node_send(nm, node, &m);
+}
+
+/* The newer channel of a key wins: its peer has just proved to be there. */
+static void session_replace(struct nm *nm, struct nm_node *node, uint64_t now)
+{
+	struct nm_session *old = node->session;
+	if (!old)
+		return;
+	uint64_t channel = old->channel;
+	nm_node_lost(nm, node, now);
+	nm_session_free(nm, old);
+	nm->ops->node_close(nm->ctx, channel, "the same key has connected again");
+}
+
+static void node_take_hello(struct nm_node *node, const struct nm_session *s,
+			    const struct msg_register_node *m)
+{
+	node->instance = m->instance;
+	node->remote = s->remote;
+	node->addr_count = m->addrs_count < ADDRS_MAX ? m->addrs_count : ADDRS_MAX;
+	for (uint16_t i = 0; i < node->addr_count; i++)
+		node->addrs[i] = m->addrs[i].addr;
+}
+
+static void node_save(struct nm *nm, const struct nm_node *node)
+{
+	struct nm_node_record record = {.id = node->id};
+	memcpy(record.name, node->name, sizeof record.name);
+	if (nm->ops->node_save)
+		nm->ops->node_save(nm->ctx, &record);
+}
+
+static void admit(struct nm *nm, struct nm_session *s, struct nm_node *node, const struct msg *m,
+		  uint64_t now)
+{
+	char name[NAME_MAX_BYTES + 1], addr[NET_ADDR_TEXT];
+	const struct msg_register_node *hello = &m->register_node;
+
+	session_replace(nm, node, now);
+	bool keep = node->present && !node->must_reset && node->instance == hello->instance;
+	if (!keep)
+		nm_node_reset(nm, node, "a new process has taken its place", now);
+	timerq_cancel(&nm->timers, &s->hello);
+	timerq_cancel(&nm->timers, &node->grace);
+	node_take_hello(node, s, hello);
+	node->present = true;
+	node->session = s;
+	node->bucket = nm->config.message_burst;
+	node->bucket_at_us = now;
+	s->node = node;
+	online_add(nm, node);
+	log_info("node %s registered from %s%s", nm_node_text(node, name),
+		 net_addr_text(&s->remote, addr), keep ? ", it kept its links" : "");
+	register_ack(nm, node, m->seq, keep);
+	nm_debts_pay(nm, node);
+	nm_conns_resume(nm, node, now);
+	nm_links_of_node_try(nm, node, now);
+	if (hello->connect && LIST_EMPTY(&node->links))
+		nm_link_random(nm, node, now);
+}
+
+void nm_register(struct nm *nm, struct nm_session *s, const struct msg *m, uint64_t now)
+{
+	struct registration r = {0};
+	if (!check(nm, s, &m->register_node, &r)) {
+		refuse(nm, s, m->seq, &r, now);
+		return;
+	}
+	bool fresh = !r.node;
+	if (fresh)
+		r.node = node_new(nm, &s->id);
+	bool changed = fresh || (r.node && strcmp(r.node->name, r.name) != 0);
+	if (!r.node || !online_reserve(nm) || node_rename(nm, r.node, r.name)) {
+		if (fresh && r.node)
+			node_free(nm, r.node);
+		deny(&r, CODE_BUSY, "%s", "out of memory");
+		refuse(nm, s, m->seq, &r, now);
+		return;
+	}
+	if (changed)
+		node_save(nm, r.node);
+	admit(nm, s, r.node, m, now);
+}

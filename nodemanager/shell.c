@@ -1,0 +1,370 @@
+#include "nodemanager/shell.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/map.h"
+#include "base/timerq.h"
+#include "io/chan.h"
+#include "io/keyfile.h"
+#include "nodemanager/api.h"
+#include "nodemanager/store.h"
+
+#define UNAUTHENTICATED_MAX 256u
+
+struct shell {
+	struct daemon *daemon;
+	struct keypair keys;
+	struct nm *engine;
+	struct nm_store *store;
+	struct nm_spawner *spawner;
+	struct chan_listener *nodes;
+	struct chan_client *tracker;
+	struct rpc_server *rpc;
+	struct rpc_http *http;
+	struct nm_api api;
+	struct event *timer;
+	struct map channels; /* number -> chan */
+	uint64_t next_channel;
+};
+
+/* --- the engine's timer ----------------------------------------------------------------------- */
+
+static void timer_arm(void *ctx)
+{
+	struct shell *s = ctx;
+	uint64_t at = nm_next_timeout(s->engine), now = daemon_now_us();
+	if (at == TIMER_NEVER) {
+		evtimer_del(s->timer);
+		return;
+	}
+	uint64_t in = at > now ? at - now : 0;
+	struct timeval tv = {(time_t)(in / 1000000), (suseconds_t)(in % 1000000)};
+	evtimer_add(s->timer, &tv);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct shell *s = arg;
+	(void)fd, (void)what;
+	nm_tick(s->engine, daemon_now_us());
+	timer_arm(s);
+}
+
+/* --- effects ---------------------------------------------------------------------------------- */
+
+static int op_node_send(void *ctx, uint64_t channel, const struct msg *m)
+{
+	struct shell *s = ctx;
+	struct chan *ch = map_get(&s->channels, &channel);
+	if (!ch)
+		return -ENOTCONN;
+	if (m->type == MSG_RegisterNodeAck && m->register_node_ack.code == CODE_OK)
+		chan_ready(ch);
+	return chan_send(ch, m);
+}
+
+static void op_node_close(void *ctx, uint64_t channel, const char *reason)
+{
+	struct shell *s = ctx;
+	struct chan *ch = map_del(&s->channels, &channel);
+	if (ch)
+		chan_finish(ch, reason);
+}
+
+static int op_tracker_send(void *ctx, const struct msg *m)
+{
+	struct shell *s = ctx;
+	struct chan *ch = chan_client_chan(s->tracker);
+	return ch ? chan_send(ch, m) : -ENOTCONN;
+}
+
+static void op_random(void *ctx, void *out, size_t len)
+{
+	(void)ctx;
+	randombytes_buf(out, len);
+}
+
+static void op_node_save(void *ctx, const struct nm_node_record *node)
+{
+	nm_store_node_put(((struct shell *)ctx)->store, node, daemon_wall_s());
+}
+
+static void op_node_remove(void *ctx, const struct mesh_id *id)
+{
+	nm_store_node_del(((struct shell *)ctx)->store, id);
+}
+
+static void op_link_save(void *ctx, const struct mesh_id *a, const struct mesh_id *b)
+{
+	nm_store_link_put(((struct shell *)ctx)->store, a, b);
+}
+
+static void op_link_remove(void *ctx, const struct mesh_id *a, const struct mesh_id *b)
+{
+	nm_store_link_del(((struct shell *)ctx)->store, a, b);
+}
+
+static const struct nm_ops ops = {
+	.node_send = op_node_send,
+	.node_close = op_node_close,
+	.tracker_send = op_tracker_send,
+	.random = op_random,
+	.node_save = op_node_save,
+	.node_remove = op_node_remove,
+	.link_save = op_link_save,
+	.link_remove = op_link_remove,
+};
+
+/* --- channels of nodes ------------------------------------------------------------------------ */
+
+/* A channel's number is kept as its argument: a pointer may be used again, a number never is. */
+static uint64_t number_of(const struct chan *ch)
+{
+	return (uint64_t)(uintptr_t)chan_arg(ch);
+}
+
+static void on_node_up(struct chan *ch, const struct mesh_id *peer)
+{
+	struct shell *s = chan_owner(ch);
+	uint64_t number = ++s->next_channel;
+	chan_set_arg(ch, (void *)(uintptr_t)number);
+	if (map_put(&s->channels, &number, ch)) {
+		chan_close(ch, "too many channels");
+	} else if (nm_node_up(s->engine, peer, chan_remote(ch), number, daemon_now_us())) {
+		map_del(&s->channels, &number);
+		chan_close(ch, "too many nodes");
+	}
+	timer_arm(s);
+}
+
+static void on_node_msg(struct chan *ch, const struct msg *m)
+{
+	struct shell *s = chan_owner(ch);
+	nm_node_msg(s->engine, number_of(ch), m, daemon_now_us());
+	timer_arm(s);
+}
+
+static void on_node_down(struct chan *ch, uint16_t code, const char *reason)
+{
+	struct shell *s = chan_owner(ch);
+	uint64_t number = number_of(ch);
+	(void)code;
+	log_debug("%s: %s", chan_text(ch), reason);
+	map_del(&s->channels, &number);
+	nm_node_down(s->engine, number, daemon_now_us());
+	timer_arm(s);
+}
+
+/* --- the apptracker --------------------------------------------------------------------------- */
+
+static bool tracker_pin(void *arg, const struct mesh_id *peer)
+{
+	struct shell *s = arg;
+	return keyfile_trust(s->daemon->state_dir, "nodemanager-tracker",
+			     s->daemon->cfg->apptracker_public_key, peer) == 0;
+}
+
+static void on_tracker_up(struct chan *ch, const struct mesh_id *peer)
+{
+	struct shell *s = chan_owner(ch);
+	(void)peer;
+	nm_tracker_up(s->engine, daemon_now_us());
+	timer_arm(s);
+}
+
+static void on_tracker_msg(struct chan *ch, const struct msg *m)
+{
+	struct shell *s = chan_owner(ch);
+	if (m->type == MSG_AppRegistrationResponse && !chan_is_ready(ch))
+		chan_ready(ch);
+	nm_tracker_msg(s->engine, m, daemon_now_us());
+	timer_arm(s);
+}
+
+static void on_tracker_down(struct chan *ch, uint16_t code, const char *reason)
+{
+	struct shell *s = chan_owner(ch);
+	(void)code, (void)reason;
+	nm_tracker_down(s->engine, daemon_now_us());
+	timer_arm(s);
+}
+
+/* --- start ------------------------------------------------------------------------------------ */
+
+static enum nm_admission_mode admission_mode(const char *text)
+{
+	if (strcmp(text, "token") == 0)
+		return NM_ADMISSION_TOKEN;
+	return strcmp(text, "allowlist") == 0 ? NM_ADMISSION_ALLOWLIST : NM_ADMISSION_OPEN;
+}
+
+static void engine_config(const struct config *cfg, struct nm_config *c)
+{
+	nm_config_default(c);
+	c->start_port = (uint16_t)cfg->msgsrv_start_port;
+	c->max_buffer = (uint32_t)cfg->msgsrv_max_buffer;
+	c->max_packet_size = (uint16_t)cfg->msgsrv_max_packet_size;
+	c->time_unit_us = (uint32_t)cfg->msgsrv_time_unit;
+	c->send_interval_us = (uint32_t)cfg->msgsrv_send_interval;
+	c->connection_timeout_us = (uint32_t)cfg->msgsrv_connection_timeout;
+	c->retransmit_limit = (uint16_t)cfg->msgsrv_retransmit_limit;
+	c->nodes_max = cfg->nodemanager_max_nodes;
+	c->link_retry_min_us = cfg->nodemanager_relink_seconds * 1000000;
+	if (c->link_retry_max_us < c->link_retry_min_us)
+		c->link_retry_max_us = c->link_retry_min_us;
+	c->admission = admission_mode(cfg->nodemanager_admission);
+	c->tokens = cfg->nodemanager_tokens;
+	c->allowed = cfg->nodemanager_allow;
+}
+
+static int open_engine(struct shell *s)
+{
+	struct nm_config c;
+	char path[PATH_MAX];
+	uint64_t seed;
+	engine_config(s->daemon->cfg, &c);
+	randombytes_buf(&seed, sizeof seed);
+	map_init(&s->channels, sizeof(uint64_t), 2 * c.nodes_max + UNAUTHENTICATED_MAX, seed);
+	s->engine = nm_new(&c, &ops, s);
+	s->timer = evtimer_new(s->daemon->base, on_timer, s);
+	if (!s->engine || !s->timer)
+		return -ENOMEM;
+	int err = daemon_state_path(s->daemon, "db", path, sizeof path);
+	if (!err)
+		err = nm_store_open(&s->store, path, s->daemon->cfg);
+	return err ? err : nm_store_load(s->store, s->engine);
+}
+
+static int open_channels(struct shell *s, const struct noise_keypair *key)
+{
+	const struct config *cfg = s->daemon->cfg;
+	struct chan_options nodes = {
+		.name = "node",
+		.key = key,
+		.peer_role = FROM_NODE,
+		.cb = {.on_up = on_node_up, .on_msg = on_node_msg, .on_down = on_node_down},
+		.arg = s,
+		.max_channels = (unsigned)cfg->nodemanager_max_nodes + UNAUTHENTICATED_MAX,
+		.max_unauthenticated = UNAUTHENTICATED_MAX,
+	};
+	struct chan_options tracker = {
+		.name = "apptracker",
+		.key = key,
+		.peer_role = FROM_TRACKER,
+		.cb = {.on_up = on_tracker_up,
+		       .on_msg = on_tracker_msg,
+		       .on_down = on_tracker_down},
+		.arg = s,
+		.pin = tracker_pin,
+	};
+	int err = chan_listen(&s->nodes, s->daemon->base, cfg->nodemanager_listen_addr, &nodes);
+	return err ? err
+		   : chan_client_new(&s->tracker, s->daemon->base, cfg->apptracker_addr, &tracker);
+}
+
+static int open_keys(struct shell *s)
+{
+	char id[MESH_ID_TEXT];
+	struct noise_keypair key;
+	int err = keyfile_load(s->daemon->state_dir, s->daemon->name, &s->keys);
+	if (err)
+		return err;
+	noise_keypair_from_secret(&key, s->keys.secret);
+	log_info("this nodemanager's key is %s", mesh_id_text(&s->keys.id, id));
+	err = open_channels(s, &key);
+	sodium_memzero(&key, sizeof key);
+	return err;
+}
+
+static int open_rpc(struct shell *s)
+{
+	const struct config *cfg = s->daemon->cfg;
+	struct rpc_http_spec spec = {.networks = "127.0.0.0/8,::1"};
+	s->spawner = nm_spawner_new(s->daemon, &s->keys.id, chan_listener_port(s->nodes));
+	if (!s->spawner)
+		return -ENOMEM;
+	s->api = (struct nm_api){.nm = s->engine,
+				 .spawner = s->spawner,
+				 .base = s->daemon->base,
+				 .touched = timer_arm,
+				 .ctx = s};
+	int err = rpc_server_new(&s->rpc);
+	if (!err)
+		err = nm_api_register(s->rpc, &s->api);
+	if (!err)
+		err = rpc_http_new(&s->http, s->daemon->base, s->rpc, &spec);
+	return err ? err
+		   : rpc_http_listen(s->http, cfg->nodemanager_rpc_addr,
+				     (uint16_t)cfg->nodemanager_rpc_port);
+}
+
+int nm_shell_start(struct daemon *d)
+{
+	struct shell *s = calloc(1, sizeof *s);
+	if (!s)
+		return -ENOMEM;
+	d->ctx = s;
+	s->daemon = d;
+	int err = open_engine(s);
+	if (!err)
+		err = open_keys(s);
+	if (!err)
+		err = open_rpc(s);
+	if (err)
+		return err;
+	log_info("nodes register at %s, RPC at %s port %u; without the apptracker at %s app lists "
+		 "do not work",
+		 d->cfg->nodemanager_listen_addr, d->cfg->nodemanager_rpc_addr,
+		 rpc_http_port(s->http), d->cfg->apptracker_addr);
+	timer_arm(s);
+	return 0;
+}
+
+/* --- end -------------------------------------------------------------------------------------- */
+
+static void spawned_ended(void *arg)
+{
+	daemon_exit(arg, 0);
+}
+
+void nm_shell_stop(struct daemon *d)
+{
+	struct shell *s = d->ctx;
+	daemon_hold(d);
+	nm_spawner_stop(s->spawner, spawned_ended, d);
+}
+
+void nm_shell_reload(struct daemon *d)
+{
+	struct shell *s = d->ctx;
+	struct nm_config c;
+	engine_config(d->cfg, &c);
+	nm_set_config(s->engine, &c);
+}
+
+/* The engine first: it answers the calls that still wait. */
+void nm_shell_free(struct daemon *d)
+{
+	struct shell *s = d->ctx;
+	if (!s)
+		return;
+	nm_api_end(&s->api);
+	nm_free(s->engine);
+	rpc_http_free(s->http);
+	rpc_server_free(s->rpc);
+	chan_client_free(s->tracker);
+	chan_listener_free(s->nodes);
+	nm_spawner_free(s->spawner);
+	nm_store_close(s->store);
+	if (s->timer)
+		event_free(s->timer);
+	map_free(&s->channels);
+	keyfile_wipe(&s->keys);
+	free(s);
+	d->ctx = NULL;
+}

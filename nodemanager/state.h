@@ -1,0 +1,423 @@
+/*
+ * The engine's tables, shared by its parts (engine.h lists them) and by nobody else.
+ *
+ * Lifetimes.  A node record lives until it is forgotten.  It is `present` from its registration
+ * until its channel has been gone for the grace period or a new process takes its place; only a
+ * present node has transports, connections, rules, apps and requests, and node_reset ends them all.
+ * A transport belongs to the link that wants it.  A path belongs to its connection or built route
+ * and hangs in the lists of the transports that it crosses, until one of them breaks it.  A request
+ * belongs to what waits for it: freeing the waiter drops the request, and a late answer is a stray.
+ */
+#ifndef NODEMANAGER_STATE_H
+#define NODEMANAGER_STATE_H
+
+#include <sys/queue.h>
+
+#include "base/log.h"
+#include "base/map.h"
+#include "base/timerq.h"
+#include "nodemanager/engine.h"
+#include "nodemanager/graph.h"
+
+#define PROTOCOL_VERSION_STR_(v) #v
+#define PROTOCOL_VERSION_STR(v) PROTOCOL_VERSION_STR_(v)
+#define PROTOCOL_VERSION_TEXT PROTOCOL_VERSION_STR(PROTOCOL_VERSION)
+
+#define NM_TEXT_KEY_BYTES 32
+#define NM_HOPS_MAX 64 /* transports of one path */
+#define NM_TRANSPORTS_MAX 1000000
+#define NM_CONNECTIONS_MAX 1000000
+#define NM_REQUESTS_MAX 1000000
+#define NM_QUERIES_MAX 4096 /* open questions to the apptracker */
+#define NM_ROUTES_MAX 4096  /* built by hand */
+#define NM_DEBTS_MAX 1024   /* what an absent node will be told */
+#define NM_PORT_TRIES 20
+#define NM_PATH_TRIES 3
+#define NM_COST_UNMEASURED 1000
+#define NM_APP_CANDIDATES 16 /* "any node that has the app" looks at so many */
+
+struct nm_node;
+struct nm_transport;
+struct nm_link;
+struct nm_path;
+struct nm_conn;
+
+/* --- requests (request.c) ------------------------------------------------------------------- */
+
+struct nm_reply {
+	uint16_t code;
+	uint64_t value;
+	const char *text;
+};
+typedef void nm_request_done(struct nm *nm, void *owner, uint32_t arg, const struct nm_reply *reply,
+			     uint64_t now);
+struct nm_request {
+	LIST_ENTRY(nm_request) of_node, of_owner;
+	struct nm *nm;
+	struct nm_node *node;
+	struct timer timer;
+	uint32_t seq, arg;
+	uint16_t type;
+	bool lost; /* it could not even be sent */
+	nm_request_done *done;
+	void *owner;
+};
+LIST_HEAD(nm_request_list, nm_request);
+
+/* Sends `m` with a new sequence.  `done` is called later, once, never from inside this call: with
+ * the answer, CODE_TIMEOUT, or CODE_LOST when the channel is gone.  0, -ENOSPC, -ENOMEM (no
+ * `done`). */
+int nm_request_send(struct nm *nm, struct nm_node *node, struct msg *m,
+		    struct nm_request_list *list, nm_request_done *done, void *owner, uint32_t arg,
+		    uint64_t now);
+/* No `done` any more for everything in the list. */
+void nm_request_drop(struct nm *nm, struct nm_request_list *list);
+void nm_request_answer(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
+/* The channel of the node is gone: everything asked of it is lost. */
+void nm_request_fail_node(struct nm_node *node, uint64_t now);
+
+/* --- nodes and sessions (registry.c) -------------------------------------------------------- */
+
+struct nm_session {
+	uint64_t channel;
+	struct nm *nm;
+	struct mesh_id id;
+	struct net_addr remote;
+	struct nm_node *node; /* NULL until registered */
+	struct timer hello;
+};
+
+struct nm_app {
+	LIST_ENTRY(nm_app) of_node, of_name;
+	struct nm_node *node;
+	char name[NAME_MAX_BYTES + 1], type[NAME_MAX_BYTES + 1];
+	uint16_t info_len;
+	uint8_t info[APP_INFO_MAX_BYTES];
+};
+LIST_HEAD(nm_app_list, nm_app);
+
+/* What a node must hear when its channel is back. */
+struct nm_debt {
+	uint16_t type, code;
+	uint32_t a, b;
+	uint64_t connection;
+};
+
+struct nm_end {
+	LIST_ENTRY(nm_end) of_node;
+	struct nm_transport *transport;
+	struct nm_node *node;
+	struct nm_host *host;	 /* that `reserved` is taken from */
+	uint16_t reserved, port; /* taken from the host; what the node has bound */
+	unsigned port_tries;
+	bool told, created, connected;
+};
+
+struct nm_link_end {
+	LIST_ENTRY(nm_link_end) of_node;
+	struct nm_link *link;
+	struct nm_node *node;
+};
+
+struct nm_conn_end {
+	LIST_ENTRY(nm_conn_end) of_node;
+	struct nm_conn *conn;
+	struct nm_node *node;
+	bool assigned; /* it has been told, so it must be told of the end */
+	bool acked;
+};
+
+struct nm_rule {
+	LIST_ENTRY(nm_rule) of_node;
+	struct nm_node *node;
+	struct nm_path *path;
+	uint32_t in_transport, in_route, out_transport, out_route;
+};
+
+struct nm_node {
+	TAILQ_ENTRY(nm_node) all;
+	struct nm *nm;
+	struct mesh_id id;
+	char name[NAME_MAX_BYTES + 1];
+	uint32_t number, vertex;
+	struct nm_session *session; /* NULL: no registered channel now */
+	size_t online_at;	    /* index in nm->online + 1 */
+	bool present, must_reset;
+	uint64_t instance;
+	struct net_addr remote, addrs[ADDRS_MAX];
+	uint16_t addr_count;
+	struct timer grace;
+	LIST_HEAD(, nm_end) ends;
+	LIST_HEAD(, nm_link_end) links;
+	LIST_HEAD(, nm_conn_end) conns;
+	LIST_HEAD(, nm_rule) rules;
+	struct nm_app_list apps;
+	struct nm_request_list requests;
+	size_t end_count, conn_count, app_count, connecting;
+	struct nm_debt *debts;
+	size_t debt_count, debt_capacity;
+	uint64_t bucket_at_us;
+	uint32_t bucket;
+	struct log_limit over_limit, strays;
+};
+
+struct nm_node *nm_node_by_id(const struct nm *nm, const struct mesh_id *id);
+/* Name, or the short id when it has none. */
+const char *nm_node_text(const struct nm_node *node, char out[NAME_MAX_BYTES + 1]);
+void nm_register(struct nm *nm, struct nm_session *s, const struct msg *m, uint64_t now);
+/* The registered channel of the node ended; grace begins. */
+void nm_node_lost(struct nm *nm, struct nm_node *node, uint64_t now);
+/* Ends everything the node's last process had. */
+void nm_node_reset(struct nm *nm, struct nm_node *node, const char *why, uint64_t now);
+void nm_node_said_shutdown(struct nm *nm, struct nm_node *node, uint64_t now);
+/* Sends if the node is connected: 0 or < 0. */
+int nm_node_send(struct nm *nm, struct nm_node *node, const struct msg *m);
+/* Tells what the node must not miss: now, or when its channel is back. */
+void nm_tell_transport_shutdown(struct nm *nm, struct nm_node *node, uint32_t transport,
+				uint16_t code);
+void nm_tell_route_removed(struct nm *nm, struct nm_node *node, uint32_t in_transport,
+			   uint32_t in_route);
+void nm_tell_connection_shutdown(struct nm *nm, struct nm_node *node, uint64_t connection,
+				 uint16_t code, const char *text);
+void nm_debts_pay(struct nm *nm, struct nm_node *node);
+void nm_debts_clear(struct nm_node *node);
+void nm_session_free(struct nm *nm, struct nm_session *s);
+void nm_registry_free(struct nm *nm);
+/* Counted, and logged at most once a minute for each node. */
+void nm_stray(struct nm *nm, struct nm_node *node, const char *what, uint64_t now);
+void nm_over_limit(struct nm *nm, struct nm_node *node, const char *what, uint64_t now);
+
+/* Text of a peer as a name: 1..NAME_MAX_BYTES bytes without blanks and control characters. */
+bool nm_name_copy(char out[NAME_MAX_BYTES + 1], struct bytes text);
+void nm_text_key(uint8_t out[NM_TEXT_KEY_BYTES], const char *text);
+
+/* --- admission.c ---------------------------------------------------------------------------- */
+
+/* NULL: welcome; otherwise why not. */
+const char *nm_admission_refusal(const struct nm_config *config, const struct mesh_id *id,
+				 struct bytes token);
+
+/* --- ports.c, candidates.c ------------------------------------------------------------------ */
+
+struct nm_host;
+/* A free port at the host of this address, or 0.  *host then holds a reference. */
+uint16_t nm_port_take(struct nm *nm, const struct net_addr *addr, struct nm_host **host);
+void nm_port_release(struct nm *nm, struct nm_host *host, uint16_t port);
+/* The host said that somebody else has this port: the next search begins behind it. */
+void nm_port_foreign_mark(struct nm_host *host, uint16_t port);
+void nm_ports_free(struct nm *nm);
+
+/* Fills addresses of `peer` for `node` to try, best first; the number of them. */
+uint16_t nm_candidates(const struct nm_node *node, const struct nm_node *peer, uint16_t port,
+		       struct addr_item out[ADDRS_MAX]);
+
+/* --- transport.c, link.c -------------------------------------------------------------------- */
+
+struct nm_hop {
+	LIST_ENTRY(nm_hop) of_transport;
+	struct nm_path *path;
+	struct nm_transport *transport; /* NULL once the path is broken */
+};
+
+struct nm_transport {
+	TAILQ_ENTRY(nm_transport) all;
+	struct nm *nm;
+	struct nm_link *link;
+	uint32_t id, edge;
+	enum nm_transport_status status;
+	struct nm_end end[2]; /* the first is the initiator */
+	uint8_t secret[MESH_SECRET_BYTES];
+	struct timer timer;
+	struct nm_request_list requests;
+	LIST_HEAD(, nm_hop) hops;
+	bool measured;
+	uint32_t rtt_us, loss_ppm;
+	uint64_t rate_bps, tx_bytes, rx_bytes, retransmits;
+};
+
+/* Begins to make it; nm_link_up or nm_link_failed follows later.  NULL when it cannot even begin
+ * (*why says it). */
+struct nm_transport *nm_transport_new(struct nm *nm, struct nm_link *link, const char **why,
+				      uint64_t now);
+/* Ends it: tells the ends (but `except`, who knows), breaks the paths over it, frees it. */
+void nm_transport_end(struct nm *nm, struct nm_transport *t, const struct nm_node *except,
+		      uint16_t code, const char *text, uint64_t now);
+/* The same without a word to the link. */
+void nm_transport_drop(struct nm *nm, struct nm_transport *t, const struct nm_node *except,
+		       uint16_t code, uint64_t now);
+struct nm_transport *nm_transport_by_id(const struct nm *nm, uint32_t id);
+void nm_transport_connected(struct nm *nm, struct nm_node *node,
+			    const struct msg_transport_connected *m, uint64_t now);
+void nm_transport_shutdown(struct nm *nm, struct nm_node *node,
+			   const struct msg_transport_shutdown *m, uint64_t now);
+void nm_transport_stats(struct nm *nm, struct nm_node *node, const struct msg_transport_stats *m,
+			uint64_t now);
+
+struct nm_waiter {
+	LIST_ENTRY(nm_waiter) all;
+	nm_done *done;
+	void *arg;
+};
+
+struct nm_link {
+	TAILQ_ENTRY(nm_link) all;
+	struct nm *nm;
+	struct nm_link_end end[2];
+	struct nm_transport *transport;
+	struct timer retry;
+	uint64_t backoff_us;
+	bool forgotten;
+	LIST_HEAD(, nm_waiter) waiters;
+};
+
+/* Finds or makes the link.  NULL: out of memory or limits. */
+struct nm_link *nm_link_want(struct nm *nm, struct nm_node *a, struct nm_node *b, bool save);
+struct nm_link *nm_link_find(const struct nm_node *a, const struct nm_node *b);
+void nm_link_try(struct nm *nm, struct nm_link *link, uint64_t now);
+void nm_link_up(struct nm *nm, struct nm_link *link, uint64_t now);
+/* The transport is gone (freed by its caller). */
+void nm_link_failed(struct nm *nm, struct nm_link *link, uint16_t code, const char *text,
+		    uint64_t now);
+/* A node is there (again): its links are tried without delay. */
+void nm_links_of_node_try(struct nm *nm, struct nm_node *node, uint64_t now);
+void nm_links_free(struct nm *nm);
+void nm_link_forget(struct nm *nm, struct nm_link *link, uint64_t now);
+/* `connect = true`: a first link to a random other node. */
+void nm_link_random(struct nm *nm, struct nm_node *node, uint64_t now);
+void nm_connect_directly(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
+
+/* --- path.c --------------------------------------------------------------------------------- */
+
+struct nm_path_owner {
+	void (*installed)(struct nm *nm, struct nm_path *path, uint64_t now);
+	/* A rule was refused or lost; the path may be removed from inside. */
+	void (*failed)(struct nm *nm, struct nm_path *path, const struct nm_reply *why,
+		       uint64_t now);
+	/* A transport of it died; the path may be removed from inside. */
+	void (*broken)(struct nm *nm, struct nm_path *path, uint64_t now);
+};
+
+struct nm_path {
+	const struct nm_path_owner *ops;
+	void *owner;
+	uint64_t number; /* of the connection or built route */
+	struct nm_request_list requests;
+	size_t pending, hop_count, rule_count;
+	bool broken;
+	/* What the ends need: [0] the first node, [1] the last. */
+	uint32_t out_transport[2], out_route[2], in_transport[2], in_route[2];
+	struct nm_rule *rules; /* 2 * (hop_count + 1) */
+	struct nm_hop hops[];
+};
+
+/* Sends AddRoute for both ways along nodes[0..hop_count] over the transports between them, at least
+ * one.  `installed` or `failed` comes later.  NULL: out of memory or limits; nothing is left
+ * behind. */
+struct nm_path *nm_path_install(struct nm *nm, uint64_t number, struct nm_node *const *nodes,
+				struct nm_transport *const *transports, size_t hop_count,
+				const struct nm_path_owner *ops, void *owner, uint64_t now);
+/* Shortest path and nm_path_install.  0, -ENETUNREACH, -ENOMEM, -ENOSPC. */
+int nm_path_find(struct nm *nm, uint64_t number, struct nm_node *from, struct nm_node *to,
+		 const struct nm_path_owner *ops, void *owner, struct nm_path **path, uint64_t now);
+/* Takes the rules back and frees it. */
+void nm_path_remove(struct nm *nm, struct nm_path *path);
+/* A transport dies: every path over it is broken. */
+void nm_path_break(struct nm *nm, struct nm_transport *t, uint64_t now);
+void nm_routes_free(struct nm *nm);
+uint64_t nm_number_next(struct nm *nm);
+
+/* --- broker.c ------------------------------------------------------------------------------- */
+
+enum nm_conn_state {
+	NM_CONN_ROUTING,   /* rules are being installed */
+	NM_CONN_ASSIGNING, /* the ends are being told */
+	NM_CONN_ON,
+	NM_CONN_WAITING, /* needs a new path, but an end's control channel is away */
+};
+
+struct nm_conn {
+	TAILQ_ENTRY(nm_conn) all;
+	struct nm *nm;
+	uint64_t id;
+	struct nm_conn_end end[2]; /* the first asked; for a local one there is only the first */
+	bool local, established;
+	enum nm_conn_state state;
+	uint8_t class;
+	char app[NAME_MAX_BYTES + 1], from_app[NAME_MAX_BYTES + 1];
+	uint32_t path_number;
+	unsigned tries;
+	struct nm_path *path, *next; /* in use; being installed */
+	struct nm_request_list requests;
+	uint64_t ask_channel;
+	uint32_t ask_seq;
+};
+
+void nm_connect_with_route(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
+void nm_connection_shutdown(struct nm *nm, struct nm_node *node,
+			    const struct msg_connection_shutdown *m, uint64_t now);
+/* Its channel is back and nothing was lost: connections that waited for it go on. */
+void nm_conns_resume(struct nm *nm, struct nm_node *node, uint64_t now);
+/* The node is gone: its connections end. */
+void nm_conns_end(struct nm *nm, struct nm_node *node, uint64_t now);
+void nm_conns_free(struct nm *nm);
+
+/* --- apps.c --------------------------------------------------------------------------------- */
+
+void nm_register_app(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
+void nm_unregister_app(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
+void nm_app_list_request(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
+void nm_apps_gone(struct nm *nm, struct nm_node *node);
+/* The nearest connected node that has the app; NULL: none. */
+struct nm_node *nm_app_nearest(struct nm *nm, struct nm_node *from, const char *name);
+void nm_apps_free(struct nm *nm);
+
+/* --- the engine (engine.c) ------------------------------------------------------------------ */
+
+struct nm {
+	struct nm_config config;
+	const struct nm_ops *ops;
+	void *ctx;
+	struct timerq timers;
+	struct graph *graph;
+	struct graph_path found;
+	uint64_t seed;
+
+	struct map sessions; /* channel -> nm_session */
+	struct map nodes;    /* id -> nm_node */
+	struct map names;    /* text key -> nm_node */
+	TAILQ_HEAD(, nm_node) node_list;
+	struct nm_node **online;
+	size_t online_count, online_capacity;
+	uint32_t next_number;
+
+	struct map hosts;      /* address -> nm_host */
+	struct map transports; /* id -> nm_transport */
+	TAILQ_HEAD(, nm_transport) transport_list;
+	TAILQ_HEAD(, nm_link) link_list;
+	size_t link_count, transports_up;
+	uint32_t next_transport, next_label;
+
+	struct map requests; /* seq -> nm_request */
+	uint32_t next_seq;
+
+	struct map conns; /* number -> nm_conn */
+	TAILQ_HEAD(, nm_conn) conn_list;
+	uint64_t next_connection; /* the upper half is random, so that a restart repeats nothing */
+	TAILQ_HEAD(, nm_route) route_list;
+	size_t route_count;
+
+	bool tracker;
+	struct map apps;    /* text key -> nm_app_name */
+	struct map queries; /* seq -> nm_query */
+	size_t app_count;
+
+	uint64_t refused, dropped;
+	struct log_limit refused_log;
+};
+
+uint32_t nm_seq_next(struct nm *nm);
+uint64_t nm_random_u64(struct nm *nm);
+struct nm_session *nm_session_by_channel(const struct nm *nm, uint64_t channel);
+/* Answers whoever asked on this channel, if it is still there. */
+void nm_answer(struct nm *nm, uint64_t channel, const struct msg *m);
+#endif

@@ -1,0 +1,20 @@
+/* What the nodemanager keeps over a restart: who was registered, and which links are wanted. */
+#ifndef NODEMANAGER_STORE_H
+#define NODEMANAGER_STORE_H
+
+#include "nodemanager/engine.h"
+
+struct config;
+struct nm_store;
+
+/* 0 or -errno (logged). */
+int nm_store_open(struct nm_store **out, const char *path, const struct config *cfg);
+void nm_store_close(struct nm_store *s); /* NULL is fine */
+/* Puts everything into the engine.  0 or -errno. */
+int nm_store_load(struct nm_store *s, struct nm *nm);
+/* Errors are logged by the store; what failed is lost at the next restart, no sooner. */
+void nm_store_node_put(struct nm_store *s, const struct nm_node_record *node, uint64_t wall_s);
+void nm_store_node_del(struct nm_store *s, const struct mesh_id *id);
+void nm_store_link_put(struct nm_store *s, const struct mesh_id *a, const struct mesh_id *b);
+void nm_store_link_del(struct nm_store *s, const struct mesh_id *a, const struct mesh_id *b);
+#endif

@@ -1,0 +1,380 @@
+/* The transport factory: from TransportCreate at both ends to a usable edge of the graph. */
+#include "nodemanager/state.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define COST_BASE 100u /* of any hop, however fast: fewer hops win between equals */
+#define RTT_US_PER_COST 10u
+#define LOSS_PPM_PER_COST 100u /* 1 % loss weighs as much as 1 ms */
+#define RTT_MAX_US 60000000u
+#define LOSS_MAX_PPM 1000000u
+
+const char *nm_transport_status_name(enum nm_transport_status status)
+{
+	switch (status) {
+	case NM_TRANSPORT_CREATING:
+		return "creating";
+	case NM_TRANSPORT_OPENING:
+		return "opening";
+	case NM_TRANSPORT_CONNECTED:
+		return "connected";
+	}
+	return "?";
+}
+
+struct nm_transport *nm_transport_by_id(const struct nm *nm, uint32_t id)
+{
+	return map_get(&nm->transports, &id);
+}
+
+static struct nm_end *end_of(struct nm_transport *t, const struct nm_node *node)
+{
+	if (t && t->end[0].node == node)
+		return &t->end[0];
+	return t && t->end[1].node == node ? &t->end[1] : NULL;
+}
+
+static const char *pair_text(const struct nm_transport *t, char out[2 * NAME_MAX_BYTES + 8])
+{
+	char a[NAME_MAX_BYTES + 1], b[NAME_MAX_BYTES + 1];
+	snprintf(out, 2 * NAME_MAX_BYTES + 8, "%s - %s", nm_node_text(t->end[0].node, a),
+		 nm_node_text(t->end[1].node, b));
+	return out;
+}
+
+static void fail(struct nm_transport *t, uint16_t code, const char *text, uint64_t now)
+{
+	nm_transport_end(t->nm, t, NULL, code, text, now);
+}
+
+static void late(struct timer *timer, uint64_t now)
+{
+	struct nm_transport *t = timer->owner;
+	char text[TEXT_MAX_BYTES], a[NAME_MAX_BYTES + 1], b[NAME_MAX_BYTES + 1];
+	snprintf(text, sizeof text, "no packets pass between %s and %s",
+		 nm_node_text(t->end[0].node, a), nm_node_text(t->end[1].node, b));
+	fail(t, CODE_TIMEOUT, text, now);
+}
+
+/* --- OpenUDP: both know their port, each learns where the other may be found ------------------ */
+
+static void opened(struct nm *nm, void *owner, uint32_t side, const struct nm_reply *reply,
+		   uint64_t now)
+{
+	(void)nm, (void)side;
+	if (reply->code != CODE_OK)
+		fail(owner, reply->code, reply->text, now);
+}
+
+static int open_send(struct nm_transport *t, uint32_t side, uint64_t now)
+{
+	struct nm_node *node = t->end[side].node, *peer = t->end[!side].node;
+	struct msg m = {.type = MSG_OpenUDP};
+	m.open_udp.transport = t->id;
+	m.open_udp.addrs_count = nm_candidates(node, peer, t->end[!side].port, m.open_udp.addrs);
+	return nm_request_send(t->nm, node, &m, &t->requests, opened, t, side, now);
+}
+
+static void open_both(struct nm_transport *t, uint64_t now)
+{
+	t->status = NM_TRANSPORT_OPENING;
+	int err = timerq_set(&t->nm->timers, &t->timer, now + t->nm->config.transport_timeout_us);
+	if (!err)
+		err = open_send(t, 1, now); /* who waits first, then who calls */
+	if (!err)
+		err = open_send(t, 0, now);
+	if (err)
+		fail(t, CODE_BUSY, "out of memory", now);
+}
+
+/* --- TransportCreate: a socket and a port at each end ----------------------------------------- */
+
+static void port_free(struct nm *nm, struct nm_end *e)
+{
+	if (e->host)
+		nm_port_release(nm, e->host, e->reserved);
+	e->host = NULL;
+	e->reserved = 0;
+}
+
+static bool port_reserve(struct nm *nm, struct nm_end *e)
+{
+	if (!nm->config.start_port)
+		return true;
+	e->reserved = e->port = nm_port_take(nm, &e->node->remote, &e->host);
+	return e->port != 0;
+}
+
+static void created(struct nm *nm, void *owner, uint32_t side, const struct nm_reply *reply,
+		    uint64_t now);
+
+static int create_send(struct nm_transport *t, uint32_t side, uint64_t now)
+{
+	struct nm_end *e = &t->end[side];
+	struct msg m = {.type = MSG_TransportCreate};
+	struct msg_transport_create *c = &m.transport_create;
+	c->transport = t->id;
+	c->peer = t->end[!side].node->id;
+	c->initiator = side == 0;
+	c->port = e->port;
+	for (size_t i = 0; i < sizeof t->secret; i++)
+		c->secret[i] = t->secret[i];
+	e->told = true;
+	int err = nm_request_send(t->nm, e->node, &m, &t->requests, created, t, side, now);
+	sodium_memzero(&m, sizeof m);
+	return err;
+}
+
+/* Somebody else on that host has the port: the next one, for a while. */
+static void port_next(struct nm_transport *t, uint32_t side, uint64_t now)
+{
+	struct nm_end *e = &t->end[side];
+	e->told = false;
+	if (++e->port_tries > NM_PORT_TRIES || !e->host) {
+		fail(t, CODE_PORT_IN_USE, "no free UDP port", now);
+		return;
+	}
+	struct nm_host *host = e->host;
+	uint16_t port = e->reserved;
+	/* The new one first: a host record without ports would forget where to go on. */
+	nm_port_foreign_mark(host, port);
+	bool ok = port_reserve(t->nm, e);
+	nm_port_release(t->nm, host, port);
+	if (!ok)
+		e->host = NULL;
+	if (!ok || create_send(t, side, now))
+		fail(t, CODE_PORT_IN_USE, "no free UDP port", now);
+}
+
+static void created(struct nm *nm, void *owner, uint32_t side, const struct nm_reply *reply,
+		    uint64_t now)
+{
+	struct nm_transport *t = owner;
+	struct nm_end *e = &t->end[side];
+	(void)nm;
+	if (reply->code == CODE_PORT_IN_USE) {
+		port_next(t, side, now);
+		return;
+	}
+	if (reply->code != CODE_OK) {
+		fail(t, reply->code, reply->text, now);
+		return;
+	}
+	if (reply->value > 0 && reply->value <= UINT16_MAX)
+		e->port = (uint16_t)reply->value;
+	if (!e->port) {
+		fail(t, CODE_PROTOCOL, "a node did not say its UDP port", now);
+		return;
+	}
+	e->created = true;
+	if (t->end[!side].created)
+		open_both(t, now);
+}
+
+static bool id_assign(struct nm *nm, struct nm_transport *t)
+{
+	do
+		t->id = ++nm->next_transport;
+	while (!t->id || nm_transport_by_id(nm, t->id));
+	return map_put(&nm->transports, &t->id, t) == 0;
+}
+
+static const char *unfit(const struct nm *nm, const struct nm_node *node)
+{
+	if (!node->session)
+		return "a node is not connected";
+	return node->end_count >= nm->config.transports_per_node_max
+		       ? "a node has all the transports that it may have"
+		       : NULL;
+}
+
+struct nm_transport *nm_transport_new(struct nm *nm, struct nm_link *link, const char **why,
+				      uint64_t now)
+{
+	*why = unfit(nm, link->end[0].node);
+	if (!*why)
+		*why = unfit(nm, link->end[1].node);
+	if (*why)
+		return NULL;
+	*why = "out of memory";
+	struct nm_transport *t = calloc(1, sizeof *t);
+	if (!t || !id_assign(nm, t)) {
+		free(t);
+		return NULL;
+	}
+	t->nm = nm;
+	t->link = link;
+	t->edge = GRAPH_NONE;
+	timer_init(&t->timer, late, t);
+	TAILQ_INSERT_TAIL(&nm->transport_list, t, all);
+	nm->ops->random(nm->ctx, t->secret, sizeof t->secret);
+	for (unsigned i = 0; i < 2; i++) {
+		t->end[i].transport = t;
+		t->end[i].node = link->end[i].node;
+		LIST_INSERT_HEAD(&t->end[i].node->ends, &t->end[i], of_node);
+		t->end[i].node->end_count++;
+	}
+	if (port_reserve(nm, &t->end[0]) && port_reserve(nm, &t->end[1]) &&
+	    create_send(t, 0, now) == 0 && create_send(t, 1, now) == 0)
+		return t;
+	*why = "no UDP port is free, or out of memory";
+	nm_transport_drop(nm, t, NULL, CODE_BUSY, now);
+	return NULL;
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+void nm_transport_drop(struct nm *nm, struct nm_transport *t, const struct nm_node *except,
+		       uint16_t code, uint64_t now)
+{
+	timerq_cancel(&nm->timers, &t->timer);
+	nm_request_drop(nm, &t->requests);
+	if (t->edge != GRAPH_NONE) {
+		graph_edge_remove(nm->graph, t->edge);
+		nm->transports_up--;
+	}
+	map_del(&nm->transports, &t->id);
+	TAILQ_REMOVE(&nm->transport_list, t, all);
+	for (unsigned i = 0; i < 2; i++) {
+		struct nm_end *e = &t->end[i];
+		if (e->told && e->node != except)
+			nm_tell_transport_shutdown(nm, e->node, t->id, code);
+		port_free(nm, e);
+		LIST_REMOVE(e, of_node);
+		e->node->end_count--;
+	}
+	nm_path_break(nm, t, now);
+	sodium_memzero(t->secret, sizeof t->secret);
+	free(t);
+}
+
+void nm_transport_end(struct nm *nm, struct nm_transport *t, const struct nm_node *except,
+		      uint16_t code, const char *text, uint64_t now)
+{
+	char pair[2 * NAME_MAX_BYTES + 8];
+	struct nm_link *link = t->link;
+	if (t->status == NM_TRANSPORT_CONNECTED)
+		log_info("transport %u (%s) ended: %s", t->id, pair_text(t, pair), text);
+	else
+		log_debug("transport %u (%s) failed: %s", t->id, pair_text(t, pair), text);
+	link->transport = NULL;
+	nm_transport_drop(nm, t, except, code, now);
+	nm_link_failed(nm, link, code, text, now);
+}
+
+/* --- what the ends report --------------------------------------------------------------------- */
+
+static uint32_t smooth(uint32_t old, uint32_t sample, uint32_t shift)
+{
+	int64_t step = ((int64_t)sample - (int64_t)old) / (1 << shift);
+	return (uint32_t)((int64_t)old + step);
+}
+
+static uint32_t cost_of(const struct nm_transport *t)
+{
+	if (!t->measured)
+		return NM_COST_UNMEASURED;
+	return COST_BASE + t->rtt_us / RTT_US_PER_COST + t->loss_ppm / LOSS_PPM_PER_COST;
+}
+
+/* A cost that wavers would move paths to and fro for nothing: it takes a quarter to change it. */
+static void cost_update(struct nm *nm, struct nm_transport *t)
+{
+	if (t->edge == GRAPH_NONE)
+		return;
+	uint32_t old = graph_edge_cost(nm->graph, t->edge), cost = cost_of(t);
+	uint32_t change = cost > old ? cost - old : old - cost;
+	if (change > old / 4)
+		graph_edge_set_cost(nm->graph, t->edge, cost);
+}
+
+static void measure(struct nm_transport *t, uint32_t rtt_us, uint32_t loss_ppm)
+{
+	if (!rtt_us)
+		return;
+	if (rtt_us > RTT_MAX_US)
+		rtt_us = RTT_MAX_US;
+	if (loss_ppm > LOSS_MAX_PPM)
+		loss_ppm = LOSS_MAX_PPM;
+	t->rtt_us = t->measured ? smooth(t->rtt_us, rtt_us, 3) : rtt_us;
+	t->loss_ppm = t->measured ? smooth(t->loss_ppm, loss_ppm, 2) : loss_ppm;
+	t->measured = true;
+}
+
+static void transport_up(struct nm *nm, struct nm_transport *t, uint64_t now)
+{
+	char pair[2 * NAME_MAX_BYTES + 8];
+	t->edge = graph_edge_add(nm->graph, t->end[0].node->vertex, t->end[1].node->vertex,
+				 cost_of(t), t->id);
+	if (t->edge == GRAPH_NONE) {
+		fail(t, CODE_BUSY, "out of memory", now);
+		return;
+	}
+	timerq_cancel(&nm->timers, &t->timer);
+	t->status = NM_TRANSPORT_CONNECTED;
+	nm->transports_up++;
+	log_info("transport %u (%s) is up", t->id, pair_text(t, pair));
+	nm_link_up(nm, t->link, now);
+}
+
+void nm_transport_connected(struct nm *nm, struct nm_node *node,
+			    const struct msg_transport_connected *m, uint64_t now)
+{
+	struct nm_transport *t = nm_transport_by_id(nm, m->transport);
+	struct nm_end *e = end_of(t, node);
+	if (!e || t->status == NM_TRANSPORT_CREATING) {
+		nm_stray(nm, node, "TransportConnected for no transport of it", now);
+		return;
+	}
+	e->connected = true;
+	measure(t, m->rtt_us, 0);
+	if (t->status == NM_TRANSPORT_OPENING && t->end[0].connected && t->end[1].connected)
+		transport_up(nm, t, now);
+}
+
+void nm_transport_shutdown(struct nm *nm, struct nm_node *node,
+			   const struct msg_transport_shutdown *m, uint64_t now)
+{
+	char text[TEXT_MAX_BYTES + 1];
+	struct nm_transport *t = nm_transport_by_id(nm, m->transport);
+	if (!end_of(t, node)) { /* usual when both ends notice at once */
+		log_debug("TransportShutdown for unknown transport %u", m->transport);
+		return;
+	}
+	bytes_to_cstr(m->text, text, sizeof text);
+	nm_transport_end(nm, t, node, m->code, text[0] ? text : msg_code_name(m->code), now);
+}
+
+static void stats_take(struct nm *nm, struct nm_transport *t, const struct nm_end *e,
+		       const struct stats_item *s, uint64_t now)
+{
+	if (!s->up) {
+		if (t->status == NM_TRANSPORT_CONNECTED)
+			fail(t, CODE_LOST, "a node reports it as down", now);
+		return;
+	}
+	measure(t, s->rtt_us, s->loss_ppm);
+	if (e == &t->end[0]) { /* one end's view, so that sent and received belong together */
+		t->rate_bps = s->rate_bps;
+		t->tx_bytes = s->tx_bytes;
+		t->rx_bytes = s->rx_bytes;
+		t->retransmits = s->retransmits;
+	}
+	cost_update(nm, t);
+}
+
+void nm_transport_stats(struct nm *nm, struct nm_node *node, const struct msg_transport_stats *m,
+			uint64_t now)
+{
+	for (uint16_t i = 0; i < m->stats_count; i++) {
+		struct nm_transport *t = nm_transport_by_id(nm, m->stats[i].transport);
+		const struct nm_end *e = end_of(t, node);
+		if (e)
+			stats_take(nm, t, e, &m->stats[i], now);
+		else
+			log_debug("stats of unknown transport %u", m->stats[i].transport);
+	}
+}
