@@ -1,0 +1,211 @@
+#include <errno.h>
+#include <event2/event.h>
+#include <getopt.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "echo/echo.h"
+#include "libmeshapp/meshapp.h"
+
+#define COUNT_MAX 10000000u
+#define WINDOW_MAX 65536u
+#define DEFAULT_NODE "127.0.0.1:17000"
+
+static const char usage[] =
+	"Usage: echo server [options]\n"
+	"       echo client --to APPID[@NODEID] [options]\n"
+	"Sends messages through the mesh and back, checks every byte and measures.\n"
+	"\n"
+	"  --node ADDR      our node: host:port, unix:/path or /path (" DEFAULT_NODE ")\n"
+	"  --id NAME        our app id (server: echo; client: a random one)\n"
+	"  -d, --debug      say more\n"
+	"  --version, --help\n"
+	"client:\n"
+	"  --to APPID[@NODEID]  the echo server; NODEID is 64 hex digits\n"
+	"  --size BYTES     of each message (64; at most 16777216, a datagram 65000)\n"
+	"  --count N        messages (10)\n"
+	"  --window N       messages under way at once (1)\n"
+	"  --datagram       unreliable records instead of a stream\n"
+	"  --timeout S      in all (30)\n"
+	"  --wait           keep trying to connect until the timeout\n"
+	"  --json           one line of JSON\n"
+	"Exit code: 0 when everything came back unchanged (of datagrams: anything), else 1; 2 for "
+	"a bad\n"
+	"command line.\n";
+
+enum {
+	OPT_NODE = 256,
+	OPT_ID,
+	OPT_TO,
+	OPT_SIZE,
+	OPT_COUNT,
+	OPT_WINDOW,
+	OPT_DATAGRAM,
+	OPT_TIMEOUT,
+	OPT_WAIT,
+	OPT_JSON,
+	OPT_VERSION,
+	OPT_HELP
+};
+
+static const struct option long_options[] = {
+	{"node", required_argument, NULL, OPT_NODE},
+	{"id", required_argument, NULL, OPT_ID},
+	{"to", required_argument, NULL, OPT_TO},
+	{"size", required_argument, NULL, OPT_SIZE},
+	{"count", required_argument, NULL, OPT_COUNT},
+	{"window", required_argument, NULL, OPT_WINDOW},
+	{"datagram", no_argument, NULL, OPT_DATAGRAM},
+	{"timeout", required_argument, NULL, OPT_TIMEOUT},
+	{"wait", no_argument, NULL, OPT_WAIT},
+	{"json", no_argument, NULL, OPT_JSON},
+	{"debug", no_argument, NULL, 'd'},
+	{"version", no_argument, NULL, OPT_VERSION},
+	{"help", no_argument, NULL, OPT_HELP},
+	{0},
+};
+
+static bool parse_number(const char *name, const char *text, uint64_t min, uint64_t max,
+			 uint64_t *out)
+{
+	char *end;
+	errno = 0;
+	unsigned long long v = strtoull(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || v < min || v > max) {
+		fprintf(stderr, "echo: --%s %s: wanted a number from %llu to %llu\n", name, text,
+			(unsigned long long)min, (unsigned long long)max);
+		return false;
+	}
+	*out = v;
+	return true;
+}
+
+static bool parse_to(struct echo_options *o, char *text)
+{
+	char *at = strchr(text, '@');
+	o->to = text;
+	if (!at)
+		return true;
+	*at = '\0';
+	o->has_to_node = mesh_id_parse(&o->to_node, at + 1) == 0;
+	if (!o->has_to_node)
+		fprintf(stderr, "echo: --to: '%s' is not a node id of 64 hex digits\n", at + 1);
+	return o->has_to_node;
+}
+
+/* 0: go on; 1: done, exit 0; -1: bad. */
+static int take_option(struct echo_options *o, int opt, char *arg)
+{
+	uint64_t v = 0;
+	bool ok = true;
+
+	switch (opt) {
+	case OPT_NODE:
+		o->node_addr = arg;
+		break;
+	case OPT_ID:
+		o->app_id = arg;
+		break;
+	case OPT_TO:
+		ok = parse_to(o, arg);
+		break;
+	case OPT_SIZE:
+		ok = parse_number("size", arg, 0, MAX_MESSAGE_BYTES, &v);
+		o->size_bytes = v;
+		break;
+	case OPT_COUNT:
+		ok = parse_number("count", arg, 1, COUNT_MAX, &o->count);
+		break;
+	case OPT_WINDOW:
+		ok = parse_number("window", arg, 1, WINDOW_MAX, &v);
+		o->window = (unsigned)v;
+		break;
+	case OPT_DATAGRAM:
+		o->datagram = true;
+		break;
+	case OPT_TIMEOUT:
+		ok = parse_number("timeout", arg, 1, 86400, &v);
+		o->timeout_us = v * 1000000u;
+		break;
+	case OPT_WAIT:
+		o->wait = true;
+		break;
+	case OPT_JSON:
+		o->json = true;
+		break;
+	case 'd':
+		log_set_level(LOG_LEVEL_DEBUG);
+		break;
+	case OPT_VERSION:
+		printf("echo (meshnet) %s\n", MESHNET_VERSION);
+		return 1;
+	case OPT_HELP:
+		fputs(usage, stdout);
+		return 1;
+	default:
+		ok = false;
+	}
+	return ok ? 0 : -1;
+}
+
+static int complain(const char *what)
+{
+	fprintf(stderr, "echo: %s (echo --help)\n", what);
+	return -1;
+}
+
+static int check_options(const struct echo_options *o, bool server, int argc)
+{
+	if (optind < argc)
+		return complain("too many arguments");
+	if (!server && !o->to)
+		return complain("client: --to is missing");
+	if (o->datagram && o->size_bytes > MESHAPP_DATAGRAM_MAX_BYTES)
+		return complain("--size: a datagram has at most 65000 bytes");
+	if (o->datagram && o->window > 1 && o->size_bytes < ECHO_SEQ_BYTES)
+		return complain("--size: datagrams with a --window need at least 8 bytes");
+	return 0;
+}
+
+/* 0: run; 1: done; -1: bad. */
+static int parse(struct echo_options *o, bool *server, int argc, char **argv)
+{
+	int opt, verdict = 0;
+
+	while (!verdict && (opt = getopt_long(argc, argv, "d", long_options, NULL)) != -1)
+		verdict = take_option(o, opt, optarg);
+	if (verdict)
+		return verdict;
+	const char *mode = optind < argc ? argv[optind++] : "";
+	*server = strcmp(mode, "server") == 0;
+	if (!*server && strcmp(mode, "client") != 0)
+		return complain("wanted 'server' or 'client'");
+	return check_options(o, *server, argc);
+}
+
+int main(int argc, char **argv)
+{
+	struct echo_options o = {
+		.node_addr = DEFAULT_NODE,
+		.size_bytes = 64,
+		.count = 10,
+		.window = 1,
+		.timeout_us = 30000000u,
+	};
+	bool server = false;
+	int verdict = parse(&o, &server, argc, argv);
+
+	if (verdict)
+		return verdict < 0 ? 2 : 0;
+	struct event_base *base = sodium_init() < 0 ? NULL : event_base_new();
+	if (!base) {
+		log_error("cannot start the event loop");
+		return 1;
+	}
+	int code = server ? echo_server_run(base, &o) : echo_client_run(base, &o);
+	event_base_free(base);
+	return code;
+}

@@ -1,0 +1,126 @@
+#include "meshctl/table.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+
+#define GAP 2
+
+void table_init(struct table *t)
+{
+	*t = (struct table){.rows = 1};
+}
+
+void table_free(struct table *t)
+{
+	for (size_t i = 0; i < t->rows * t->columns; i++)
+		free(t->cells ? t->cells[i] : NULL);
+	free(t->cells);
+	table_init(t);
+}
+
+static char *cell_make(const char *text)
+{
+	char safe[TABLE_CELL_MAX];
+
+	bytes_to_cstr(bytes_str(text), safe, sizeof safe);
+	return strdup(safe);
+}
+
+static bool cells_reserve(struct table *t, size_t need)
+{
+	size_t capacity = t->capacity ? t->capacity : 64;
+	char **cells;
+
+	while (capacity < need)
+		capacity *= 2;
+	if (capacity == t->capacity)
+		return true;
+	cells = reallocarray(t->cells, capacity, sizeof *cells);
+	if (!cells) {
+		t->failed = true;
+		return false;
+	}
+	t->cells = cells;
+	t->capacity = capacity;
+	return true;
+}
+
+void table_column(struct table *t, const char *title, bool right)
+{
+	if (t->columns == TABLE_COLUMNS_MAX || !cells_reserve(t, t->columns + 1))
+		return;
+	t->right[t->columns] = right;
+	t->cells[t->columns++] = cell_make(title);
+}
+
+void table_row(struct table *t)
+{
+	if (t->failed || !cells_reserve(t, (t->rows + 1) * t->columns)) {
+		t->failed = true;
+		return;
+	}
+	for (size_t i = 0; i < t->columns; i++)
+		t->cells[t->rows * t->columns + i] = NULL;
+	t->rows++;
+}
+
+void table_cell(struct table *t, size_t column, const char *text)
+{
+	char **cell;
+
+	if (t->failed || column >= t->columns || t->rows < 2)
+		return;
+	cell = &t->cells[(t->rows - 1) * t->columns + column];
+	free(*cell);
+	*cell = *text ? cell_make(text) : NULL;
+}
+
+static const char *cell_text(const struct table *t, size_t row, size_t column)
+{
+	const char *text = t->cells[row * t->columns + column];
+
+	return text ? text : "-";
+}
+
+/* Characters, not bytes: names may be in any script. */
+static size_t text_width(const char *text)
+{
+	size_t width = 0;
+
+	for (; *text; text++)
+		width += ((uint8_t)*text & 0xc0) != 0x80;
+	return width;
+}
+
+static void row_print(const struct table *t, size_t row, const size_t *widths, FILE *out)
+{
+	for (size_t c = 0; c < t->columns; c++) {
+		const char *text = cell_text(t, row, c);
+		int pad = (int)(widths[c] - text_width(text));
+		bool last = c + 1 == t->columns;
+
+		if (t->right[c])
+			fprintf(out, "%*s%s", pad, "", text);
+		else
+			fprintf(out, "%s%*s", text, last ? 0 : pad, "");
+		fprintf(out, "%*s", last ? 0 : GAP, "");
+	}
+	fputc('\n', out);
+}
+
+void table_print(const struct table *t, FILE *out)
+{
+	size_t widths[TABLE_COLUMNS_MAX] = {0};
+
+	for (size_t r = 0; r < t->rows; r++) {
+		for (size_t c = 0; c < t->columns; c++) {
+			size_t w = text_width(cell_text(t, r, c));
+			widths[c] = w > widths[c] ? w : widths[c];
+		}
+	}
+	for (size_t r = 0; r < t->rows && t->columns; r++)
+		row_print(t, r, widths, out);
+}

@@ -1,0 +1,405 @@
+/* meshctl: arguments, words, tables, views, the prompt. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#include "meshctl/command.h"
+#include "meshctl/run.h"
+#include "meshctl/table.h"
+
+static int parse(struct ctl_args *a, const char *line, char error[CTL_ERROR_MAX])
+{
+	static char copy[1024];
+	char *words[64];
+	int n;
+
+	snprintf(copy, sizeof copy, "%s", line);
+	n = ctl_split(copy, words, 64);
+	assert_true(n >= 0);
+	assert_int_equal(ctl_args_init(a, NULL, error), 0);
+	return ctl_args_parse(a, n, words, error);
+}
+
+static void test_options(void **state)
+{
+	struct ctl_args a;
+	char e[CTL_ERROR_MAX];
+
+	(void)state;
+	assert_int_equal(parse(&a, "-p 1500 --json list-nodes", e), 0);
+	assert_int_equal(a.rpc.port, 1500);
+	assert_true(a.json && a.count == 1);
+	assert_int_equal(parse(&a, "list-nodes -p1501 --rpc=[::1]:7", e), 0);
+	assert_int_equal(a.rpc.port, 7);
+	assert_string_equal(a.rpc.host, "::1");
+	assert_int_equal(parse(&a, "connect_gateway 10.0.0.1 -p 80 -m mesh --timeout 1.5", e), 0);
+	assert_int_equal(a.port, 80);
+	assert_int_equal(a.rpc.port, 0);
+	assert_string_equal(a.method, "mesh");
+	assert_in_range(a.timeout_us, 1500000, 1500001);
+	assert_int_equal(parse(&a, "-p 1500 connect-gateway 10.0.0.1 -g gw:5 --token t", e), 0);
+	assert_int_equal(a.port, 0);
+	assert_int_equal(a.rpc.port, 1500);
+	assert_int_equal(a.gate.port, 5);
+	assert_string_equal(a.token, "t");
+	assert_int_equal(parse(&a, "-- apps --json", e), 0);
+	assert_true(!a.json && a.count == 2);
+}
+
+static void test_bad_options(void **state)
+{
+	static const char *const bad[][2] = {
+		{"-p 0 x", "--port '0': expected a port"},
+		{"-p 65536 x", "--port '65536'"},
+		{"-p -1 x", "--port '-1'"},
+		{"-p 12x x", "--port '12x'"},
+		{"x -p", "--port ''"},
+		{"--rpc host:99999 x", "expected HOST"},
+		{"--rpc [::1 x", "expected HOST"},
+		{"--rpc= x", "expected HOST"},
+		{"--timeout 0 x", "expected seconds"},
+		{"--timeout nan x", "expected seconds"},
+		{"--timeout 1e9 x", "expected seconds"},
+		{"list-nodes -m mesh", "connect-gateway only"},
+		{"--jsonx", "unknown option"},
+		{"-x", "unknown option"},
+	};
+	struct ctl_args a;
+	char e[CTL_ERROR_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		assert_int_equal(parse(&a, bad[i][0], e), -EINVAL);
+		if (!strstr(e, bad[i][1]))
+			fail_msg("%s: %s", bad[i][0], e);
+	}
+	assert_int_equal(ctl_args_init(&a, "77", e), 0);
+	assert_int_equal(a.rpc.port, 77);
+	assert_int_equal(ctl_args_init(&a, "", e), 0);
+	assert_int_equal(ctl_args_init(&a, "many", e), -EINVAL);
+	assert_non_null(strstr(e, "MESH_RPC_PORT"));
+}
+
+static void test_too_many_words(void **state)
+{
+	char *words[CTL_WORDS_MAX + 1], e[CTL_ERROR_MAX], word[] = "x";
+	struct ctl_args a;
+
+	(void)state;
+	for (int i = 0; i <= CTL_WORDS_MAX; i++)
+		words[i] = word;
+	assert_int_equal(ctl_args_init(&a, NULL, e), 0);
+	assert_int_equal(ctl_args_parse(&a, CTL_WORDS_MAX, words, e), 0);
+	assert_int_equal(ctl_args_init(&a, NULL, e), 0);
+	assert_int_equal(ctl_args_parse(&a, CTL_WORDS_MAX + 1, words, e), -EINVAL);
+}
+
+static void test_endpoints(void **state)
+{
+	static const struct {
+		const char *text, *host;
+		uint16_t port;
+	} good[] = {
+		{"host", "host", 0},	       {"host:5", "host", 5},	  {":5", "127.0.0.1", 5},
+		{"[fd00::1]:5", "fd00::1", 5}, {"fd00::1", "fd00::1", 0}, {"[::1]", "::1", 0},
+	};
+	struct ctl_endpoint e;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+		assert_int_equal(ctl_endpoint_parse(&e, good[i].text), 0);
+		assert_string_equal(e.host, good[i].host);
+		assert_int_equal(e.port, good[i].port);
+	}
+	assert_int_equal(ctl_endpoint_parse(&e, ""), -EINVAL);
+	assert_int_equal(ctl_endpoint_parse(&e, "host:"), -EINVAL);
+	assert_int_equal(ctl_endpoint_parse(&e, "[::1]x5"), -EINVAL);
+}
+
+static void test_split(void **state)
+{
+	char line[] = "  a \"b c\"  d\"\"e\t\n", empty[] = " \n", open[] = "a \"b",
+	     many[] = "a b c";
+	char *w[3];
+
+	(void)state;
+	assert_int_equal(ctl_split(line, w, 3), 3);
+	assert_string_equal(w[0], "a");
+	assert_string_equal(w[1], "b c");
+	assert_string_equal(w[2], "de");
+	assert_int_equal(ctl_split(empty, w, 3), 0);
+	assert_int_equal(ctl_split(open, w, 3), -EINVAL);
+	assert_int_equal(ctl_split(many, w, 2), -E2BIG);
+}
+
+static void test_commands(void **state)
+{
+	(void)state;
+	assert_string_equal(ctl_command_find("list_all_transports")->name, "list-all-transports");
+	assert_string_equal(ctl_command_find("quit")->name, "exit");
+	assert_null(ctl_command_find("list"));
+	assert_null(ctl_command_find("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"));
+	assert_string_equal(ctl_command_closest("lst_nodes")->name, "list-nodes");
+	assert_string_equal(ctl_command_closest("disc")->name, "disconnect");
+	assert_string_equal(ctl_command_closest("hlep")->name, "help");
+	assert_null(ctl_command_closest("qwertyuiop"));
+	assert_null(ctl_command_closest("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"));
+	for (size_t i = 0; ctl_command_at(i); i++) {
+		const struct ctl_command *c = ctl_command_at(i);
+		assert_ptr_equal(ctl_command_find(c->name), c);
+		assert_true(!c->method || (c->params && (c->view || c->show)));
+	}
+}
+
+static void check_params(const char *line, const char *wanted)
+{
+	struct ctl_args a;
+	char e[CTL_ERROR_MAX] = "";
+	const struct ctl_command *c;
+	struct json_object *p;
+
+	assert_int_equal(parse(&a, line, e), 0);
+	c = ctl_command_find(a.words[0]);
+	p = c->params(&a, e);
+	if (wanted[0] != '{') {
+		assert_null(p);
+		assert_non_null(strstr(e, wanted));
+		return;
+	}
+	assert_string_equal(json_object_to_json_string_ext(p, JSON_C_TO_STRING_PLAIN), wanted);
+	json_object_put(p);
+}
+
+static void test_params(void **state)
+{
+	(void)state;
+	check_params("list-nodes", "{}");
+	check_params("add-node n1 connect", "{\"name\":\"n1\",\"connect\":true}");
+	check_params("add-node", "{\"connect\":false}");
+	check_params("add-nodes 12", "{\"count\":12}");
+	check_params("add-nodes 0", "no number of nodes");
+	check_params("add-nodes 1x", "no number of nodes");
+	check_params("add-nodes 1 please", "only 'connect'");
+	check_params("connect 1 r2", "{\"a\":\"1\",\"b\":\"r2\"}");
+	check_params("build-route a b c", "{\"nodes\":[\"a\",\"b\",\"c\"]}");
+	check_params("apps", "{\"kind\":\"all\",\"value\":\"\"}");
+	check_params("apps echo", "{\"kind\":\"by_type\",\"value\":\"echo\"}");
+	check_params("apps name e1", "{\"kind\":\"by_name\",\"value\":\"e1\"}");
+	check_params("apps foo e1", "expected 'type' or 'name'");
+	check_params("connect-gateway gw1 -p 5 -m mesh",
+		     "{\"gateway\":\"gw1\",\"port\":5,\"method\":\"mesh\"}");
+	check_params("connect-gateway", "{}");
+}
+
+static void show_any(FILE *out, void *arg)
+{
+	const struct view any = {"list", "none", NULL};
+
+	view_list(arg, &any, out);
+}
+
+/* What `show` printed; valid until the next call. */
+static const char *printed(void (*show)(FILE *out, void *arg), void *arg)
+{
+	static char text[8192];
+	FILE *out = fmemopen(text, sizeof text, "w");
+
+	assert_non_null(out);
+	memset(text, 0, sizeof text);
+	show(out, arg);
+	fclose(out);
+	return text;
+}
+
+static void show_table(FILE *out, void *arg)
+{
+	table_print(arg, out);
+}
+
+static void test_table(void **state)
+{
+	struct table t;
+	char name[64];
+
+	(void)state;
+	table_init(&t);
+	table_column(&t, "NAME", false);
+	table_column(&t, "COUNT", true);
+	table_column(&t, "LAST", false);
+	table_row(&t);
+	table_cell(&t, 0, "gr\xc3\xbc\xc3\x9f");
+	table_cell(&t, 1, "7");
+	table_row(&t);
+	table_cell(&t, 0, "evil\x1b[31m");
+	table_cell(&t, 1, "1234567");
+	table_cell(&t, 2, "x");
+	table_cell(&t, 3, "no such column");
+	assert_string_equal(printed(show_table, &t), "NAME         COUNT  LAST\n"
+						     "gr\xc3\xbc\xc3\x9f             7  -\n"
+						     "evil?[31m  1234567  x\n");
+	for (int i = 0; i < 500; i++) {
+		snprintf(name, sizeof name, "row %d", i);
+		table_row(&t);
+		table_cell(&t, 0, name);
+	}
+	assert_int_equal(t.rows, 503);
+	assert_string_equal(t.cells[502 * 3], "row 499");
+	table_free(&t);
+}
+
+struct shown {
+	const char *command, *json;
+};
+
+static void show_result(FILE *out, void *arg)
+{
+	const struct shown *s = arg;
+	const struct ctl_command *c = ctl_command_find(s->command);
+	struct json_object *o = json_tokener_parse(s->json);
+
+	if (c->view)
+		view_list(o, c->view, out);
+	else
+		c->show(o, out);
+	json_object_put(o);
+}
+
+static void check_shown(const char *command, const char *json, const char *wanted)
+{
+	struct shown s = {command, json};
+
+	assert_string_equal(printed(show_result, &s), wanted);
+}
+
+#define ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+static void test_views(void **state)
+{
+	(void)state;
+	check_shown("list-nodes",
+		    "{\"nodes\":[{\"number\":1,\"id\":\"" ID
+		    "\",\"name\":\"a\",\"addr\":\"1.2.3.4:5\","
+		    "\"connected\":true,\"transports\":2,\"apps\":0},{\"number\":12,\"short\":"
+		    "\"89abcdef\",\"connected\":false},{},7,null]}",
+		    " #  ID        NAME  ADDRESS    STATE      TRANSPORTS  APPS\n"
+		    " 1  01234567  a     1.2.3.4:5  connected           2     0\n"
+		    "12  89abcdef  -     -          away                -     -\n"
+		    " -  -         -     -          -                   -     -\n"
+		    " -  -         -     -          -                   -     -\n"
+		    " -  -         -     -          -                   -     -\n");
+	check_shown(
+		"list-all-transports",
+		"{\"transports\":[{\"id\":3,\"a_name\":\"x\",\"a\":\"" ID "\",\"b\":\"" ID
+		"\",\"b_name\":\"\",\"status\":\"CONNECTED\",\"rtt_us\":1234,\"loss_ppm\":25000,"
+		"\"rate_bps\":2500000,\"tx_bytes\":1536,\"rx_bytes\":12,\"retransmits\":4}]}",
+		"ID  A  B         STATUS         RTT    LOSS        RATE    A->B  B->A  "
+		"RETRANSMITS\n"
+		" 3  x  01234567  CONNECTED  1.23 ms  2.50 %  2.5 Mbit/s  1.5 kB  12 B  "
+		"          4\n");
+	check_shown("list-nodes", "{\"nodes\":[]}", "no nodes\n");
+	check_shown("list-nodes", "{\"other\":1}", "other: 1\n");
+	check_shown("list-nodes", "[]", "no nodes\n");
+	check_shown("list-nodes", "\"text\"", "result: text\n");
+	check_shown("find-route",
+		    "{\"nodes\":[\"a\",{\"name\":\"b\"},\"" ID "\",null],\"hops\":2,\"cost\":1.5}",
+		    "a -> b -> 01234567 -> -\nhops: 2\ncost: 1.50\n");
+	check_shown("status", "{\"a\":{\"b\":1,\"c\":{\"d\":true}},\"e\":[1,2]}",
+		    "a.b: 1\na.c.d: yes\ne: [ 1, 2 ]\n");
+	check_shown("disconnect", "null", "done\n");
+	check_shown("sessions", "{\"sessions\":[{\"sid\":\"s\",\"timeoutTimestamp\":0}]}",
+		    "SID  NAME  METHOD  NODE  IPV4  IPV6  UNTIL\n"
+		    "s    -     -       -     -     -     -\n");
+}
+
+static void test_view_of_anything(void **state)
+{
+	struct json_object *o = json_tokener_parse(
+		"{\"list\":[{\"id\":5,\"name\":\"n\"},{\"name\":\"mm\",\"x\":1},3]}");
+	struct json_object *plain = json_tokener_parse("[1,\"two\",null]");
+
+	(void)state;
+	assert_string_equal(printed(show_any, o), "id  name\n 5  n\n -  mm\n -  -\n");
+	assert_string_equal(printed(show_any, plain), "value\n1\ntwo\n-\n");
+	json_object_put(o);
+	json_object_put(plain);
+}
+
+struct prompted {
+	const char *input;
+	enum ctl_exit status;
+	bool interactive, errors;
+};
+
+static void run_prompt(FILE *out, void *arg)
+{
+	struct prompted *p = arg;
+	char copy[8192], error[CTL_ERROR_MAX];
+	struct ctl_args a;
+	FILE *in, *none = fopen("/dev/null", "w");
+
+	snprintf(copy, sizeof copy, "%s", p->input);
+	in = fmemopen(copy, strlen(copy), "r");
+	assert_int_equal(ctl_args_init(&a, NULL, error), 0);
+	p->status =
+		ctl_prompt(&a, in, p->errors ? none : out, p->errors ? out : none, p->interactive);
+	fclose(in);
+	fclose(none);
+}
+
+static const char *prompt(const char *input, enum ctl_exit status, bool interactive, bool errors)
+{
+	struct prompted p = {input, CTL_OK, interactive, errors};
+	const char *text = printed(run_prompt, &p);
+
+	assert_int_equal(p.status, status);
+	return text;
+}
+
+static void test_prompt(void **state)
+{
+	char longer[6000];
+
+	(void)state;
+	assert_string_equal(prompt("\n  \nexit\nhelp\n", CTL_OK, true, false),
+			    "mesh> mesh> mesh> ");
+	assert_string_equal(prompt("help exit", CTL_OK, true, false),
+			    "mesh> exit \n    end the prompt\nmesh> \n");
+	assert_string_equal(
+		prompt("conect a b\n", CTL_USAGE, false, true),
+		"meshctl: unknown command 'conect', did you mean 'connect'? (help lists "
+		"all)\n");
+	assert_string_equal(prompt("\x1b[31mzz\n", CTL_USAGE, false, true),
+			    "meshctl: unknown command '?[31mzz', try help\n");
+	assert_string_equal(prompt("connect a\nhelp\n", CTL_OK, false, true),
+			    "meshctl: usage: connect A B\n");
+	assert_string_equal(prompt("connect \"a\n", CTL_USAGE, false, true),
+			    "meshctl: too many words, or a quote that does not end\n");
+	memset(longer, 'x', sizeof longer);
+	memcpy(longer + sizeof longer - 6, "\nhelp", 6);
+	assert_string_equal(prompt(longer, CTL_OK, false, true), "meshctl: the line is too long\n");
+	assert_string_equal(
+		prompt("list-nodes -p 1 --timeout 2\n", CTL_UNREACHABLE, false, true),
+		"meshctl: cannot reach nodemanager at 127.0.0.1:1: Connection refused\n");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_options),	       cmocka_unit_test(test_bad_options),
+		cmocka_unit_test(test_too_many_words), cmocka_unit_test(test_endpoints),
+		cmocka_unit_test(test_split),	       cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_params),	       cmocka_unit_test(test_table),
+		cmocka_unit_test(test_views),	       cmocka_unit_test(test_view_of_anything),
+		cmocka_unit_test(test_prompt),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
