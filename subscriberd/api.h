@@ -1,0 +1,29 @@
+/* Every JSON shape of the subscriber: what it asks of gateways, and its own JSON-RPC. */
+#ifndef SUBSCRIBERD_API_H
+#define SUBSCRIBERD_API_H
+
+#include "io/jsonrpc.h"
+#include "subscriberd/engine.h"
+
+/* gatewayd's answers.  Everything in them comes from a stranger: lengths, ranges and types are
+ * checked.  0, or -EBADMSG with a sentence in `why` (SUB_WHY_MAX). */
+int sub_api_read_info(struct json_object *answer, struct sub_info *out, char *why);
+/* Also -EPERM for a refusal, whose text is in `why`. */
+int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *why);
+/* 0; -EPERM refused (`why`), *gone: the lease is unknown there, not a passing fault. */
+int sub_api_read_renewal(struct json_object *answer, bool *gone, char *why);
+/* Text of a failed call. */
+const char *sub_api_failure(const struct rpc_answer *answer);
+
+struct sub_api_hooks {
+	struct sub_engine *engine;
+	/* Interface in use, "" when none, and its counters; NULL object when none. */
+	const char *(*interface)(void *ctx);
+	struct json_object *(*traffic)(void *ctx);
+	/* The engine was given an order: its next timer may have changed. */
+	void (*changed)(void *ctx);
+	void *ctx;
+};
+/* Registers status, listGateways, listSessions, connect, disconnect, startScan.  0 or -ENOMEM. */
+int sub_api_register(struct rpc_server *rpc, struct sub_api_hooks *hooks);
+#endif

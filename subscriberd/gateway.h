@@ -1,0 +1,77 @@
+/*
+ * What is known of one gateway: how it is reached, what it offers, how good it was.  Plain values;
+ * the engine owns the table.
+ */
+#ifndef SUBSCRIBERD_GATEWAY_H
+#define SUBSCRIBERD_GATEWAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "base/id.h"
+#include "base/limits.h"
+
+#define SUB_METHODS_MAX 8
+#define SUB_METHOD_NAME_MAX 15
+#define SUB_WHY_MAX 200
+#define SUB_KEY_MAX 160
+
+/* How a gateway is reached: an app in the mesh, or HTTP at an address. */
+enum sub_via { SUB_VIA_MESH, SUB_VIA_HTTP };
+
+struct sub_contact {
+	enum sub_via via;
+	struct mesh_id node;	      /* mesh */
+	char app[NAME_MAX_BYTES + 1]; /* mesh */
+	struct net_addr addr;	      /* http */
+};
+
+/* "mesh:ID/app" or "http:ADDR:PORT": names a gateway in logs, the store and RPC.  Returns out. */
+const char *sub_contact_key(const struct sub_contact *c, char out[SUB_KEY_MAX]);
+bool sub_contact_equal(const struct sub_contact *a, const struct sub_contact *b);
+
+/* Decaying averages, 1/8 per sample (RFC 6298's weight). */
+struct sub_quality {
+	double rtt_ms, jitter_ms; /* 0 before the first sample */
+	double loss;		  /* share of unanswered questions, 0..1 */
+	uint64_t samples;
+};
+void sub_quality_answer(struct sub_quality *q, double rtt_ms);
+void sub_quality_silence(struct sub_quality *q);
+
+/* From nodeInfo. */
+struct sub_info {
+	char name[NAME_MAX_BYTES + 1];
+	char methods[SUB_METHODS_MAX][SUB_METHOD_NAME_MAX + 1];
+	size_t method_count;
+	bool online; /* its uplink is proven */
+	double uplink_rtt_ms;
+	uint64_t free_slots, max_subscribers, lease_seconds, rate_kbps;
+	char price[32], text[TEXT_MAX_BYTES + 1];
+};
+
+struct sub_gateway {
+	struct sub_contact contact;
+	struct sub_info info;
+	struct sub_quality quality;
+	uint64_t first_seen_s, last_seen_s; /* wall clock, for people and the store */
+	uint64_t heard_us;		    /* monotonic, when it last answered; 0: never */
+	unsigned failures;		    /* in a row */
+	uint64_t cooldown_until_us;	    /* not tried before this, after a failure */
+	bool asking;			    /* a nodeInfo is under way */
+	char sid[65];			    /* the session we had or have there; "" none */
+	char error[SUB_WHY_MAX];	    /* the last refusal or failure; "" none */
+};
+
+/*
+ * The smaller the better.  `why` explains the number in words (never NULL); HUGE_VAL: not usable
+ * now.  `methods` are those we accept, `now` monotonic.
+ */
+double sub_gateway_score(const struct sub_gateway *g, const char *const *methods,
+			 size_t method_count, uint64_t now, char why[SUB_WHY_MAX]);
+/* The first of `methods` that the gateway has; NULL. */
+const char *sub_gateway_method(const struct sub_gateway *g, const char *const *methods,
+			       size_t method_count);
+#endif

@@ -1,0 +1,19 @@
+/* subscriberd: keeps this host online through gateways of the mesh. */
+#include "subscriberd/shell.h"
+
+static const struct daemon_spec spec = {
+	.name = "subscriberd",
+	.summary = "finds gateways in the mesh, connects to the best and moves on when it fails",
+	.sections = "general,daemon,database,subscriber,mesh",
+	.check = sub_shell_check,
+	.start = sub_shell_start,
+	.stop = sub_shell_stop,
+	.reload = sub_shell_reload,
+	.free = sub_shell_free,
+	.cleanup = sub_shell_cleanup,
+};
+
+int main(int argc, char **argv)
+{
+	return daemon_main(&spec, argc, argv);
+}

@@ -1,0 +1,658 @@
+#include "subscriberd/shell.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "io/config_value.h"
+#include "io/jsonrpc.h"
+#include "libmeshapp/meshapp.h"
+#include "subscriberd/api.h"
+#include "subscriberd/carrier.h"
+#include "subscriberd/engine.h"
+#include "subscriberd/host.h"
+#include "subscriberd/probe.h"
+#include "subscriberd/store.h"
+#include "tunnel/tunnel.h"
+
+#define ASK_TIMEOUT_US 4000000u
+#define REQUEST_TIMEOUT_US 5000000u
+#define GATEWAY_TYPE "internet_gateway"
+#define SUBSCRIBER_TYPE "internet_subscriber"
+#define KNOWN_AT_START 64u
+
+struct shell {
+	struct daemon *daemon;
+	struct sub_policy policy;
+	char method_names[SUB_METHODS_MAX][SUB_METHOD_NAME_MAX + 1];
+	struct sub_engine *engine;
+	struct sub_store *store;
+	struct sub_host *host;
+	struct carrier *carrier;
+	struct probe *probe;
+	struct meshapp *app;
+	struct rpc_server *rpc;
+	struct rpc_http *http;
+	struct sub_api_hooks hooks;
+	struct event *timer;
+
+	/* The session's tunnel. */
+	const struct tunnel_method *method;
+	void *client;
+	uint64_t tunnel_serial;
+	struct json_object *lease_answer; /* kept from the grant until the tunnel is open */
+	struct net_addr server;
+	bool opening, opened; /* inside client_open; it said TUNNEL_UP meanwhile */
+	struct event *settle; /* what client_open said is acted on after it has returned */
+	bool quiet;	      /* the daemon ends: no callbacks into the engine */
+};
+
+struct question {
+	struct shell *shell;
+	uint64_t serial;
+};
+
+static void rearm(struct shell *s);
+
+static struct question *question_new(struct shell *s, uint64_t serial)
+{
+	struct question *q = malloc(sizeof *q);
+	if (q)
+		*q = (struct question){s, serial};
+	return q;
+}
+
+/* --- questions to gateways ---------------------------------------------------------------- */
+
+static void on_info(const struct rpc_answer *answer, double rtt_ms, void *arg)
+{
+	struct question *q = arg;
+	struct sub_info info;
+	char why[SUB_WHY_MAX];
+	const char *error = NULL;
+
+	if (answer->outcome != RPC_OUTCOME_RESULT)
+		error = sub_api_failure(answer);
+	else if (sub_api_read_info(answer->result, &info, why) != 0)
+		error = why;
+	sub_engine_on_info(q->shell->engine, q->serial, &info, rtt_ms, error, daemon_wall_s(),
+			   daemon_now_us());
+	rearm(q->shell);
+	free(q);
+}
+
+static void op_ask_info(void *ctx, const struct sub_gateway *g, uint64_t serial)
+{
+	struct shell *s = ctx;
+	struct question *q = question_new(s, serial);
+	if (q)
+		carrier_call(s->carrier, &g->contact, "nodeInfo", NULL, ASK_TIMEOUT_US, on_info, q);
+}
+
+static void on_lease(const struct rpc_answer *answer, double rtt_ms, void *arg)
+{
+	struct question *q = arg;
+	struct shell *s = q->shell;
+	struct sub_lease lease;
+	char why[SUB_WHY_MAX];
+	const char *error = NULL;
+
+	(void)rtt_ms;
+	if (answer->outcome != RPC_OUTCOME_RESULT)
+		error = sub_api_failure(answer);
+	else if (sub_api_read_lease(answer->result, &lease, why) != 0)
+		error = why;
+	json_object_put(s->lease_answer);
+	s->lease_answer = error ? NULL : json_object_get(answer->result);
+	sub_engine_on_lease(s->engine, q->serial, &lease, error, daemon_now_us());
+	rearm(s);
+	free(q);
+}
+
+static struct tunnel_env tunnel_env(struct shell *s)
+{
+	return (struct tunnel_env){.base = s->daemon->base,
+				   .journal = sub_host_journal(s->host),
+				   .app = s->app,
+				   .state_dir = s->daemon->state_dir};
+}
+
+static void op_request(void *ctx, const struct sub_gateway *g, const char *method, uint64_t serial)
+{
+	struct shell *s = ctx;
+	struct question *q = question_new(s, serial);
+	const struct tunnel_method *m = tunnel_method_find(method);
+	struct tunnel_env env = tunnel_env(s);
+	struct json_object *params = json_object_new_object(), *options = json_object_new_object();
+	char name[NAME_MAX_BYTES + 1], why[TUNNEL_WHY_MAX] = "";
+
+	if (m && m->client_options && m->client_options(&env, options, why) != 0)
+		log_warn("method %s: %s", method, why);
+	rpc_set(params, "sid", g->sid[0] ? json_object_new_string(g->sid) : NULL);
+	rpc_set_str(params, "name", daemon_host_name("", name, sizeof name));
+	rpc_set_u64(params, "port", s->daemon->cfg->subscriber_rpc_port);
+	rpc_set_str(params, "method", method);
+	rpc_set(params, "options", options);
+	s->server = g->contact.via == SUB_VIA_HTTP ? g->contact.addr : (struct net_addr){0};
+	if (q)
+		carrier_call(s->carrier, &g->contact, "requestConnection", params,
+			     REQUEST_TIMEOUT_US, on_lease, q);
+	json_object_put(params);
+}
+
+static void on_renewed(const struct rpc_answer *answer, double rtt_ms, void *arg)
+{
+	struct question *q = arg;
+	char why[SUB_WHY_MAX];
+	const char *error = NULL;
+	bool gone = false;
+
+	(void)rtt_ms;
+	if (answer->outcome != RPC_OUTCOME_RESULT)
+		error = sub_api_failure(answer);
+	else if (sub_api_read_renewal(answer->result, &gone, why) != 0)
+		error = why;
+	sub_engine_on_renewed(q->shell->engine, q->serial, error, gone, daemon_now_us());
+	rearm(q->shell);
+	free(q);
+}
+
+static void call_with_sid(struct shell *s, const struct sub_gateway *g, const char *method,
+			  const char *sid, carrier_cb *cb, void *arg)
+{
+	struct json_object *params = json_object_new_object();
+	rpc_set_str(params, "sid", sid);
+	carrier_call(s->carrier, &g->contact, method, params, REQUEST_TIMEOUT_US, cb, arg);
+	json_object_put(params);
+}
+
+static void op_renew(void *ctx, const struct sub_gateway *g, const char *sid, uint64_t serial)
+{
+	struct question *q = question_new(ctx, serial);
+	if (q)
+		call_with_sid(ctx, g, "renewConnection", sid, on_renewed, q);
+}
+
+static void on_released(const struct rpc_answer *answer, double rtt_ms, void *arg)
+{
+	(void)answer;
+	(void)rtt_ms;
+	(void)arg;
+}
+
+static void op_release(void *ctx, const struct sub_gateway *g, const char *sid)
+{
+	call_with_sid(ctx, g, "releaseConnection", sid, on_released, NULL);
+}
+
+/* --- the tunnel --------------------------------------------------------------------------- */
+
+static void close_client(struct shell *s)
+{
+	probe_close(s->probe);
+	event_del(s->settle);
+	if (s->client)
+		s->method->client_close(s->client);
+	s->client = NULL;
+}
+
+static void start_probes(struct shell *s, const struct sub_lease *lease)
+{
+	struct net_addr target = lease->gateway4.family ? lease->gateway4 : lease->gateway6;
+	const char *configured = s->daemon->cfg->subscriber_probe_target;
+
+	target.port = 0;
+	if (configured[0])
+		net_addr_parse(&target, configured, 0);
+	int err = probe_open(s->probe, s->method->client_interface(s->client), &target);
+	if (err)
+		log_warn("cannot probe through the tunnel: %s", strerror(-err));
+}
+
+static void on_tunnel(enum tunnel_state state, const char *text, void *arg)
+{
+	struct shell *s = arg;
+
+	if (s->quiet || state == TUNNEL_CONNECTING)
+		return;
+	if (s->opening) {
+		s->opened = state == TUNNEL_UP;
+		event_active(s->settle, EV_TIMEOUT, 0);
+		return;
+	}
+	if (state == TUNNEL_FAILED)
+		log_info("tunnel: %s", text);
+	sub_engine_on_tunnel(s->engine, s->tunnel_serial, state == TUNNEL_UP, text,
+			     daemon_now_us());
+	rearm(s);
+}
+
+static void on_settle(evutil_socket_t fd, short what, void *arg)
+{
+	struct shell *s = arg;
+	(void)fd;
+	(void)what;
+	sub_engine_on_tunnel(s->engine, s->tunnel_serial, s->opened && s->client,
+			     "the tunnel could not be opened", daemon_now_us());
+	rearm(s);
+}
+
+static void op_tunnel_open(void *ctx, const struct sub_gateway *g, const struct sub_lease *lease,
+			   uint64_t serial)
+{
+	struct shell *s = ctx;
+	struct tunnel_env env = tunnel_env(s);
+	struct json_object *object = NULL;
+	char why[TUNNEL_WHY_MAX] = "no such method";
+
+	(void)g;
+	close_client(s);
+	s->method = tunnel_method_find(lease->method);
+	s->tunnel_serial = serial;
+	s->opening = true;
+	s->opened = false;
+	json_object_object_get_ex(s->lease_answer, lease->method, &object);
+	int err = s->method ? s->method->client_open(
+				      &s->client, &env,
+				      &(struct tunnel_grant){
+					      .sid = lease->sid,
+					      .ip4 = lease->ip4,
+					      .ip6 = lease->ip6,
+					      .gateway4 = lease->gateway4,
+					      .gateway6 = lease->gateway6,
+					      .server = s->server,
+					      .object = object,
+					      .interface = s->daemon->cfg->subscriber_interface,
+				      },
+				      on_tunnel, s, why)
+			    : -ENOENT;
+	s->opening = false;
+	if (err) {
+		log_warn("tunnel of method %s: %s", lease->method, why);
+		s->client = NULL;
+		event_active(s->settle, EV_TIMEOUT, 0);
+	}
+}
+
+static void op_tunnel_close(void *ctx)
+{
+	close_client(ctx);
+}
+
+static int op_go_online(void *ctx, const struct sub_lease *lease)
+{
+	struct shell *s = ctx;
+	int err =
+		sub_host_online(s->host, s->method->client_interface(s->client), lease, &s->server);
+	if (err)
+		return err;
+	start_probes(s, lease);
+	daemon_status(s->daemon, "online");
+	return 0;
+}
+
+static void op_go_offline(void *ctx, bool hold)
+{
+	struct shell *s = ctx;
+	sub_host_offline(s->host, hold);
+	daemon_status(s->daemon, hold ? "moving to another gateway" : "offline");
+}
+
+static void on_probe(uint64_t serial, bool answered, double rtt_ms, void *arg)
+{
+	struct shell *s = arg;
+	sub_engine_on_probe(s->engine, serial, answered, rtt_ms, daemon_now_us());
+	rearm(s);
+}
+
+static void op_probe(void *ctx, uint64_t serial)
+{
+	struct shell *s = ctx;
+	probe_send(s->probe, serial, s->policy.probe_interval_us);
+}
+
+/* --- discovery ---------------------------------------------------------------------------- */
+
+static void found(struct shell *s, const struct sub_contact *c, const struct sub_gateway *known)
+{
+	sub_engine_found(s->engine, c, known, daemon_wall_s(), daemon_now_us());
+}
+
+static bool listed(const struct meshapp_entry *entries, size_t count, const struct sub_contact *c)
+{
+	for (size_t i = 0; i < count; i++)
+		if (mesh_id_equal(&entries[i].node, &c->node) &&
+		    strcmp(entries[i].app, c->app) == 0)
+			return true;
+	return false;
+}
+
+static void on_list(void *arg, uint16_t code, const struct meshapp_entry *entries, size_t count)
+{
+	struct shell *s = arg;
+	const struct sub_gateway *g;
+	size_t it = 0;
+
+	if (code != CODE_OK) {
+		log_debug("apptracker was not asked: %s", msg_code_name(code));
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		struct sub_contact c = {.via = SUB_VIA_MESH, .node = entries[i].node};
+		snprintf(c.app, sizeof c.app, "%s", entries[i].app);
+		found(s, &c, NULL);
+	}
+	while ((g = sub_engine_next_gateway(s->engine, &it)))
+		if (g->contact.via == SUB_VIA_MESH && !listed(entries, count, &g->contact))
+			sub_engine_vanished(s->engine, &g->contact, daemon_now_us());
+	rearm(s);
+}
+
+static void op_discover(void *ctx)
+{
+	struct shell *s = ctx;
+	const char *at = s->daemon->cfg->subscriber_gateways;
+	char item[NET_ADDR_TEXT];
+
+	while (config_list_next(&at, item, sizeof item)) {
+		struct sub_contact c = {.via = SUB_VIA_HTTP};
+		if (net_addr_parse(&c.addr, item, 65533) == 0)
+			found(s, &c, NULL);
+	}
+	if (s->app && meshapp_is_up(s->app))
+		meshapp_list(s->app, APP_LIST_BY_TYPE, GATEWAY_TYPE, on_list, s);
+}
+
+static void op_save(void *ctx, const struct sub_gateway *g)
+{
+	sub_store_save(((struct shell *)ctx)->store, g);
+}
+
+static void on_app_state(struct meshapp *app, bool up, const char *text)
+{
+	struct shell *s = meshapp_arg(app);
+	log_info("mesh node: %s%s%s", up ? "connected" : "away", text[0] ? ", " : "", text);
+	if (up)
+		sub_engine_scan(s->engine, daemon_now_us());
+	rearm(s);
+}
+
+static const struct sub_ops ops = {
+	.ask_info = op_ask_info,
+	.request = op_request,
+	.renew = op_renew,
+	.probe = op_probe,
+	.release = op_release,
+	.tunnel_open = op_tunnel_open,
+	.tunnel_close = op_tunnel_close,
+	.go_online = op_go_online,
+	.go_offline = op_go_offline,
+	.save = op_save,
+	.discover = op_discover,
+};
+
+/* --- time --------------------------------------------------------------------------------- */
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct shell *s = arg;
+	(void)fd;
+	(void)what;
+	sub_engine_run(s->engine, daemon_now_us());
+	rearm(s);
+}
+
+static void rearm(struct shell *s)
+{
+	uint64_t at = sub_engine_next(s->engine), now = daemon_now_us();
+
+	if (at == TIMER_NEVER) {
+		evtimer_del(s->timer);
+		return;
+	}
+	uint64_t wait = at > now ? at - now : 0;
+	struct timeval tv = {(time_t)(wait / 1000000), (suseconds_t)(wait % 1000000)};
+	evtimer_add(s->timer, &tv);
+}
+
+/* --- start and end ------------------------------------------------------------------------ */
+
+static const char *hook_interface(void *ctx)
+{
+	struct shell *s = ctx;
+	return s->client ? s->method->client_interface(s->client) : "";
+}
+
+static void hook_changed(void *ctx)
+{
+	rearm(ctx);
+}
+
+static struct json_object *hook_traffic(void *ctx)
+{
+	struct shell *s = ctx;
+	struct tunnel_counters c = {0};
+	struct json_object *o = json_object_new_object();
+
+	if (s->client)
+		s->method->client_counters(s->client, &c);
+	rpc_set_u64(o, "upPackets", c.up_packets);
+	rpc_set_u64(o, "upBytes", c.up_bytes);
+	rpc_set_u64(o, "downPackets", c.down_packets);
+	rpc_set_u64(o, "downBytes", c.down_bytes);
+	rpc_set_u64(o, "dropped", c.dropped);
+	return o;
+}
+
+int sub_shell_check(const struct config *cfg, config_report *report, void *ctx)
+{
+	const char *at = cfg->subscriber_methods;
+	char name[64], line[200];
+	size_t n = 0;
+
+	while (config_list_next(&at, name, sizeof name)) {
+		n++;
+		if (tunnel_method_find(name))
+			continue;
+		snprintf(line, sizeof line, "subscriber.Methods: there is no method '%s'", name);
+		report(ctx, line);
+		return -EINVAL;
+	}
+	if (n == 0 || n > SUB_METHODS_MAX) {
+		snprintf(line, sizeof line,
+			 "subscriber.Methods: 1 to %d methods are wanted, not %zu", SUB_METHODS_MAX,
+			 n);
+		report(ctx, line);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static void read_policy(struct shell *s)
+{
+	const struct config *cfg = s->daemon->cfg;
+	const char *at = cfg->subscriber_methods;
+	struct sub_policy *p = &s->policy;
+
+	*p = (struct sub_policy){
+		.auto_connect = cfg->subscriber_auto_connect,
+		.scan_interval_us = cfg->subscriber_scan_interval * 1000000,
+		.probe_interval_us = cfg->subscriber_probe_interval * 1000,
+		.probe_losses = (unsigned)cfg->subscriber_probe_losses,
+	};
+	while (p->method_count < SUB_METHODS_MAX &&
+	       config_list_next(&at, s->method_names[p->method_count], SUB_METHOD_NAME_MAX + 1)) {
+		p->methods[p->method_count] = s->method_names[p->method_count];
+		p->method_count++;
+	}
+}
+
+static int open_mesh(struct shell *s)
+{
+	const struct config *cfg = s->daemon->cfg;
+	uint8_t random[4];
+	char id[32] = "subscriber-", hex[9];
+
+	if (!cfg->subscriber_node[0])
+		return 0;
+	randombytes_buf(random, sizeof random);
+	hex_encode(random, sizeof random, hex);
+	strcat(id, hex);
+	s->app = meshapp_open(s->daemon->base, &(struct meshapp_options){
+						       .node_addr = cfg->subscriber_node,
+						       .app_id = id,
+						       .app_type = SUBSCRIBER_TYPE,
+						       .info = "",
+						       .cb = {.on_state = on_app_state},
+						       .arg = s,
+					       });
+	if (!s->app) {
+		log_error("subscriber.Node '%s' is no address of a node", cfg->subscriber_node);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static struct rpc_http_spec rpc_spec(const struct config *cfg)
+{
+	return (struct rpc_http_spec){.networks = cfg->subscriber_authorized_networks,
+				      .token = cfg->subscriber_admin_token};
+}
+
+static int open_rpc(struct shell *s)
+{
+	const struct config *cfg = s->daemon->cfg;
+	struct rpc_http_spec spec = rpc_spec(cfg);
+	int err = rpc_server_new(&s->rpc);
+
+	s->hooks = (struct sub_api_hooks){s->engine, hook_interface, hook_traffic, hook_changed, s};
+	if (!err)
+		err = sub_api_register(s->rpc, &s->hooks);
+	if (!err)
+		err = rpc_http_new(&s->http, s->daemon->base, s->rpc, &spec);
+	if (!err)
+		err = rpc_http_listen(s->http, cfg->subscriber_rpc_addr,
+				      (uint16_t)cfg->subscriber_rpc_port);
+	return err;
+}
+
+static int open_state(struct shell *s)
+{
+	char path[512];
+	int err = daemon_state_path(s->daemon, "host.db", path, sizeof path);
+
+	if (!err)
+		err = sub_host_open(&s->host, path, s->daemon->cfg);
+	if (!err)
+		err = daemon_state_path(s->daemon, "db", path, sizeof path);
+	if (!err)
+		err = sub_store_open(&s->store, path, s->daemon->cfg);
+	return err;
+}
+
+static void on_known(const struct sub_gateway *g, void *ctx)
+{
+	found(ctx, &g->contact, g);
+}
+
+int sub_shell_start(struct daemon *d)
+{
+	struct shell *s = calloc(1, sizeof *s);
+	int err;
+
+	d->ctx = s;
+	if (!s)
+		return -ENOMEM;
+	s->daemon = d;
+	read_policy(s);
+	s->timer = evtimer_new(d->base, on_timer, s);
+	s->settle = evtimer_new(d->base, on_settle, s);
+	s->probe = probe_new(d->base, on_probe, s);
+	if (!s->timer || !s->settle || !s->probe)
+		return -ENOMEM;
+	err = open_state(s);
+	if (err)
+		return err;
+	s->engine = sub_engine_new(&s->policy, &ops, s, daemon_now_us());
+	if (!s->engine)
+		return -ENOMEM;
+	err = open_mesh(s);
+	if (!err && !(s->carrier = carrier_new(d->base, s->app)))
+		err = -ENOMEM;
+	if (!err)
+		err = open_rpc(s);
+	if (!err)
+		err = sub_store_load(s->store, KNOWN_AT_START, on_known, s);
+	if (!err)
+		rearm(s);
+	return err;
+}
+
+static void on_end(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	daemon_exit(arg, 0);
+}
+
+/* The release is on its way to the gateway: give it a moment. */
+void sub_shell_stop(struct daemon *d)
+{
+	struct shell *s = d->ctx;
+	static const struct timeval moment = {0, 200000};
+
+	sub_engine_stop(s->engine, daemon_now_us());
+	daemon_hold(d);
+	if (event_base_once(d->base, -1, EV_TIMEOUT, on_end, d, &moment) != 0)
+		daemon_exit(d, 0);
+}
+
+void sub_shell_reload(struct daemon *d)
+{
+	struct shell *s = d->ctx;
+	struct rpc_http_spec spec = rpc_spec(d->cfg);
+
+	read_policy(s);
+	sub_engine_set_policy(s->engine, &s->policy, daemon_now_us());
+	rpc_http_set_access(s->http, &spec);
+	rearm(s);
+}
+
+void sub_shell_free(struct daemon *d)
+{
+	struct shell *s = d->ctx;
+
+	if (!s)
+		return;
+	s->quiet = true;
+	if (s->client)
+		close_client(s);
+	if (s->http)
+		rpc_http_free(s->http);
+	if (s->rpc)
+		rpc_server_free(s->rpc);
+	carrier_free(s->carrier);
+	meshapp_close(s->app);
+	sub_engine_free(s->engine);
+	sub_host_close(s->host);
+	sub_store_close(s->store);
+	probe_free(s->probe);
+	json_object_put(s->lease_answer);
+	if (s->timer)
+		event_free(s->timer);
+	if (s->settle)
+		event_free(s->settle);
+	free(s);
+	d->ctx = NULL;
+}
+
+int sub_shell_cleanup(struct daemon *d)
+{
+	char path[512];
+	int err = daemon_state_path(d, "host.db", path, sizeof path);
+	return err ? err : sub_host_cleanup(path);
+}

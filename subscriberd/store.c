@@ -1,0 +1,115 @@
+#include "subscriberd/store.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/store.h"
+
+enum { Q_SAVE, Q_LOAD, Q_PRUNE };
+
+#define KEEP_ROWS 1024 /* gateways remembered at most */
+
+static const char *const statements[] = {
+	[Q_SAVE] = "INSERT INTO gateways (key, via, node, app, addr, name, sid, rtt_ms, jitter_ms, "
+		   "loss, "
+		   "samples, failures, first_seen, last_seen, error) "
+		   "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) "
+		   "ON CONFLICT (key) DO UPDATE SET name = ?6, sid = ?7, rtt_ms = ?8, "
+		   "jitter_ms = ?9, loss = ?10, samples = ?11, failures = ?12, last_seen = ?14, "
+		   "error = ?15",
+	[Q_LOAD] = "SELECT via, node, app, addr, name, sid, rtt_ms, jitter_ms, loss, samples, "
+		   "failures, "
+		   "first_seen, last_seen, error FROM gateways ORDER BY last_seen DESC LIMIT ?1",
+	[Q_PRUNE] = "DELETE FROM gateways WHERE key NOT IN "
+		    "(SELECT key FROM gateways ORDER BY last_seen DESC LIMIT ?1)",
+};
+
+static const char *const migrations[] = {
+	"CREATE TABLE gateways (key TEXT PRIMARY KEY, via INTEGER NOT NULL, node BLOB, app TEXT, "
+	"addr TEXT, name TEXT NOT NULL, sid TEXT NOT NULL, rtt_ms REAL NOT NULL, "
+	"jitter_ms REAL NOT NULL, loss REAL NOT NULL, samples INTEGER NOT NULL, "
+	"failures INTEGER NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, "
+	"error TEXT NOT NULL) STRICT",
+};
+
+static const struct store_spec spec = STORE_SPEC(migrations, statements);
+
+struct sub_store {
+	struct store *db;
+};
+
+int sub_store_open(struct sub_store **out, const char *path, const struct config *cfg)
+{
+	struct sub_store *s = calloc(1, sizeof *s);
+	int err = s ? store_open(&s->db, path, &spec, cfg) : -ENOMEM;
+
+	if (!err)
+		err = store_run(s->db, Q_PRUNE, store_of_u64(KEEP_ROWS));
+	if (err) {
+		sub_store_close(s);
+		return err;
+	}
+	*out = s;
+	return 0;
+}
+
+void sub_store_close(struct sub_store *s)
+{
+	if (!s)
+		return;
+	if (s->db)
+		store_close(s->db);
+	free(s);
+}
+
+int sub_store_save(struct sub_store *s, const struct sub_gateway *g)
+{
+	const struct sub_contact *c = &g->contact;
+	char key[SUB_KEY_MAX], addr[NET_ADDR_TEXT];
+
+	return store_run(s->db, Q_SAVE, store_of_str(sub_contact_key(c, key)), store_of_u64(c->via),
+			 store_of_id(&c->node), store_of_str(c->app),
+			 store_of_str(net_addr_text(&c->addr, addr)), store_of_str(g->info.name),
+			 store_of_str(g->sid), store_of_real(g->quality.rtt_ms),
+			 store_of_real(g->quality.jitter_ms), store_of_real(g->quality.loss),
+			 store_of_u64(g->quality.samples), store_of_u64(g->failures),
+			 store_of_u64(g->first_seen_s), store_of_u64(g->last_seen_s),
+			 store_of_str(g->error));
+}
+
+static bool read_contact(const struct store_rows *r, struct sub_contact *c)
+{
+	uint32_t via = store_u32(r, 0);
+
+	if (via == SUB_VIA_HTTP) {
+		c->via = SUB_VIA_HTTP;
+		return net_addr_parse(&c->addr, store_str(r, 3), 0) == 0;
+	}
+	c->via = SUB_VIA_MESH;
+	snprintf(c->app, sizeof c->app, "%s", store_str(r, 2));
+	return via == SUB_VIA_MESH && store_id(r, 1, &c->node) && c->app[0];
+}
+
+int sub_store_load(struct sub_store *s, size_t max, sub_store_visit *visit, void *ctx)
+{
+	struct store_rows r = store_query(s->db, Q_LOAD, store_of_u64(max));
+
+	while (store_next(&r)) {
+		struct sub_gateway g = {.failures = store_u32(&r, 10)};
+		if (!read_contact(&r, &g.contact))
+			continue;
+		snprintf(g.info.name, sizeof g.info.name, "%s", store_str(&r, 4));
+		snprintf(g.sid, sizeof g.sid, "%s", store_str(&r, 5));
+		g.quality = (struct sub_quality){.rtt_ms = store_real(&r, 6),
+						 .jitter_ms = store_real(&r, 7),
+						 .loss = store_real(&r, 8),
+						 .samples = store_u64(&r, 9)};
+		g.first_seen_s = store_u64(&r, 11);
+		g.last_seen_s = store_u64(&r, 12);
+		snprintf(g.error, sizeof g.error, "%s", store_str(&r, 13));
+		visit(&g, ctx);
+	}
+	return store_end(&r);
+}
