@@ -1,0 +1,43 @@
+/* The template of a network module: copy this file and fill it in.  It knows an empty network. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "scan/scan.h"
+
+static int null_probe(char *why)
+{
+	snprintf(why, SCAN_WHY_MAX, "the null network has no hosts");
+	return -ENODEV;
+}
+
+static int null_parse(const uint8_t *data, size_t len, const struct scan_sink *sink)
+{
+	(void)data;
+	(void)sink;
+	return len ? -EBADMSG : 0;
+}
+
+static int null_query(void **request, struct event_base *base, const struct scan_host *host,
+		      uint64_t timeout_us, scan_answer_cb *cb, void *arg)
+{
+	(void)base;
+	(void)host;
+	(void)timeout_us;
+	(void)cb;
+	(void)arg;
+	*request = NULL;
+	return -ENODEV;
+}
+
+static void null_query_cancel(void *request)
+{
+	(void)request;
+}
+
+const struct scan_module scan_null = {
+	.name = "null",
+	.probe = null_probe,
+	.parse = null_parse,
+	.query = null_query,
+	.query_cancel = null_query_cancel,
+};

@@ -1,0 +1,18 @@
+#include <string.h>
+
+#include "tunnel/tunnel.h"
+
+static const struct tunnel_method *const methods[] = {&tunnel_mesh, NULL};
+
+const struct tunnel_method *const *tunnel_methods(void)
+{
+	return methods;
+}
+
+const struct tunnel_method *tunnel_method_find(const char *name)
+{
+	for (size_t i = 0; methods[i]; i++)
+		if (strcmp(methods[i]->name, name) == 0)
+			return methods[i];
+	return NULL;
+}

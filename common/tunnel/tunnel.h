@@ -1,0 +1,141 @@
+/*
+ * Methods: how a subscriber's packets reach its gateway.  A method is one file with both ends and
+ * one constant table; null.c is the template to copy.  It may include base, wire, io, json-c,
+ * libevent and libmeshapp, no daemon.
+ *
+ * What a method does: makes tunnel interfaces, moves packets, says what the other end must know.
+ * What the daemons do for every method: leases, address pools, nftables (by interface name and
+ * leased address), forwarding, the subscriber's routes, rules, name servers.  So a method changes
+ * the host only through the journal it is given, and adds no route.
+ *
+ * Calls are synchronous and quick.  What takes long (a server that must start) goes on after the
+ * call; the subscriber's end tries until it is there.  Strings and objects that are passed in are
+ * valid during the call.  Errors: -errno, and a sentence for people in `why` (TUNNEL_WHY_MAX bytes,
+ * never NULL, set whenever the return value is negative).
+ */
+#ifndef TUNNEL_TUNNEL_H
+#define TUNNEL_TUNNEL_H
+
+#include <json-c/json.h>
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/id.h"
+#include "base/prefix.h"
+
+#define TUNNEL_WHY_MAX 160
+#define TUNNEL_SID_MAX 64
+#define TUNNEL_LEASES_MAX 65536u /* of one gateway and method */
+
+struct event_base;
+struct hostjournal;
+struct meshapp;
+struct meshconn;
+
+enum tunnel_end { TUNNEL_GATEWAY, TUNNEL_SUBSCRIBER };
+
+/* What the daemon lends to a method; all of it outlives the method's objects. */
+struct tunnel_env {
+	struct event_base *base;
+	struct hostjournal *journal;
+	struct meshapp *app;   /* NULL: this daemon has no node */
+	const char *state_dir; /* for files of the method's programs */
+};
+
+/* ---- gateway ---- */
+struct tunnel_gateway_config {
+	const char *interface; /* name, or template with %d; at most IFNAMSIZ - 1 */
+	uint32_t mtu;
+	/* Our own address in the pools, with the pool's prefix length; family 0: no such pool. */
+	struct net_prefix addr4, addr6;
+};
+
+struct tunnel_lease {
+	const char *sid;
+	struct net_addr ip4, ip6; /* the subscriber's; family 0: none */
+	/*
+	 * requestConnection's options, an object (possibly empty); gatewayd keeps it with the lease
+	 * and gives the same again after a restart.  Before that it has set "node" and "app" to the
+	 * authenticated peer when the call came over the mesh.
+	 */
+	struct json_object *options;
+};
+
+struct tunnel_counters {
+	uint64_t up_packets, up_bytes;	   /* from the subscriber */
+	uint64_t down_packets, down_bytes; /* to the subscriber */
+	uint64_t spoofed; /* from the subscriber with an address that is not its own */
+	uint64_t dropped; /* no room, not connected, malformed; both directions */
+	bool connected;	  /* packets can flow now */
+};
+
+/* ---- subscriber ---- */
+struct tunnel_grant { /* from requestConnection's answer */
+	const char *sid;
+	struct net_prefix ip4, ip6;	    /* ours, with prefix length; family 0: none */
+	struct net_addr gateway4, gateway6; /* the gateway's tunnel addresses */
+	struct net_addr server;		    /* the gateway's own address if we reached it over IP */
+	struct json_object *object;	    /* the answer's <method> object; may be NULL */
+	const char *interface;		    /* name or template for ours */
+};
+
+enum tunnel_state {
+	TUNNEL_CONNECTING,
+	TUNNEL_UP,     /* the interface is there, up, with its addresses; packets can flow */
+	TUNNEL_FAILED, /* final: close it.  tunnel_client_state's text says why */
+};
+/* From the event loop, or from inside client_open.  `text` is never NULL.  client_close may be
+ * called from here only on TUNNEL_FAILED, and not from inside client_open. */
+typedef void tunnel_client_state(enum tunnel_state state, const char *text, void *arg);
+
+struct tunnel_method {
+	const char *name; /* in methods:[{name}], in requestConnection, key of its object */
+
+	/* Can this end work here?  0, or -errno and why not.  Changes nothing. */
+	int (*probe)(const struct tunnel_env *env, enum tunnel_end end, char *why);
+
+	/* --- gateway --- */
+	int (*gateway_start)(void **gw, const struct tunnel_env *env,
+			     const struct tunnel_gateway_config *config, char *why);
+	/* Adds keys to the method's entry in nodeInfo's `methods` (it has "name" already). */
+	void (*gateway_info)(void *gw, struct json_object *entry);
+	/*
+	 * Opens a lease: fills `answer` (an empty object, sent as "<method>") and `interface`
+	 * (where its packets come out).  The same sid again gives the same answer and is no error.
+	 * -EINVAL: the options are wrong; -EEXIST: its peer has another lease; -ENOSPC, ...
+	 */
+	int (*gateway_open)(void *gw, const struct tunnel_lease *lease, struct json_object *answer,
+			    char interface[IFNAMSIZ], char *why);
+	/* Unknown sids are ignored. */
+	void (*gateway_close)(void *gw, const char *sid);
+	/* -ENOENT. */
+	int (*gateway_counters)(void *gw, const char *sid, struct tunnel_counters *out);
+	/* Methods that ride on the mesh (else NULL): a datagram connection from another app.  True:
+	 * the method has taken it (callbacks set); false: not for us, refuse it. */
+	bool (*gateway_accept)(void *gw, struct meshconn *conn);
+	/* Ends all leases and takes back what it changed. */
+	void (*gateway_stop)(void *gw);
+
+	/* --- subscriber --- */
+	/* Adds to `options` what the gateway must know (keys, node and app id).  May be NULL. */
+	int (*client_options)(const struct tunnel_env *env, struct json_object *options, char *why);
+	/* Starts; states follow.  On an error nothing follows. */
+	int (*client_open)(void **client, const struct tunnel_env *env,
+			   const struct tunnel_grant *grant, tunnel_client_state *state, void *arg,
+			   char *why);
+	/* "" before the interface is there. */
+	const char *(*client_interface)(void *client);
+	void (*client_counters)(void *client, struct tunnel_counters *out);
+	/* The interface goes with it.  No more states. */
+	void (*client_close)(void *client);
+};
+
+/* NULL when there is no such method. */
+const struct tunnel_method *tunnel_method_find(const char *name);
+/* All, in order of preference; ends with NULL.  `null` is not among them. */
+const struct tunnel_method *const *tunnel_methods(void);
+
+extern const struct tunnel_method tunnel_null;
+extern const struct tunnel_method tunnel_mesh;
+#endif

@@ -1,0 +1,493 @@
+#include "gatewayd/api.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "io/clock.h"
+#include "io/config.h"
+
+/* ---- shapes ---- */
+
+static void reply_refusal(struct rpc_call *call, const struct gw_refusal *why)
+{
+	struct json_object *o = json_object_new_object();
+
+	rpc_set_bool(o, "success", false);
+	rpc_set_str(o, "errorMsg", why->text);
+	rpc_set_bool(o, "temporary", why->temporary);
+	rpc_reply(call, o);
+}
+
+static struct json_object *success(void)
+{
+	struct json_object *o = json_object_new_object();
+
+	rpc_set_bool(o, "success", true);
+	return o;
+}
+
+/* Null for no address. */
+static void set_address(struct json_object *o, const char *key, const struct net_addr *a)
+{
+	char text[NET_ADDR_TEXT];
+
+	rpc_set_str(o, key, a->family ? net_addr_ip_text(a, text) : NULL);
+}
+
+/* ipv4, cidr4 (the prefix length), ipv4gateway; all null without a pool of this family. */
+static void set_family(struct json_object *o, char family, const struct net_addr *own,
+		       const struct pool *pool)
+{
+	struct net_addr gateway = pool_gateway(pool);
+	char key[16];
+
+	snprintf(key, sizeof(key), "ipv%c", family);
+	set_address(o, key, own);
+	snprintf(key, sizeof(key), "cidr%c", family);
+	if (pool_in_use(pool))
+		rpc_set_u64(o, key, pool->net.bits);
+	else
+		rpc_set(o, key, NULL);
+	snprintf(key, sizeof(key), "ipv%cgateway", family);
+	set_address(o, key, &gateway);
+}
+
+static struct json_object *terms_json(const struct gw_api *api)
+{
+	const struct gw_terms *t = gw_engine_terms(api->engine);
+	struct json_object *o = json_object_new_object();
+
+	rpc_set_u64(o, "maxSubscribers", t->max_subscribers);
+	rpc_set_u64(o, "freeSlots", gw_engine_free_slots(api->engine));
+	rpc_set_u64(o, "leaseSeconds", t->lease_s);
+	rpc_set_u64(o, "rateKbps", t->rate_kbps);
+	rpc_set_u64(o, "quotaBytes", t->quota_bytes);
+	rpc_set_str(o, "price", api->cfg->gateway_price);
+	rpc_set_str(o, "currency", api->cfg->gateway_currency);
+	rpc_set_str(o, "text", api->cfg->gateway_text);
+	return o;
+}
+
+/* checkedAt: seconds since 1970, 0 before the first proof. */
+static struct json_object *uplink_json(const struct gw_api *api)
+{
+	const struct gw_uplink *u = gw_engine_uplink(api->engine);
+	struct json_object *o = json_object_new_object();
+	double rtt_ms = (double)u->rtt_us / 1000.0;
+	char text[32];
+
+	snprintf(text, sizeof(text), "%.2f", rtt_ms);
+	rpc_set_bool(o, "online", u->online);
+	rpc_set_u64(o, "checkedAt", u->checked_s);
+	rpc_set(o, "rttMs", json_object_new_double_s(rtt_ms, text));
+	return o;
+}
+
+static struct json_object *node_json(const struct gw_api *api)
+{
+	struct json_object *o = json_object_new_object();
+	char id[MESH_ID_TEXT];
+
+	rpc_set_bool(o, "connected", api->node_up);
+	rpc_set_str(o, "id", api->node ? mesh_id_text(api->node, id) : NULL);
+	rpc_set_str(o, "app", api->name);
+	return o;
+}
+
+static struct json_object *lease_json(const struct gw_api *api, const struct lease *l)
+{
+	struct json_object *o = success();
+
+	rpc_set_str(o, "sid", l->sid);
+	rpc_set_str(o, "method", l->method);
+	rpc_set_u64(o, "timeoutTimestamp", l->expires_s);
+	rpc_set_u64(o, "leaseSeconds", gw_engine_terms(api->engine)->lease_s);
+	set_family(o, '4', &l->ip4, gw_engine_pool4(api->engine));
+	set_family(o, '6', &l->ip6, gw_engine_pool6(api->engine));
+	rpc_set_u64(o, "rateKbps", l->rate_kbps);
+	rpc_set_u64(o, "quotaBytes", l->quota_bytes);
+	rpc_set(o, l->method, gw_methods_answer(api->methods, l));
+	return o;
+}
+
+static void set_traffic(struct json_object *o, const struct tunnel_counters *c)
+{
+	rpc_set_bool(o, "connected", c->connected);
+	rpc_set_u64(o, "upPackets", c->up_packets);
+	rpc_set_u64(o, "upBytes", c->up_bytes);
+	rpc_set_u64(o, "downPackets", c->down_packets);
+	rpc_set_u64(o, "downBytes", c->down_bytes);
+	rpc_set_u64(o, "spoofed", c->spoofed);
+	rpc_set_u64(o, "dropped", c->dropped);
+}
+
+static struct json_object *session_json(const struct gw_api *api, const struct lease *l)
+{
+	struct json_object *o = json_object_new_object();
+	struct tunnel_counters counters = {0};
+	char id[MESH_ID_TEXT];
+	bool has_app = lease_binding_has_app(&l->who);
+
+	rpc_set_str(o, "sid", l->sid);
+	rpc_set_str(o, "method", l->method);
+	rpc_set(o, "name", rpc_text(l->name));
+	rpc_set_u64(o, "port", l->port);
+	rpc_set_str(o, "node", has_app ? mesh_id_text(&l->who.node, id) : NULL);
+	rpc_set(o, "app", rpc_text(has_app ? l->who.app : NULL));
+	rpc_set_bool(o, "proven", l->who.proven);
+	set_address(o, "host", &l->who.host);
+	set_address(o, "ipv4", &l->ip4);
+	set_address(o, "ipv6", &l->ip6);
+	rpc_set_u64(o, "grantedAt", l->granted_s);
+	rpc_set_u64(o, "timeoutTimestamp", l->expires_s);
+	rpc_set_u64(o, "rateKbps", l->rate_kbps);
+	rpc_set_u64(o, "quotaBytes", l->quota_bytes);
+	rpc_set_str(o, "interface", l->interface);
+	gw_methods_counters(api->methods, l, &counters);
+	set_traffic(o, &counters);
+	return o;
+}
+
+const char *gw_api_app_info(const struct gw_api *api, char *out, size_t size)
+{
+	const struct gw_terms *t = gw_engine_terms(api->engine);
+	const struct gw_method *methods;
+	size_t count = gw_engine_methods(api->engine, &methods);
+	struct json_object *o = json_object_new_object(), *names = json_object_new_array();
+
+	rpc_set_str(o, "version", MESHNET_VERSION);
+	rpc_set_bool(o, "online", gw_engine_uplink(api->engine)->online);
+	rpc_set_bool(o, "full", gw_engine_free_slots(api->engine) == 0);
+	for (size_t i = 0; names && i < count; i++)
+		json_object_array_add(names, json_object_new_string(methods[i].name));
+	rpc_set(o, "methods", names);
+	rpc_set_u64(o, "leaseSeconds", t->lease_s);
+	rpc_set_u64(o, "rateKbps", t->rate_kbps);
+	rpc_set_u64(o, "quotaBytes", t->quota_bytes);
+	rpc_set_str(o, "price", api->cfg->gateway_price);
+	rpc_set_str(o, "currency", api->cfg->gateway_currency);
+	rpc_set_u64(o, "rpcPort", api->cfg->gateway_rpc_port);
+	snprintf(out, size, "%s", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+	json_object_put(o);
+	return out;
+}
+
+/* ---- who asks ---- */
+
+static struct lease_binding caller_of(const struct rpc_ctx *ctx)
+{
+	struct lease_binding b = {0};
+
+	if (ctx->over_mesh) {
+		b.proven = true;
+		b.node = ctx->mesh_peer;
+		snprintf(b.app, sizeof(b.app), "%s", ctx->mesh_app);
+	} else {
+		b.host = ctx->addr;
+		b.host.port = 0;
+	}
+	return b;
+}
+
+static bool wrong(struct rpc_call *call, const char *what)
+{
+	rpc_fail(call, RPC_INVALID_PARAMS, "Invalid params: %s", what);
+	return false;
+}
+
+/* A host says itself which app will use the tunnel; nothing stands on its word but this lease. */
+static bool app_from_options(struct rpc_call *call, struct json_object *options,
+			     struct lease_binding *who)
+{
+	const char *node = NULL, *app = NULL;
+
+	if (!rpc_param_str(call, options, "node", RPC_OPTIONAL, MESH_ID_TEXT, &node) ||
+	    !rpc_param_str(call, options, "app", RPC_OPTIONAL, NAME_MAX_BYTES, &app))
+		return false;
+	if (!node && !app)
+		return true;
+	if (!node || !app || !*app)
+		return wrong(call, "options.node and options.app come together");
+	if (mesh_id_parse(&who->node, node) || mesh_id_is_zero(&who->node))
+		return wrong(call, "options.node is not a node id (64 hex digits)");
+	snprintf(who->app, sizeof(who->app), "%s", app);
+	return true;
+}
+
+/* The options as the method and the store see them: the authenticated peer stands above what the
+ * caller wrote.  A new object. */
+static struct json_object *options_settle(struct json_object *asked,
+					  const struct lease_binding *who)
+{
+	struct json_object *o = NULL;
+	char id[MESH_ID_TEXT];
+
+	if (asked && json_object_deep_copy(asked, &o, NULL))
+		return NULL;
+	if (!o)
+		o = json_object_new_object();
+	if (o && lease_binding_has_app(who)) {
+		rpc_set_str(o, "node", mesh_id_text(&who->node, id));
+		rpc_set(o, "app", rpc_text(who->app));
+	}
+	return o;
+}
+
+/* ---- calls ---- */
+
+static void api_node_info(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct gw_api *api = arg;
+	struct json_object *o = success();
+
+	(void)params;
+	rpc_set(o, "name", rpc_text(api->name));
+	rpc_set_str(o, "version", MESHNET_VERSION);
+	rpc_set_bool(o, "gateway", true);
+	rpc_set(o, "methods", gw_methods_info(api->methods));
+	rpc_set(o, "terms", terms_json(api));
+	rpc_set(o, "uplink", uplink_json(api));
+	rpc_set_bool(o, "ipv6support", pool_in_use(gw_engine_pool6(api->engine)));
+	rpc_reply(call, o);
+}
+
+static bool sid_param(struct rpc_call *call, struct json_object *params, enum rpc_need need,
+		      const char **sid)
+{
+	if (!rpc_param_str(call, params, "sid", need, LEASE_SID_MAX, sid))
+		return false;
+	if (*sid && !lease_sid_valid(*sid))
+		return wrong(call, "sid is 1 to 64 characters of A-Z a-z 0-9 - _");
+	return true;
+}
+
+struct asked {
+	struct gw_request req;
+	char name[LEASE_NAME_MAX + 1];
+	struct json_object *options; /* owned */
+};
+
+static bool request_read(struct rpc_call *call, struct json_object *params, struct asked *a)
+{
+	const char *name = "";
+	uint64_t port = 0;
+	struct json_object *options = NULL;
+
+	a->req.who = caller_of(rpc_call_ctx(call));
+	if (!sid_param(call, params, RPC_OPTIONAL, &a->req.sid) ||
+	    !rpc_param_str(call, params, "name", RPC_OPTIONAL, LEASE_NAME_MAX, &name) ||
+	    !rpc_param_u64(call, params, "port", RPC_OPTIONAL, 0, UINT16_MAX, &port) ||
+	    !rpc_param_str(call, params, "method", RPC_OPTIONAL, TEXT_MAX_BYTES, &a->req.method) ||
+	    !rpc_param_object(call, params, "options", RPC_OPTIONAL, &options))
+		return false;
+	if (options && !a->req.who.proven && !app_from_options(call, options, &a->req.who))
+		return false;
+	a->options = options_settle(options, &a->req.who);
+	if (!a->options) {
+		rpc_fail(call, RPC_INTERNAL, "out of memory");
+		return false;
+	}
+	bytes_to_cstr(bytes_str(name), a->name, sizeof(a->name));
+	a->req.name = a->name;
+	a->req.port = (uint16_t)port;
+	a->req.options = json_object_to_json_string_ext(a->options, JSON_C_TO_STRING_PLAIN);
+	if (strlen(a->req.options) <= LEASE_OPTIONS_MAX)
+		return true;
+	return wrong(call, "options are too long");
+}
+
+static void api_request(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct gw_api *api = arg;
+	struct asked a = {0};
+	const struct lease *l;
+	struct gw_refusal why;
+
+	if (request_read(call, params, &a)) {
+		if (gw_engine_request(api->engine, &a.req, daemon_wall_s(), &l, &why))
+			rpc_reply(call, lease_json(api, l));
+		else
+			reply_refusal(call, &why);
+	}
+	json_object_put(a.options);
+}
+
+static void api_renew(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct gw_api *api = arg;
+	struct lease_binding who = caller_of(rpc_call_ctx(call));
+	const struct lease *l;
+	struct gw_refusal why;
+	const char *sid = NULL;
+	struct json_object *o;
+
+	if (!sid_param(call, params, RPC_REQUIRED, &sid))
+		return;
+	if (!gw_engine_renew(api->engine, sid, &who, daemon_wall_s(), &l, &why)) {
+		reply_refusal(call, &why);
+		return;
+	}
+	o = success();
+	rpc_set_u64(o, "timeoutTimestamp", l->expires_s);
+	rpc_set_u64(o, "leaseSeconds", gw_engine_terms(api->engine)->lease_s);
+	rpc_reply(call, o);
+}
+
+static void api_release(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct gw_api *api = arg;
+	struct lease_binding who = caller_of(rpc_call_ctx(call));
+	struct gw_refusal why;
+	const char *sid = NULL;
+
+	if (!sid_param(call, params, RPC_REQUIRED, &sid))
+		return;
+	if (gw_engine_release(api->engine, sid, &who, daemon_wall_s(), &why))
+		rpc_reply(call, success());
+	else
+		reply_refusal(call, &why);
+}
+
+static struct json_object *counters_json(const struct gw_api *api)
+{
+	const struct gw_counters *c = gw_engine_counters(api->engine);
+	struct json_object *o = json_object_new_object();
+	struct nft_gateway_counters nft;
+
+	rpc_set_u64(o, "granted", c->granted);
+	rpc_set_u64(o, "repeated", c->repeated);
+	rpc_set_u64(o, "renewed", c->renewed);
+	rpc_set_u64(o, "released", c->released);
+	rpc_set_u64(o, "expired", c->expired);
+	rpc_set_u64(o, "refused", c->refused);
+	rpc_set_u64(o, "rulesetRepairs", gw_host_repairs(api->host));
+	if (gw_host_counters(api->host, &nft) == 0) {
+		rpc_set_u64(o, "spoofedPackets", nft.spoofed.packets);
+		rpc_set_u64(o, "deniedPackets", nft.denied.packets);
+		rpc_set_u64(o, "unleasedPackets", nft.unleased.packets);
+	}
+	return o;
+}
+
+static struct json_object *pool_json(const struct pool *p)
+{
+	struct json_object *o;
+	char text[NET_PREFIX_TEXT];
+
+	if (!pool_in_use(p))
+		return NULL;
+	o = json_object_new_object();
+	rpc_set_str(o, "network", net_prefix_text(&p->net, text));
+	rpc_set_u64(o, "size", pool_size(p));
+	rpc_set_u64(o, "used", p->used);
+	return o;
+}
+
+static void api_status(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct gw_api *api = arg;
+	struct json_object *o = success();
+
+	(void)params;
+	rpc_set(o, "name", rpc_text(api->name));
+	rpc_set_str(o, "version", MESHNET_VERSION);
+	rpc_set_u64(o, "startedAt", api->started_s);
+	rpc_set(o, "node", node_json(api));
+	rpc_set(o, "uplink", uplink_json(api));
+	rpc_set(o, "methods", gw_methods_info(api->methods));
+	rpc_set_u64(o, "sessions", gw_engine_lease_count(api->engine));
+	rpc_set(o, "terms", terms_json(api));
+	rpc_set(o, "pool4", pool_json(gw_engine_pool4(api->engine)));
+	rpc_set(o, "pool6", pool_json(gw_engine_pool6(api->engine)));
+	rpc_set(o, "counters", counters_json(api));
+	rpc_reply(call, o);
+}
+
+/* listSessions(offset, limit): the oldest first. */
+static void api_list_sessions(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct gw_api *api = arg;
+	struct json_object *o, *list;
+	uint64_t offset = 0, limit = GW_API_SESSIONS_MAX, at = 0;
+
+	if (!rpc_param_u64(call, params, "offset", RPC_OPTIONAL, 0, UINT32_MAX, &offset) ||
+	    !rpc_param_u64(call, params, "limit", RPC_OPTIONAL, 1, GW_API_SESSIONS_MAX, &limit))
+		return;
+	o = success();
+	list = json_object_new_array();
+	for (const struct lease *l = NULL; list && (l = gw_engine_lease_after(api->engine, l));) {
+		if (at++ < offset)
+			continue;
+		if (at > offset + limit)
+			break;
+		json_object_array_add(list, session_json(api, l));
+	}
+	rpc_set(o, "sessions", list);
+	rpc_set_u64(o, "total", gw_engine_lease_count(api->engine));
+	rpc_reply(call, o);
+}
+
+/* Sections that gatewayd reads; what is secret is shown as set or not. */
+static bool section_is_ours(const char *section)
+{
+	return strcmp(section, "general") == 0 || strcmp(section, "daemon") == 0 ||
+	       strcmp(section, "database") == 0 || strcmp(section, "gateway") == 0 ||
+	       strcmp(section, "mesh") == 0;
+}
+
+static struct json_object *value_json(const struct config *cfg, const struct config_key *k)
+{
+	const void *at = (const char *)cfg + k->offset;
+	const char *text;
+
+	switch (k->kind) {
+	case CONFIG_U64:
+		return json_object_new_uint64(*(const uint64_t *)at);
+	case CONFIG_BOOL:
+		return json_object_new_boolean(*(const bool *)at);
+	default:
+		text = *(const char *const *)at;
+		return rpc_text(strstr(k->field, "token") && *text ? "***" : text);
+	}
+}
+
+static void api_get_config(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct gw_api *api = arg;
+	struct json_object *o = success(), *all = json_object_new_object(), *section;
+	const struct config_key *keys = config_keys();
+
+	(void)params;
+	for (size_t i = 0; all && i < config_key_count(); i++) {
+		const struct config_key *k = &keys[i];
+
+		if (!section_is_ours(k->section))
+			continue;
+		if (!json_object_object_get_ex(all, k->section, &section)) {
+			section = json_object_new_object();
+			rpc_set(all, k->section, section);
+		}
+		if (section)
+			rpc_set(section, k->key, value_json(api->cfg, k));
+	}
+	rpc_set(o, "config", all);
+	rpc_reply(call, o);
+}
+
+static const struct rpc_method methods[] = {
+	{"nodeInfo", {NULL}, api_node_info, RPC_PUBLIC},
+	{"requestConnection",
+	 {"sid", "name", "port", "method", "options"},
+	 api_request,
+	 RPC_PUBLIC},
+	{"renewConnection", {"sid"}, api_renew, RPC_PUBLIC},
+	{"releaseConnection", {"sid"}, api_release, RPC_PUBLIC},
+	{"status", {NULL}, api_status, RPC_AUTHORISED},
+	{"listSessions", {"offset", "limit"}, api_list_sessions, RPC_AUTHORISED},
+	{"getConfig", {NULL}, api_get_config, RPC_AUTHORISED},
+};
+
+int gw_api_register(struct rpc_server *server, struct gw_api *api)
+{
+	return rpc_server_add(server, methods, sizeof(methods) / sizeof(methods[0]), api);
+}

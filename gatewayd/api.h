@@ -1,0 +1,39 @@
+/*
+ * The gateway's JSON-RPC (DESIGN.md section 10): every JSON shape of gatewayd.
+ *   public:      nodeInfo, requestConnection, renewConnection, releaseConnection
+ *   authorised:  status, listSessions, getConfig
+ * A refusal is a result {success:false, errorMsg, temporary}; a malformed call is an error -32602.
+ */
+#ifndef GATEWAYD_API_H
+#define GATEWAYD_API_H
+
+#include <stddef.h>
+
+#include "gatewayd/api_method.h"
+#include "gatewayd/engine.h"
+#include "gatewayd/host.h"
+#include "io/jsonrpc.h"
+
+#define GW_API_SESSIONS_MAX 500u /* of one listSessions answer */
+#define GW_API_TEXT_MAX 1024u	 /* gateway.Text */
+#define GW_API_WORD_MAX 32u	 /* gateway.Price, gateway.Currency */
+
+struct config;
+
+/* What the calls look at; all of it is the shell's. */
+struct gw_api {
+	struct gw_engine *engine;
+	struct gw_methods *methods;
+	struct gw_host *host;
+	const struct config *cfg;
+	const char *name;
+	bool node_up;
+	const struct mesh_id *node; /* NULL before the first registration */
+	uint64_t started_s;
+};
+
+/* `api` outlives the server.  -ENOMEM. */
+int gw_api_register(struct rpc_server *server, struct gw_api *api);
+/* What others see of us in app lists: JSON in one line.  Returns `out`. */
+const char *gw_api_app_info(const struct gw_api *api, char *out, size_t size);
+#endif

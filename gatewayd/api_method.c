@@ -1,0 +1,214 @@
+#include "gatewayd/api_method.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "io/config_value.h"
+#include "io/jsonrpc.h"
+
+_Static_assert(GW_WHY_MAX >= TUNNEL_WHY_MAX, "a method's reason fits");
+_Static_assert(LEASE_INTERFACE_MAX + 1 == IFNAMSIZ, "a lease holds an interface name");
+_Static_assert(LEASE_SID_MAX <= TUNNEL_SID_MAX, "a method can hold any sid");
+
+struct running {
+	const struct tunnel_method *method;
+	void *gw;
+};
+
+struct gw_methods {
+	struct tunnel_env env;
+	struct gw_engine *engine;
+	struct running list[GW_METHODS_MAX];
+	size_t count;
+};
+
+static struct running *find(struct gw_methods *m, const char *name)
+{
+	for (size_t i = 0; i < m->count; i++)
+		if (strcmp(m->list[i].method->name, name) == 0)
+			return &m->list[i];
+	return NULL;
+}
+
+static bool rides_on_mesh(const struct tunnel_method *method)
+{
+	return method->gateway_accept != NULL;
+}
+
+static struct net_prefix own_address(const struct pool *p)
+{
+	return (struct net_prefix){.addr = pool_gateway(p), .bits = p->net.bits};
+}
+
+static int start_one(struct gw_methods *m, const struct tunnel_method *method,
+		     const struct tunnel_gateway_config *config)
+{
+	struct running *r = &m->list[m->count];
+	char why[TUNNEL_WHY_MAX] = "";
+	int rc;
+
+	if (m->count == GW_METHODS_MAX || find(m, method->name))
+		return -EEXIST;
+	rc = method->probe(&m->env, TUNNEL_GATEWAY, why);
+	if (!rc)
+		rc = method->gateway_start(&r->gw, &m->env, config, why);
+	if (rc) {
+		log_error("method %s cannot be offered: %s", method->name, why);
+		return rc;
+	}
+	r->method = method;
+	m->count++;
+	rc = gw_engine_add_method(m->engine, method->name, rides_on_mesh(method));
+	if (!rc)
+		gw_engine_set_ready(m->engine, method->name, !rides_on_mesh(method));
+	return rc;
+}
+
+int gw_methods_start(struct gw_methods **out, const struct tunnel_env *env,
+		     struct gw_engine *engine, const char *names, const char *interface,
+		     uint32_t mtu)
+{
+	struct tunnel_gateway_config config = {
+		.interface = interface,
+		.mtu = mtu,
+		.addr4 = own_address(gw_engine_pool4(engine)),
+		.addr6 = own_address(gw_engine_pool6(engine)),
+	};
+	struct gw_methods *m = calloc(1, sizeof(*m));
+	char name[LEASE_METHOD_MAX + 1];
+
+	if (!m)
+		return -ENOMEM;
+	m->env = *env;
+	m->engine = engine;
+	while (config_list_next(&names, name, sizeof(name))) {
+		const struct tunnel_method *method = tunnel_method_find(name);
+
+		if (method)
+			start_one(m, method, &config);
+		else
+			log_error("gateway.Methods: there is no method '%s'", name);
+	}
+	if (!m->count) {
+		log_error("no method can be offered");
+		gw_methods_stop(m);
+		return -EINVAL;
+	}
+	*out = m;
+	return 0;
+}
+
+void gw_methods_stop(struct gw_methods *m)
+{
+	if (!m)
+		return;
+	for (size_t i = m->count; i-- > 0;)
+		m->list[i].method->gateway_stop(m->list[i].gw);
+	free(m);
+}
+
+/* The options were checked when the lease was made; what cannot be read now is no option. */
+static struct json_object *options_of(const struct lease *l)
+{
+	struct json_object *o = NULL;
+
+	if (l->options && *l->options)
+		o = rpc_parse(l->options, strlen(l->options), NULL);
+	if (o && json_object_is_type(o, json_type_object))
+		return o;
+	json_object_put(o);
+	return json_object_new_object();
+}
+
+static int open_tunnel(struct gw_methods *m, const struct lease *l, struct json_object *answer,
+		       char interface[IFNAMSIZ], char *why)
+{
+	struct running *r = find(m, l->method);
+	struct tunnel_lease tl = {.sid = l->sid, .ip4 = l->ip4, .ip6 = l->ip6};
+	int rc;
+
+	if (!r || !answer)
+		return r ? -ENOMEM : -ENOENT;
+	tl.options = options_of(l);
+	if (!tl.options)
+		return -ENOMEM;
+	rc = r->method->gateway_open(r->gw, &tl, answer, interface, why);
+	json_object_put(tl.options);
+	return rc;
+}
+
+int gw_methods_open(struct gw_methods *m, struct lease *l, char why[GW_WHY_MAX])
+{
+	struct json_object *answer = json_object_new_object();
+	int rc = open_tunnel(m, l, answer, l->interface, why);
+
+	json_object_put(answer);
+	return rc;
+}
+
+void gw_methods_close(struct gw_methods *m, const struct lease *l)
+{
+	struct running *r = find(m, l->method);
+
+	if (r)
+		r->method->gateway_close(r->gw, l->sid);
+}
+
+/* Opening again is how a method says its answer again. */
+struct json_object *gw_methods_answer(struct gw_methods *m, const struct lease *l)
+{
+	struct json_object *answer = json_object_new_object();
+	char interface[IFNAMSIZ], why[TUNNEL_WHY_MAX];
+
+	if (open_tunnel(m, l, answer, interface, why) == 0)
+		return answer;
+	json_object_put(answer);
+	return NULL;
+}
+
+struct json_object *gw_methods_info(struct gw_methods *m)
+{
+	struct json_object *list = json_object_new_array();
+	const struct gw_method *offered;
+	size_t count = gw_engine_methods(m->engine, &offered);
+
+	/* The engine has them in the same order. */
+	for (size_t i = 0; list && i < m->count && i < count; i++) {
+		struct json_object *entry = json_object_new_object();
+
+		if (!entry)
+			break;
+		rpc_set_str(entry, "name", m->list[i].method->name);
+		rpc_set_bool(entry, "ready", offered[i].ready);
+		if (m->list[i].method->gateway_info)
+			m->list[i].method->gateway_info(m->list[i].gw, entry);
+		json_object_array_add(list, entry);
+	}
+	return list;
+}
+
+bool gw_methods_counters(struct gw_methods *m, const struct lease *l, struct tunnel_counters *out)
+{
+	struct running *r = find(m, l->method);
+
+	return r && r->method->gateway_counters(r->gw, l->sid, out) == 0;
+}
+
+bool gw_methods_accept(struct gw_methods *m, struct meshconn *conn)
+{
+	for (size_t i = 0; i < m->count; i++)
+		if (rides_on_mesh(m->list[i].method) &&
+		    m->list[i].method->gateway_accept(m->list[i].gw, conn))
+			return true;
+	return false;
+}
+
+void gw_methods_node_state(struct gw_methods *m, bool up)
+{
+	for (size_t i = 0; i < m->count; i++)
+		if (rides_on_mesh(m->list[i].method))
+			gw_engine_set_ready(m->engine, m->list[i].method->name, up);
+}

@@ -1,0 +1,38 @@
+/*
+ * The methods of this gateway: what stands between leases and common/tunnel.  A file of the API
+ * because a method's options and answers are JSON.
+ */
+#ifndef GATEWAYD_API_METHOD_H
+#define GATEWAYD_API_METHOD_H
+
+#include <stdbool.h>
+
+#include "gatewayd/engine.h"
+#include "tunnel/tunnel.h"
+
+struct gw_methods;
+
+/*
+ * Starts the methods of a comma separated list (those that can work here; the others are named in
+ * the log) and offers them to the engine, not ready yet.  `interface` and `mtu` are of [mesh].  The
+ * environment is copied.  -EINVAL when none is left, -ENOMEM.
+ */
+int gw_methods_start(struct gw_methods **out, const struct tunnel_env *env,
+		     struct gw_engine *engine, const char *names, const char *interface,
+		     uint32_t mtu);
+/* Ends all tunnels; before the engine is freed.  NULL is fine. */
+void gw_methods_stop(struct gw_methods *m);
+
+/* For gw_ops: sets l->interface ("" for a method without one); see there. */
+int gw_methods_open(struct gw_methods *m, struct lease *l, char why[GW_WHY_MAX]);
+void gw_methods_close(struct gw_methods *m, const struct lease *l);
+/* A new object: what the subscriber must know.  NULL when the tunnel is gone. */
+struct json_object *gw_methods_answer(struct gw_methods *m, const struct lease *l);
+/* The entries of nodeInfo. */
+struct json_object *gw_methods_info(struct gw_methods *m);
+bool gw_methods_counters(struct gw_methods *m, const struct lease *l, struct tunnel_counters *out);
+/* A datagram connection of another app; false: nobody wants it. */
+bool gw_methods_accept(struct gw_methods *m, struct meshconn *conn);
+/* Tells the engine which methods can take leases: those of the mesh need our node. */
+void gw_methods_node_state(struct gw_methods *m, bool up);
+#endif

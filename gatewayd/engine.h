@@ -1,0 +1,125 @@
+/*
+ * What the gateway decides: who gets a lease, with which addresses, until when.  Sans-I/O:
+ * wall-clock seconds (`now_s`) and the subscriber's identity are arguments, effects go out through
+ * gw_ops.
+ *
+ * A lease is saved before it is answered; when saving or opening its tunnel fails, everything done
+ * for it is taken back and the answer is a temporary refusal.  Asking twice gives the same
+ * lease; one that has used up a quarter of its time is renewed by that.
+ */
+#ifndef GATEWAYD_ENGINE_H
+#define GATEWAYD_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gatewayd/lease.h"
+#include "gatewayd/pool.h"
+
+#define GW_METHODS_MAX 16
+#define GW_WHY_MAX 160
+#define GW_REFUSAL_MAX 200
+#define GW_SUBSCRIBERS_MAX 65535u
+#define GW_NEVER UINT64_MAX
+
+/* All return 0 or -errno.  None may call back into the engine. */
+struct gw_ops {
+	int (*lease_save)(void *ctx, const struct lease *l); /* durable when it returns 0 */
+	int (*lease_delete)(void *ctx, const char *sid);
+	/* Sets l->interface.  -EINVAL: the options are wrong, asking again is of no use.  On an
+	 * error `why` (GW_WHY_MAX bytes) is a sentence for the subscriber. */
+	int (*tunnel_open)(void *ctx, struct lease *l, char *why);
+	void (*tunnel_close)(void *ctx, const struct lease *l);
+	void (*random_bytes)(void *ctx, void *out, size_t len);
+};
+
+struct gw_terms {
+	uint64_t max_subscribers;	 /* 1 .. GW_SUBSCRIBERS_MAX */
+	uint64_t sessions_per_host;	 /* 0: no limit */
+	uint64_t lease_s;		 /* how long a lease lasts, at least 1 */
+	uint64_t rate_kbps, quota_bytes; /* of new leases; 0: no limit */
+};
+
+struct gw_uplink {
+	bool online;
+	uint64_t checked_s; /* wall clock; 0: not yet checked */
+	uint64_t rtt_us;
+};
+
+struct gw_method {
+	char name[LEASE_METHOD_MAX + 1];
+	bool needs_app; /* bound to (node, app), one lease each */
+	bool ready;	/* else requests are refused for now */
+};
+
+struct gw_request {
+	const char *sid;     /* valid per lease_sid_valid, or NULL: the gateway makes one */
+	const char *name;    /* NULL or at most LEASE_NAME_MAX bytes */
+	const char *method;  /* NULL is refused like one we do not have */
+	const char *options; /* NULL or at most LEASE_OPTIONS_MAX bytes */
+	uint16_t port;
+	struct lease_binding who;
+};
+
+struct gw_refusal {
+	bool temporary; /* asking again later may help */
+	char text[GW_REFUSAL_MAX];
+};
+
+struct gw_counters {
+	uint64_t granted, repeated, renewed, released, expired, refused;
+};
+
+struct gw_engine;
+
+/*
+ * Prefixes as in pool_init; at least one must not be empty.  `seed` is random.
+ * 0, -ENOMEM, or what pool_init says.  `ops` must outlive the engine.
+ */
+int gw_engine_new(struct gw_engine **out, const char *pool4, const char *pool6,
+		  const struct gw_terms *terms, uint64_t seed, const struct gw_ops *ops, void *ctx);
+/* Leases stay in the store, tunnels are not closed: the next start goes on with them. */
+void gw_engine_free(struct gw_engine *e);
+/* For leases made from now on; more subscribers than a lower limit stay until they leave. */
+void gw_engine_set_terms(struct gw_engine *e, const struct gw_terms *terms);
+const struct gw_terms *gw_engine_terms(const struct gw_engine *e);
+/* Offers a method, not ready at first.  -ENOSPC, -EINVAL (length), -EEXIST. */
+int gw_engine_add_method(struct gw_engine *e, const char *name, bool needs_app);
+void gw_engine_set_ready(struct gw_engine *e, const char *method, bool ready);
+size_t gw_engine_methods(const struct gw_engine *e, const struct gw_method **out);
+void gw_engine_set_uplink(struct gw_engine *e, const struct gw_uplink *uplink);
+const struct gw_uplink *gw_engine_uplink(const struct gw_engine *e);
+
+/*
+ * Takes up a lease of an earlier run (from the store; copied, private fields ignored) and opens its
+ * tunnel.  -EEXIST: it is here already.  -ESTALE: it is over, or no longer fits pools or methods;
+ * then it was deleted from the store.  A lease is cut to the present lease time, so that a clock
+ * that was wrong does not make it eternal.
+ */
+int gw_engine_restore(struct gw_engine *e, const struct lease *saved, uint64_t now_s);
+
+/* True and *out (valid until the next call that changes leases), or false and *why. */
+bool gw_engine_request(struct gw_engine *e, const struct gw_request *req, uint64_t now_s,
+		       const struct lease **out, struct gw_refusal *why);
+bool gw_engine_renew(struct gw_engine *e, const char *sid, const struct lease_binding *caller,
+		     uint64_t now_s, const struct lease **out, struct gw_refusal *why);
+bool gw_engine_release(struct gw_engine *e, const char *sid, const struct lease_binding *caller,
+		       uint64_t now_s, struct gw_refusal *why);
+
+/* The lease that an app's data belongs to; NULL. */
+const struct lease *gw_engine_lease_of(const struct gw_engine *e, const char *method,
+				       const struct mesh_id *node, const char *app);
+/* Walks all leases, oldest first: NULL begins, NULL ends. */
+const struct lease *gw_engine_lease_after(const struct gw_engine *e, const struct lease *l);
+size_t gw_engine_lease_count(const struct gw_engine *e);
+/* How many more leases could be granted. */
+uint64_t gw_engine_free_slots(const struct gw_engine *e);
+const struct pool *gw_engine_pool4(const struct gw_engine *e);
+const struct pool *gw_engine_pool6(const struct gw_engine *e);
+const struct gw_counters *gw_engine_counters(const struct gw_engine *e);
+
+/* When the next lease ends, or GW_NEVER; gw_engine_run ends what is due. */
+uint64_t gw_engine_next_s(const struct gw_engine *e);
+void gw_engine_run(struct gw_engine *e, uint64_t now_s);
+#endif

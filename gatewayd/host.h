@@ -1,0 +1,37 @@
+/*
+ * The host's network as the gateway needs it: forwarding, and one nftables table with the leases in
+ * it.  Everything goes through the journal, so that it can be taken back exactly.
+ */
+#ifndef GATEWAYD_HOST_H
+#define GATEWAYD_HOST_H
+
+#include <stdbool.h>
+
+#include "gatewayd/engine.h"
+#include "io/nft.h"
+
+#define GW_NFT_TABLE "meshnet_gw"
+#define GW_HOST_NETS_MAX 64
+
+struct config;
+struct gw_host;
+struct hostjournal;
+
+/* Opens the journal and takes back what a crash has left.  0 or -errno (logged). */
+int gw_host_open(struct gw_host **out, const char *journal_path);
+struct hostjournal *gw_host_journal(struct gw_host *h);
+/* Forwarding and the table, for the pools of `engine`. */
+int gw_host_setup(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine);
+/* Lets the lease's packets through.  A lease without an interface needs nothing. */
+int gw_host_lease_add(struct gw_host *h, const struct lease *l);
+void gw_host_lease_del(struct gw_host *h, const struct lease *l);
+/* Makes the table anew, with the leases of `engine`. */
+int gw_host_renew(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine);
+/* Has somebody flushed our table?  Then it is put back. */
+void gw_host_guard(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine);
+/* How often that happened. */
+uint64_t gw_host_repairs(const struct gw_host *h);
+int gw_host_counters(struct gw_host *h, struct nft_gateway_counters *out);
+/* Takes everything back and closes.  NULL is fine.  The number of changes that are left. */
+int gw_host_close(struct gw_host *h);
+#endif

@@ -1,0 +1,18 @@
+/* gatewayd: shares an Internet uplink with subscribers, under terms. */
+#include "gatewayd/shell.h"
+
+int main(int argc, char **argv)
+{
+	static const struct daemon_spec spec = {
+		.name = "gatewayd",
+		.summary = "shares this host's Internet uplink with subscribers of the mesh",
+		.sections = "general,daemon,database,gateway,mesh",
+		.check = gw_shell_check,
+		.start = gw_shell_start,
+		.reload = gw_shell_reload,
+		.free = gw_shell_free,
+		.cleanup = gw_shell_cleanup,
+	};
+
+	return daemon_main(&spec, argc, argv);
+}

@@ -1,0 +1,390 @@
+#include "gatewayd/shell.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "gatewayd/api.h"
+#include "gatewayd/store.h"
+#include "gatewayd/stream.h"
+#include "gatewayd/uplink.h"
+#include "io/jsonrpc.h"
+#include "libmeshapp/meshapp.h"
+
+#define APP_TYPE "internet_gateway"
+
+struct gw_shell {
+	struct daemon *d;
+	char name[NAME_MAX_BYTES + 1];
+	struct gw_engine *engine;
+	struct gw_store *store;
+	struct gw_host *host;
+	struct gw_methods *methods;
+	struct meshapp *app; /* NULL: no node configured */
+	struct gw_streams *streams;
+	struct rpc_server *rpc;
+	struct rpc_http *http;
+	struct uplink *uplink;
+	struct gw_api api;
+	struct event *tick;
+	unsigned ticks;
+	char info[APP_INFO_MAX_BYTES + 1];
+};
+
+/* ---- what the engine does ---- */
+
+static int lease_save(void *ctx, const struct lease *l)
+{
+	struct gw_shell *s = ctx;
+
+	return gw_store_save(s->store, l);
+}
+
+static int lease_delete(void *ctx, const char *sid)
+{
+	struct gw_shell *s = ctx;
+
+	return gw_store_delete(s->store, sid);
+}
+
+static int tunnel_open(void *ctx, struct lease *l, char *why)
+{
+	struct gw_shell *s = ctx;
+	int rc = gw_methods_open(s->methods, l, why);
+
+	if (rc)
+		return rc;
+	rc = gw_host_lease_add(s->host, l);
+	if (rc) {
+		snprintf(why, GW_WHY_MAX, "the gateway's firewall refused");
+		gw_methods_close(s->methods, l);
+		return -EIO;
+	}
+	return 0;
+}
+
+static void tunnel_close(void *ctx, const struct lease *l)
+{
+	struct gw_shell *s = ctx;
+
+	gw_host_lease_del(s->host, l);
+	gw_methods_close(s->methods, l);
+}
+
+static void random_fill(void *ctx, void *out, size_t len)
+{
+	(void)ctx;
+	randombytes_buf(out, len);
+}
+
+static const struct gw_ops ops = {
+	.lease_save = lease_save,
+	.lease_delete = lease_delete,
+	.tunnel_open = tunnel_open,
+	.tunnel_close = tunnel_close,
+	.random_bytes = random_fill,
+};
+
+static struct gw_terms terms_of(const struct config *cfg)
+{
+	return (struct gw_terms){
+		.max_subscribers = cfg->gateway_max_subscribers,
+		.sessions_per_host = cfg->gateway_sessions_per_host,
+		.lease_s = cfg->gateway_lease_seconds,
+		.rate_kbps = cfg->gateway_rate_kbps,
+		.quota_bytes = cfg->gateway_quota_bytes,
+	};
+}
+
+/* ---- the mesh ---- */
+
+/* Others find us by this; told only when it changed. */
+static void info_update(struct gw_shell *s)
+{
+	char info[APP_INFO_MAX_BYTES + 1];
+
+	if (!s->app || !s->methods)
+		return;
+	gw_api_app_info(&s->api, info, sizeof(info));
+	if (strcmp(info, s->info) == 0)
+		return;
+	snprintf(s->info, sizeof(s->info), "%s", info);
+	if (meshapp_set_info(s->app, info))
+		log_warn("the app's info could not be sent");
+}
+
+static void on_app_state(struct meshapp *app, bool up, const char *text)
+{
+	struct gw_shell *s = meshapp_arg(app);
+	char id[MESH_ID_SHORT];
+
+	s->api.node_up = up;
+	s->api.node = meshapp_node(app);
+	gw_methods_node_state(s->methods, up);
+	if (up)
+		log_info("app '%s' on node %s%s%s", s->name, mesh_id_short(s->api.node, id),
+			 *text ? ": " : "", text);
+	else
+		log_warn("the node is away: %s", text);
+}
+
+static bool on_app_incoming(struct meshapp *app, struct meshconn *conn)
+{
+	struct gw_shell *s = meshapp_arg(app);
+
+	if (meshconn_class(conn) == CLASS_STREAM)
+		return s->streams && gw_streams_accept(s->streams, conn);
+	return gw_methods_accept(s->methods, conn);
+}
+
+static int mesh_open(struct gw_shell *s)
+{
+	struct meshapp_options opt = {
+		.node_addr = s->d->cfg->gateway_node,
+		.app_id = s->name,
+		.app_type = APP_TYPE,
+		.info = "",
+		.cb = {.on_state = on_app_state, .on_incoming = on_app_incoming},
+		.arg = s,
+	};
+
+	if (!*opt.node_addr)
+		return 0;
+	s->app = meshapp_open(s->d->base, &opt);
+	if (s->app)
+		return 0;
+	log_error("gateway.Node: '%s': %s", opt.node_addr, strerror(errno));
+	return -EINVAL;
+}
+
+/* ---- the uplink ---- */
+
+static void on_uplink(bool online, uint64_t rtt_us, void *arg)
+{
+	struct gw_shell *s = arg;
+	const struct gw_uplink *before = gw_engine_uplink(s->engine);
+	struct gw_uplink now = {.online = online, .checked_s = daemon_wall_s(), .rtt_us = rtt_us};
+
+	if (online && !before->online)
+		log_info("the uplink is proven (%.1f ms)", (double)rtt_us / 1000.0);
+	else if (!online && (before->online || !before->checked_s))
+		log_warn("the uplink is down: no target answers");
+	gw_engine_set_uplink(s->engine, &now);
+	info_update(s);
+}
+
+static int uplink_start(struct gw_shell *s)
+{
+	const struct config *cfg = s->d->cfg;
+	struct uplink_config uc = {
+		.targets = cfg->gateway_uplink_targets,
+		.interface = cfg->gateway_uplink_interface,
+		.interval_us = cfg->gateway_uplink_interval * 1000000u,
+	};
+	struct uplink *u;
+	int rc = uplink_new(&u, s->d->base, &uc, on_uplink, s);
+
+	if (rc)
+		return rc;
+	uplink_free(s->uplink);
+	s->uplink = u;
+	return 0;
+}
+
+/* ---- start ---- */
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct gw_shell *s = arg;
+
+	(void)fd, (void)what;
+	gw_engine_run(s->engine, daemon_wall_s());
+	if (++s->ticks % GW_GUARD_S == 0)
+		gw_host_guard(s->host, s->d->cfg, s->engine);
+	info_update(s);
+}
+
+static int tick_start(struct gw_shell *s)
+{
+	struct timeval tv = {.tv_sec = GW_TICK_S};
+
+	s->tick = event_new(s->d->base, -1, EV_PERSIST, on_tick, s);
+	return s->tick && event_add(s->tick, &tv) == 0 ? 0 : -ENOMEM;
+}
+
+static int engine_start(struct gw_shell *s)
+{
+	struct gw_terms terms = terms_of(s->d->cfg);
+	char path[PATH_MAX];
+	uint64_t seed;
+	int rc;
+
+	randombytes_buf(&seed, sizeof(seed));
+	rc = gw_engine_new(&s->engine, s->d->cfg->gateway_pool4, s->d->cfg->gateway_pool6, &terms,
+			   seed, &ops, s);
+	if (!rc)
+		rc = daemon_state_path(s->d, "db", path, sizeof(path));
+	return rc ? rc : gw_store_open(&s->store, path, s->d->cfg);
+}
+
+static int host_start(struct gw_shell *s)
+{
+	char path[PATH_MAX];
+	int rc = daemon_state_path(s->d, "host.db", path, sizeof(path));
+
+	return rc ? rc : gw_host_open(&s->host, path);
+}
+
+static int methods_start(struct gw_shell *s)
+{
+	const struct config *cfg = s->d->cfg;
+	struct tunnel_env env = {
+		.base = s->d->base,
+		.journal = gw_host_journal(s->host),
+		.app = s->app,
+		.state_dir = s->d->state_dir,
+	};
+
+	return gw_methods_start(&s->methods, &env, s->engine, cfg->gateway_methods,
+				cfg->mesh_interface, (uint32_t)cfg->mesh_mtu);
+}
+
+static void restore_one(const struct lease *l, void *ctx)
+{
+	struct gw_shell *s = ctx;
+
+	gw_engine_restore(s->engine, l, daemon_wall_s());
+}
+
+static int leases_restore(struct gw_shell *s)
+{
+	int rc = gw_store_load(s->store, restore_one, s);
+
+	if (!rc && gw_engine_lease_count(s->engine))
+		log_info("%zu leases of the earlier run go on", gw_engine_lease_count(s->engine));
+	return rc;
+}
+
+static struct rpc_http_spec http_spec(const struct config *cfg)
+{
+	return (struct rpc_http_spec){
+		.networks = cfg->gateway_authorized_networks,
+		.token = cfg->gateway_admin_token,
+	};
+}
+
+static int rpc_start(struct gw_shell *s)
+{
+	struct rpc_http_spec spec = http_spec(s->d->cfg);
+	int rc = rpc_server_new(&s->rpc);
+
+	if (!rc)
+		rc = gw_api_register(s->rpc, &s->api);
+	if (rc)
+		return rc;
+	s->streams = gw_streams_new(s->rpc);
+	if (!s->streams)
+		return -ENOMEM;
+	return rpc_http_new(&s->http, s->d->base, s->rpc, &spec);
+}
+
+static int rpc_listen(struct gw_shell *s)
+{
+	const struct config *cfg = s->d->cfg;
+
+	return rpc_http_listen(s->http, cfg->gateway_rpc_listen, (uint16_t)cfg->gateway_rpc_port);
+}
+
+static int api_start(struct gw_shell *s)
+{
+	s->api = (struct gw_api){
+		.engine = s->engine,
+		.methods = s->methods,
+		.host = s->host,
+		.cfg = s->d->cfg,
+		.name = s->name,
+		.started_s = daemon_wall_s(),
+	};
+	return rpc_start(s);
+}
+
+static int host_setup(struct gw_shell *s)
+{
+	return gw_host_setup(s->host, s->d->cfg, s->engine);
+}
+
+int gw_shell_start(struct daemon *d)
+{
+	/* The table comes after the interfaces and before the leases that stand in it; nobody is
+	 * answered before the leases are back. */
+	static int (*const steps[])(struct gw_shell *) = {
+		engine_start, host_start,     mesh_open,  methods_start, host_setup,
+		api_start,    leases_restore, rpc_listen, uplink_start,	 tick_start,
+	};
+	struct gw_shell *s = calloc(1, sizeof(*s));
+	int rc = 0;
+
+	if (!s)
+		return -ENOMEM;
+	d->ctx = s;
+	s->d = d;
+	daemon_host_name(d->cfg->gateway_name, s->name, sizeof(s->name));
+	if (sodium_init() < 0)
+		return -EIO;
+	for (size_t i = 0; !rc && i < sizeof(steps) / sizeof(steps[0]); i++)
+		rc = steps[i](s);
+	return rc;
+}
+
+/* ---- later ---- */
+
+void gw_shell_reload(struct daemon *d)
+{
+	struct gw_shell *s = d->ctx;
+	struct gw_terms terms = terms_of(d->cfg);
+	struct rpc_http_spec spec = http_spec(d->cfg);
+
+	gw_engine_set_terms(s->engine, &terms);
+	rpc_http_set_access(s->http, &spec);
+	if (uplink_start(s))
+		log_error("the old uplink targets stay in use");
+	gw_host_renew(s->host, d->cfg, s->engine);
+	info_update(s);
+}
+
+void gw_shell_free(struct daemon *d)
+{
+	struct gw_shell *s = d->ctx;
+
+	if (!s)
+		return;
+	if (s->tick)
+		event_free(s->tick);
+	uplink_free(s->uplink);
+	if (s->http)
+		rpc_http_free(s->http);
+	gw_streams_free(s->streams);
+	if (s->rpc)
+		rpc_server_free(s->rpc);
+	gw_methods_stop(s->methods);
+	meshapp_close(s->app);
+	gw_host_close(s->host);
+	gw_engine_free(s->engine);
+	gw_store_close(s->store);
+	free(s);
+	d->ctx = NULL;
+}
+
+int gw_shell_cleanup(struct daemon *d)
+{
+	struct gw_shell s = {.d = d};
+	int rc = host_start(&s);
+
+	if (rc)
+		return rc;
+	return gw_host_close(s.host) ? -EIO : 0;
+}

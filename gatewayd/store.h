@@ -1,0 +1,23 @@
+/* The gateway's leases in SQLite: gatewayd.db in the state directory. */
+#ifndef GATEWAYD_STORE_H
+#define GATEWAYD_STORE_H
+
+#include "gatewayd/lease.h"
+
+struct config;
+struct gw_store;
+
+/* Errors as in io/store.h; logged. */
+int gw_store_open(struct gw_store **out, const char *path, const struct config *cfg);
+void gw_store_close(struct gw_store *s); /* NULL is fine */
+/* Adds or replaces; durable when it returns 0. */
+int gw_store_save(struct gw_store *s, const struct lease *l);
+/* One that is not there is no error. */
+int gw_store_delete(struct gw_store *s, const char *sid);
+
+/* Every lease, oldest first.  `l` and what it points to are the store's.  0 or -errno; a row that
+ * makes no sense is logged and skipped.  `visit` may delete from the store once all are read, which
+ * is before its first call. */
+typedef void gw_store_visit(const struct lease *l, void *ctx);
+int gw_store_load(struct gw_store *s, gw_store_visit *visit, void *ctx);
+#endif
