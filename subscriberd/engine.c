@@ -272,6 +272,8 @@ void sub_engine_on_info(struct sub_engine *e, uint64_t serial, const struct sub_
 			g->last_seen_s = now_s;
 			if (rtt_ms > 0)
 				sub_quality_answer(&g->quality, rtt_ms);
+			else if (g->quality.rtt_ms <= 0)
+				ask(e, i); /* the first answer had to make the way; now measure */
 		}
 		e->ops->save(e->ctx, g);
 		if (g == e->current && e->state == SUB_ONLINE && !error && !info->online)
