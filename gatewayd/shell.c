@@ -95,8 +95,6 @@ static struct gw_terms terms_of(const struct config *cfg)
 		.max_subscribers = cfg->gateway_max_subscribers,
 		.sessions_per_host = cfg->gateway_sessions_per_host,
 		.lease_s = cfg->gateway_lease_seconds,
-		.rate_kbps = cfg->gateway_rate_kbps,
-		.quota_bytes = cfg->gateway_quota_bytes,
 	};
 }
 

@@ -219,6 +219,8 @@ static void take_common(struct node_engine *e, const struct msg_register_node_ac
 				PACKET_MAX_BYTES - IP_UDP_OVERHEAD_BYTES);
 	e->egress_bytes = clamp(a->max_buffer, 65536, 256u << 20);
 	e->connection_timeout_us = clamp(a->connection_timeout_us, 500000, 600000000);
+	e->send_interval_us = clamp(a->send_interval_us, 100000, 60000000);
+	e->time_unit_us = (uint32_t)clamp(a->time_unit_us, 100, 1000000);
 	e->retransmit_limit = (unsigned)clamp(a->retransmit_limit, 1, 100);
 }
 
@@ -395,8 +397,7 @@ void node_engine_get_status(const struct node_engine *e, struct node_status *out
 	out->apps = e->app_count;
 	out->requests = e->requests.count;
 	out->live_packets = e->pool.live;
-	TAILQ_FOREACH(l, &e->all_links, all)
-	{
+	TAILQ_FOREACH(l, &e->all_links, all) {
 		struct transport_stats s;
 		transport_get_stats(l->transport, &s);
 		out->transports_up += transport_get_state(l->transport) == TRANSPORT_CONNECTED;
@@ -404,8 +405,9 @@ void node_engine_get_status(const struct node_engine *e, struct node_status *out
 		out->tx_bytes += s.tx_bytes;
 		out->rx_bytes += s.rx_bytes;
 	}
-	TAILQ_FOREACH(a, &e->all_apps, all)
-	out->queued_bytes += e->ops.app_pending(e->ctx, a->channel);
+	TAILQ_FOREACH(a, &e->all_apps, all) {
+		out->queued_bytes += e->ops.app_pending(e->ctx, a->channel);
+	}
 	while ((c = map_next(&e->conns, &it))) {
 		struct connection_stats s = {0};
 		if (c->connection)

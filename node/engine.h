@@ -52,7 +52,9 @@ struct node_engine_config {
 	char token[TOKEN_MAX_BYTES + 1];
 	bool connect; /* ask the manager for a link to some other node */
 	size_t max_transports, max_routes, max_connections, max_apps, max_connections_per_app;
-	enum transport_congestion congestion;
+	enum congestion_algorithm congestion;
+	/* Of transports; 0: the default. */
+	uint64_t codel_target_us, codel_interval_us, liveness_us, rekey_us;
 	size_t app_pending_max_bytes;	/* above this, messages wait in their connection */
 	size_t connection_buffer_bytes; /* stream bytes held until the far end has them */
 	size_t message_max_bytes;

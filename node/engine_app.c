@@ -27,8 +27,8 @@ struct node_app *app_find(const struct node_engine *e, struct bytes name)
 	struct node_app *a;
 
 	TAILQ_FOREACH(a, &e->all_apps, all)
-	if (a->registered && bytes_equal(bytes_str(a->name), name))
-		return a;
+		if (a->registered && bytes_equal(bytes_str(a->name), name))
+			return a;
 	return NULL;
 }
 
@@ -120,8 +120,8 @@ void app_announce_all(struct node_engine *e, uint64_t now)
 	struct node_app *a;
 
 	TAILQ_FOREACH(a, &e->all_apps, all)
-	if (a->registered)
-		announce(a, now);
+		if (a->registered)
+			announce(a, now);
 }
 
 static void register_ack(struct node_app *a, uint32_t seq, uint16_t code, const char *text)

@@ -71,11 +71,31 @@ static void bury(struct node_conn *c, uint16_t code)
 	TAILQ_INSERT_TAIL(&c->engine->dead_conns, c, work);
 }
 
+/* Finer than credit, which comes back with whole messages. */
+static size_t bytes_left(const struct node_conn *c)
+{
+	struct connection_stats s;
+
+	if (!c->connection)
+		return c->outstanding;
+	connection_get_stats(c->connection, &s);
+	return s.send_buffered;
+}
+
+int conn_linger(struct node_conn *c, uint64_t now)
+{
+	c->lingering = bytes_left(c);
+	return timerq_set(&c->engine->timers, &c->deadline, now + LINGER_US);
+}
+
 static void fire_deadline(struct timer *t, uint64_t now)
 {
 	struct node_conn *c = t->owner;
 
-	conn_kill(c, c->leaving ? c->code : CODE_TIMEOUT, "took too long", now);
+	if (!c->leaving)
+		conn_kill(c, CODE_TIMEOUT, "took too long to set up", now);
+	else if (bytes_left(c) >= c->lingering || conn_linger(c, now))
+		conn_kill(c, c->code, NULL, now);
 }
 
 uint16_t conn_allowed(struct node_engine *e, const struct node_app *app, uint64_t now)
@@ -301,6 +321,15 @@ static void op_random(void *ctx, void *out, size_t len)
 	c->engine->ops.random(c->engine->ctx, out, len);
 }
 
+/* The path MTU is still being found, or has changed. */
+static size_t op_packet_bytes(void *ctx, struct connection *connection)
+{
+	struct node_conn *c = ctx;
+	(void)connection;
+	return c->link ? transport_packet_bytes(c->link->transport)
+		       : PACKET_MIN_MTU_BYTES - IP_UDP_OVERHEAD_BYTES;
+}
+
 static const struct connection_ops conn_ops = {
 	.output = op_output,
 	.room = op_room,
@@ -308,6 +337,7 @@ static const struct connection_ops conn_ops = {
 	.state = op_state,
 	.sent = op_sent,
 	.random = op_random,
+	.packet_bytes = op_packet_bytes,
 };
 
 /* --- messages of the manager ----------------------------------------------------------------- */
@@ -339,16 +369,13 @@ static struct connection *make_connection(struct node_conn *c, uint64_t now)
 static void take_path(struct node_conn *c, const struct msg_assign_connection *a,
 		      struct node_link *l, uint64_t now)
 {
-	size_t packet_bytes = transport_packet_bytes(l->transport);
-
-	if (packet_bytes > c->engine->packet_bytes)
-		packet_bytes = c->engine->packet_bytes;
 	leave_link(c);
 	c->link = l;
 	TAILQ_INSERT_TAIL(&l->conns, c, of_link);
 	c->path = a->path;
 	c->out_route = a->out_route;
-	connection_set_route(c->connection, a->out_route, packet_bytes, now);
+	connection_set_route(c->connection, a->out_route, transport_packet_bytes(l->transport),
+			     now);
 	conn_touch(c);
 }
 
@@ -422,7 +449,10 @@ static void connection_end(struct node_engine *e, const struct msg *m, uint64_t 
 	if (c->twin)
 		c->twin->told = true;
 	bytes_to_cstr(s->text, text, sizeof text);
-	conn_kill(c, s->code, text, now);
+	if (s->code == CODE_CLOSED && c->connection && c->stalled && c->app)
+		c->far_closed = true; /* everything is here but not yet with the app */
+	else
+		conn_kill(c, s->code, text, now);
 }
 
 void conn_message(struct node_engine *e, const struct msg *m, uint64_t now)

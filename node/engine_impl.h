@@ -17,7 +17,7 @@
 #define REPORTS_MAX 4096u
 #define SIGNALS_PER_SECOND_MAX 100u
 #define LOCAL_MESSAGES_MAX 65536u
-#define LINGER_US 10000000u
+#define LINGER_US 10000000u /* without progress */
 #define STATS_SOON_US 500000u
 #define FLUSH_ROUNDS_MAX 64u
 #define PKT_POOL_KEEP 16384u
@@ -55,13 +55,14 @@ struct node_conn {
 	char peer_app[NAME_MAX_BYTES + 1];
 	uint8_t cls;
 	bool initiator, dirty, dead;
-	bool up;       /* its app has been told ConnectionOn */
-	bool bound;    /* the app knows its number: `handle` is valid, or the other side asked */
-	bool stalled;  /* a message waits for the app's credit or socket */
-	bool leaving;  /* its app has closed it; what was sent before is still delivered */
-	bool started;  /* ConnectionOn of the manager has come */
-	bool told;     /* the manager knows already that it is dead */
-	bool app_told; /* and the app */
+	bool up;	 /* its app has been told ConnectionOn */
+	bool bound;	 /* the app knows its number: `handle` is valid, or the other side asked */
+	bool stalled;	 /* a message waits for the app's credit or socket */
+	bool leaving;	 /* its app has closed it; what was sent before is still delivered */
+	bool far_closed; /* the far end has closed; a message still waits for our app */
+	bool started;	 /* ConnectionOn of the manager has come */
+	bool told;	 /* the manager knows already that it is dead */
+	bool app_told;	 /* and the app */
 	uint16_t code;
 	char text[64];
 	struct node_app *app; /* NULL when leaving */
@@ -72,6 +73,7 @@ struct node_conn {
 	size_t local_count;
 	int64_t app_credit;    /* bytes that our app takes; below zero by at most one message */
 	size_t outstanding;    /* bytes from our app that have not been credited back */
+	size_t lingering;      /* bytes that were left when `deadline` was set */
 	size_t credit_due;     /* of those, what the next flush gives back */
 	struct timer deadline; /* to come up; later, to deliver what is left when leaving */
 	TAILQ_ENTRY(node_conn) of_app, of_link, work;
@@ -120,7 +122,8 @@ struct node_engine {
 	uint32_t next_seq, register_seq;
 	/* From RegisterNodeAck. */
 	size_t packet_bytes, egress_bytes;
-	uint64_t connection_timeout_us;
+	uint64_t connection_timeout_us, send_interval_us;
+	uint32_t time_unit_us;
 	unsigned retransmit_limit;
 
 	struct map links, conns, conns_by_low, requests;
@@ -183,6 +186,9 @@ void conn_discard(struct node_conn *c);
 /* 0, or -errno. */
 int conn_map(struct node_conn *c);
 void conn_touch(struct node_conn *c);
+/* Gives a leaving connection time to deliver, again and again while it makes progress.  0/-errno.
+ */
+int conn_linger(struct node_conn *c, uint64_t now);
 /* It ends (both ends when local); freed by the next conn_reap. */
 void conn_kill(struct node_conn *c, uint16_t code, const char *text, uint64_t now);
 /* The manager's answer to a REQUEST_CONNECT. */

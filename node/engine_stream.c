@@ -39,6 +39,8 @@ static void resume(struct node_conn *c, uint64_t now)
 		connection_resume(c->connection, now);
 	else
 		local_resume(c);
+	if (c->far_closed && !c->stalled)
+		conn_kill(c, CODE_CLOSED, NULL, now);
 	conn_touch(c);
 }
 
@@ -139,7 +141,7 @@ void conn_app_close(struct node_conn *c, uint16_t code, struct bytes text, uint6
 	c->leaving = true;
 	c->code = code ? code : CODE_CLOSED;
 	bytes_to_cstr(text, c->text, sizeof c->text);
-	if (!wait || timerq_set(&c->engine->timers, &c->deadline, now + LINGER_US)) {
+	if (!wait || conn_linger(c, now)) {
 		conn_kill(c, c->code, NULL, now);
 		return;
 	}

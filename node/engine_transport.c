@@ -49,8 +49,8 @@ void link_report_all(struct node_engine *e)
 	struct node_link *l;
 
 	TAILQ_FOREACH(l, &e->all_links, all)
-	if (transport_get_state(l->transport) == TRANSPORT_CONNECTED)
-		report_connected(l);
+		if (transport_get_state(l->transport) == TRANSPORT_CONNECTED)
+			report_connected(l);
 }
 
 /* --- transport_ops --------------------------------------------------------------------------- */
@@ -99,8 +99,9 @@ static void op_writable(void *ctx, struct transport *t, uint64_t now)
 
 	(void)t;
 	(void)now;
-	TAILQ_FOREACH(c, &l->conns, of_link)
-	conn_touch(c);
+	TAILQ_FOREACH(c, &l->conns, of_link) {
+		conn_touch(c);
+	}
 	/* Who was first comes last next time, so that no connection starves behind another. */
 	c = TAILQ_FIRST(&l->conns);
 	if (c && TAILQ_NEXT(c, of_link)) {
@@ -136,9 +137,15 @@ static struct transport *make_transport(struct node_link *l, const struct msg_tr
 		.local = e->config.id,
 		.remote = m->peer,
 		.retransmit_limit = e->retransmit_limit,
+		.idle_us = e->send_interval_us,
+		.liveness_us = e->config.liveness_us,
+		.rekey_us = e->config.rekey_us,
+		.ack_delay_us = 2 * (uint64_t)e->time_unit_us,
 		.packet_bytes = e->packet_bytes,
 		.egress_bytes = e->egress_bytes,
 		.congestion = e->config.congestion,
+		.codel_target_us = e->config.codel_target_us,
+		.codel_interval_us = e->config.codel_interval_us,
 		.pool = &e->pool,
 		.timers = &e->timers,
 	};
@@ -219,8 +226,7 @@ void link_close_all(struct node_engine *e, uint16_t code, uint64_t now)
 {
 	struct node_link *l;
 
-	TAILQ_FOREACH(l, &e->all_links, all)
-	{
+	TAILQ_FOREACH(l, &e->all_links, all) {
 		l->told = true;
 		transport_close(l->transport, code, now);
 		link_bury(l, code);
@@ -367,8 +373,7 @@ void link_stats_fire(struct timer *t, uint64_t now)
 	struct msg_transport_stats *s = &m.transport_stats;
 	struct node_link *l;
 
-	TAILQ_FOREACH(l, &e->all_links, all)
-	{
+	TAILQ_FOREACH(l, &e->all_links, all) {
 		if (transport_get_state(l->transport) != TRANSPORT_CONNECTED)
 			continue;
 		stats_put(&s->stats[s->stats_count++], l);

@@ -302,6 +302,10 @@ static void engine_config(const struct node_shell *s, struct node_engine_config 
 	c->connect = cfg->node_connect;
 	c->max_apps = cfg->node_max_apps;
 	c->max_connections = c->max_connections_per_app = cfg->node_max_connections;
+	c->liveness_us = cfg->transport_liveness_timeout * 1000;
+	c->rekey_us = cfg->transport_rekey_interval * 1000000;
+	c->codel_target_us = cfg->congestion_codel_target;
+	c->codel_interval_us = cfg->congestion_codel_interval;
 	c->congestion =
 		strcmp(cfg->congestion_algorithm, "cubic") == 0 ? CONGESTION_CUBIC : CONGESTION_BBR;
 	c->connection_buffer_bytes = cfg->connection_max_buffer;

@@ -1,5 +1,5 @@
 /*
- * The encrypted control channel (PROTOCOL.md section 2) as a state machine over frame bodies:
+ * The encrypted control channel (PROTOCOL.md section 1.2) as a state machine over frame bodies:
  * Noise_XX_25519_ChaChaPoly_BLAKE2b, three handshake bodies with empty payloads, then every body is
  * one AEAD ciphertext with its direction's key, the direction's frame count as nonce, empty AD.
  * io/chan.c puts it on a socket.

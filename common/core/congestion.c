@@ -8,13 +8,27 @@
 #define CUBIC_C 0.4
 #define CUBIC_BETA 0.7
 
-void congestion_init(struct congestion *c, uint32_t packet_bytes)
+void congestion_init(struct congestion *c, enum congestion_algorithm algorithm,
+		     uint32_t packet_bytes, uint64_t now)
 {
 	*c = (struct congestion){
+		.algorithm = algorithm,
 		.packet_bytes = packet_bytes,
 		.cwnd_bytes = (uint64_t)INITIAL_WINDOW_PACKETS * packet_bytes,
 	};
 	c->cubic.ssthresh_bytes = UINT64_MAX;
+	bbr_init(&c->bbr, now);
+}
+
+void congestion_sample(struct congestion *c, const struct bbr_sample *s, uint64_t now)
+{
+	if (c->algorithm != CONGESTION_BBR)
+		return;
+	bbr_update(&c->bbr, s, now);
+	c->cwnd_bytes = bbr_window(&c->bbr, (uint64_t)INITIAL_WINDOW_PACKETS * c->packet_bytes);
+	if (c->cwnd_bytes > MAXIMUM_WINDOW_BYTES)
+		c->cwnd_bytes = MAXIMUM_WINDOW_BYTES;
+	c->pacing_bps = bbr_pacing_bps(&c->bbr);
 }
 
 static double packets(const struct congestion *c)
@@ -51,7 +65,7 @@ static void cubic_grow(struct congestion *c, uint64_t bytes, uint64_t rtt_us, ui
 void congestion_acked(struct congestion *c, uint64_t bytes, uint64_t rtt_us, bool limited,
 		      uint64_t now)
 {
-	if (!limited)
+	if (!limited || c->algorithm != CONGESTION_CUBIC)
 		return;
 	if (c->cwnd_bytes < c->cubic.ssthresh_bytes)
 		c->cwnd_bytes += bytes;
@@ -66,7 +80,7 @@ void congestion_lost(struct congestion *c, uint64_t sent_us, uint64_t now)
 	struct cubic *q = &c->cubic;
 	uint64_t floor = (uint64_t)MINIMUM_WINDOW_PACKETS * c->packet_bytes;
 
-	if (sent_us < q->recovery_us)
+	if (c->algorithm != CONGESTION_CUBIC || sent_us < q->recovery_us)
 		return; /* one reduction per round trip */
 	q->recovery_us = now;
 	q->epoch_us = 0;
@@ -82,4 +96,8 @@ void congestion_collapse(struct congestion *c)
 {
 	c->cwnd_bytes = (uint64_t)MINIMUM_WINDOW_PACKETS * c->packet_bytes;
 	c->cubic.epoch_us = 0;
+	/* The path may have become another: what was known of its rate is not true any more. */
+	if (c->algorithm == CONGESTION_BBR)
+		bbr_init(&c->bbr, c->bbr.min_rtt_at_us);
+	c->pacing_bps = 0;
 }

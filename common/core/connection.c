@@ -57,6 +57,7 @@ struct connection {
 	struct stream_recv in;
 	uint64_t ack_at_us, tick_at_us, deadline_us;
 	bool flushing;
+	bool peer_closed; /* the far end is gone; a refused message still waits for our owner */
 	struct timer timer;
 	struct connection_stats stats;
 };
@@ -159,8 +160,10 @@ static void send_cipher(struct connection *c, uint8_t kind, uint64_t number, str
 			uint64_t now)
 {
 	struct pkt *v[RECORD_PACKETS_MAX];
+	size_t packet_bytes =
+		c->ops->packet_bytes ? c->ops->packet_bytes(c->ctx, c) : c->packet_bytes;
 	uint8_t flags = c->config.cls == CLASS_DATAGRAM ? PACKET_FLAG_DROPPABLE : 0;
-	size_t n = record_cut(c->config.pool, kind, number, cipher, c->packet_bytes, c->out_label,
+	size_t n = record_cut(c->config.pool, kind, number, cipher, packet_bytes, c->out_label,
 			      flags, v);
 
 	if (!n)
@@ -268,7 +271,7 @@ int connection_send(struct connection *c, struct bytes data, uint64_t now)
 void connection_flush(struct connection *c, uint64_t now)
 {
 	/* output may report room at once and call us again: the outer call goes on anyway. */
-	if (c->flushing || c->state != CONNECTION_CONNECTED)
+	if (c->flushing || c->peer_closed || c->state != CONNECTION_CONNECTED)
 		return;
 	c->flushing = true;
 	send_stream(c, now);
@@ -424,7 +427,9 @@ static int on_inner(struct connection *c, uint64_t number, struct bytes plain, s
 	case INNER_CLOSE:
 		if (body.len != 2)
 			return -EBADMSG;
-		set_state(c, CONNECTION_DISCONNECTED, CODE_CLOSED, now);
+		c->peer_closed = true;
+		if (!c->in.held)
+			set_state(c, CONNECTION_DISCONNECTED, CODE_CLOSED, now);
 		return 0;
 	default:
 		return -EBADMSG;
@@ -494,6 +499,8 @@ void connection_resume(struct connection *c, uint64_t now)
 		return;
 	if (stream_recv_resume(&c->in, deliver, c, now) != 0)
 		connection_close(c, CODE_PROTOCOL, now);
+	if (c->peer_closed && !c->in.held)
+		set_state(c, CONNECTION_DISCONNECTED, CODE_CLOSED, now);
 	connection_flush(c, now);
 }
 
@@ -516,7 +523,7 @@ static uint64_t earliest(uint64_t a, uint64_t b)
 /* A stream with bytes in flight must make progress; an idle one has nothing to prove. */
 static uint64_t progress_deadline(const struct connection *c)
 {
-	if (c->state != CONNECTION_CONNECTED || c->out.una == c->out.next)
+	if (c->state != CONNECTION_CONNECTED || c->peer_closed || c->out.una == c->out.next)
 		return TIMER_NEVER;
 	return c->out.progress_us + c->config.timeout_us;
 }

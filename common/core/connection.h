@@ -44,6 +44,8 @@ struct connection_ops {
 	 * the app. */
 	void (*sent)(void *ctx, struct connection *c, size_t bytes, uint64_t now);
 	void (*random)(void *ctx, void *out, size_t len);
+	/* Largest UDP payload of the first hop now; NULL: what connection_set_route said. */
+	size_t (*packet_bytes)(void *ctx, struct connection *c);
 };
 
 struct connection_config {

@@ -7,6 +7,7 @@
 #ifndef CORE_PKT_H
 #define CORE_PKT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
@@ -39,6 +40,9 @@ struct pkt {
 	uint64_t queued_us; /* when it joined the egress queue */
 	uint64_t delivered; /* transport's delivered bytes when it was sent: for the rate model */
 	uint64_t delivered_us;
+	uint64_t first_sent_us;
+	uint64_t first_tx_us; /* time of its first transmission */
+	bool app_limited;     /* nothing more was waiting when it was sent */
 };
 TAILQ_HEAD(pkt_queue, pkt);
 

@@ -23,11 +23,14 @@ static enum recv_result add_in_order(struct recvstate *s)
 
 static enum recv_result add_above(struct recvstate *s, uint64_t seq)
 {
+	size_t count = s->above.count;
+
 	if (ranges_contains(&s->above, seq))
 		return RECV_DUPLICATE;
 	if (ranges_add(&s->above, seq, seq + 1) != 0)
 		return RECV_OUT_OF_WINDOW; /* not acknowledged: it will come again */
-	s->urgent = true;
+	if (s->above.count > count)
+		s->urgent = true;
 	return RECV_NEW;
 }
 
@@ -58,10 +61,34 @@ enum recv_result recvstate_add(struct recvstate *s, const struct hop_header *h, 
 	return result;
 }
 
+/*
+ * Which ranges to name when there are too many: the nearest let the sender free memory, the newest
+ * show it what was lost lately, and the rest takes turns, so that nothing stays unknown for long.
+ */
+static size_t pick_ranges(struct recvstate *s, struct ack *a)
+{
+	const size_t ends = ACK_RANGES_MAX * 3 / 8, turns = ACK_RANGES_MAX - 2 * ends;
+	const size_t count = s->above.count;
+	bool all = count <= ACK_RANGES_MAX;
+	size_t n = 0, middle = all ? 0 : count - 2 * ends;
+
+	/* The last turn may begin a little early, so that it is a full one. */
+	if (s->turn >= middle)
+		s->turn = 0;
+	size_t from = ends + (s->turn + turns > middle && !all ? middle - turns : s->turn);
+	for (size_t i = 0; i < count; i++) {
+		if (!all && i >= ends && i < count - ends && (i < from || i >= from + turns))
+			continue;
+		a->ranges[n].start = s->above.v[i].start;
+		a->ranges[n++].end = s->above.v[i].end;
+	}
+	if (!all)
+		s->turn += turns;
+	return n;
+}
+
 void recvstate_ack(struct recvstate *s, struct ack *a, uint64_t now)
 {
-	size_t n = s->above.count, skip = 0;
-
 	a->cumulative = s->cumulative;
 	a->largest =
 		s->largest - 1; /* wraps when nothing has come: largest + 1 == cumulative == 0 */
@@ -69,16 +96,7 @@ void recvstate_ack(struct recvstate *s, struct ack *a, uint64_t now)
 	a->latest_tries = s->latest_tries;
 	a->delay_us = (uint32_t)(now - s->latest_us);
 	a->marked = s->marked;
-	if (n > ACK_RANGES_MAX) {
-		skip = n - ACK_RANGES_MAX;
-		n = ACK_RANGES_MAX;
-	}
-	a->range_count = (uint8_t)n;
-	for (size_t i = 0; i < n; i++) {
-		size_t from = skip && i >= ACK_RANGES_MAX / 2 ? i + skip : i;
-		a->ranges[i].start = s->above.v[from].start;
-		a->ranges[i].end = s->above.v[from].end;
-	}
+	a->range_count = (uint8_t)pick_ranges(s, a);
 	s->pending = 0;
 	s->urgent = false;
 }

@@ -19,7 +19,8 @@ struct recvstate {
 	uint8_t latest_tries;
 	uint32_t marked;
 	uint32_t pending; /* arrivals since the last ack was built */
-	bool urgent;	  /* a gap or a duplicate: the sender should hear at once */
+	bool urgent;	  /* a new gap or a duplicate: the sender should hear at once */
+	size_t turn;	  /* which of the middle ranges the next ack names */
 };
 
 enum recv_result { RECV_NEW, RECV_DUPLICATE, RECV_OUT_OF_WINDOW };

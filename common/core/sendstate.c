@@ -5,14 +5,17 @@
 
 #include "core/recvstate.h"
 
-#define REORDER_THRESHOLD_MAX 256u
+#define SLOWEST_WINDOW_US 5000000u /* the slowest packet is forgotten after this */
+#define REORDERING_MEMORY_US 60000000u
 
 enum pkt_state { PKT_NEW, PKT_FLIGHT, PKT_LOST, PKT_TAKEN };
 
 void sendstate_init(struct sendstate *s, struct pkt_pool *pool)
 {
 	*s = (struct sendstate){
-		.pool = pool, .next_order = 1, .reorder_threshold = SEND_PACKET_THRESHOLD};
+		.pool = pool,
+		.next_order = 1,
+	};
 	TAILQ_INIT(&s->flight);
 	TAILQ_INIT(&s->lost);
 }
@@ -64,15 +67,19 @@ int sendstate_enter(struct sendstate *s, struct pkt *p)
 	return 0;
 }
 
-void sendstate_transmitted(struct sendstate *s, struct pkt *p, uint64_t now)
+void sendstate_transmitted(struct sendstate *s, struct pkt *p, bool app_limited, uint64_t now)
 {
 	if (s->inflight_packets == 0)
-		s->delivered_us = now; /* a new flight: the rate clock starts here */
+		s->delivered_us = s->first_sent_us = now; /* a new flight: the rate clock starts */
 	p->state = PKT_FLIGHT;
 	p->order = s->next_order++;
 	p->sent_us = now;
 	p->delivered = s->delivered_bytes;
 	p->delivered_us = s->delivered_us;
+	p->first_sent_us = s->first_sent_us;
+	p->app_limited = app_limited;
+	if (p->tries == 0)
+		p->first_tx_us = now;
 	if (p->tries < UINT16_MAX)
 		p->tries++;
 	TAILQ_INSERT_TAIL(&s->flight, p, queue);
@@ -116,12 +123,27 @@ static void unlink_packet(struct sendstate *s, struct pkt *p)
 	}
 }
 
-static uint64_t rate_sample(const struct sendstate *s, const struct pkt *p, uint64_t now)
+/* What the newest acknowledged packet knew when it was sent; the packet itself is gone by then. */
+struct newest {
+	bool any, app_limited;
+	uint64_t sent_us, first_sent_us, delivered, delivered_us;
+};
+
+/* draft-ietf-ccwg-bbr section 4.1.2: over the longer of the time to send and the time to be
+ * acknowledged; one that is shorter than any round trip says nothing. */
+static void rate_sample(struct sendstate *s, const struct newest *n, const struct rtt *rtt,
+			uint64_t now, struct sendstate_acked *out)
 {
-	uint64_t elapsed = now - p->delivered_us;
-	if (elapsed == 0)
-		return 0;
-	return (s->delivered_bytes - p->delivered) * 8 * 1000000 / elapsed;
+	if (!n->any)
+		return;
+	uint64_t elapsed = now - n->delivered_us, sending = n->sent_us - n->first_sent_us;
+	if (sending > elapsed)
+		elapsed = sending;
+	s->first_sent_us = n->sent_us;
+	out->sent_delivered = n->delivered;
+	out->app_limited = n->app_limited;
+	if (elapsed && elapsed >= rtt->min_us)
+		out->rate_bps = (s->delivered_bytes - n->delivered) * 8 * 1000000 / elapsed;
 }
 
 /* An acknowledgement that comes sooner than any round trip belongs to an earlier transmission. */
@@ -132,8 +154,23 @@ static bool was_spurious(const struct pkt *p, const struct rtt *rtt, uint64_t no
 	return p->tries > 1 && now - p->sent_us < rtt->min_us;
 }
 
+/* The windowed maximum of packets' round trips.  One that was sent again tells it only if the first
+ * transmission is what arrived. */
+static void note_slowest(struct sendstate *s, const struct pkt *p, bool spurious, uint64_t now)
+{
+	uint64_t took = now - p->first_tx_us;
+
+	if (p->tries > 1 && !spurious)
+		return;
+	if (took >= s->slowest_us || now > s->slowest_at_us + SLOWEST_WINDOW_US) {
+		s->slowest_us = took;
+		s->slowest_at_us = now;
+	}
+}
+
 static void ack_packet(struct sendstate *s, struct pkt *p, const struct ack *a,
-		       const struct rtt *rtt, uint64_t now, struct sendstate_acked *out)
+		       const struct rtt *rtt, uint64_t now, struct newest *newest,
+		       struct sendstate_acked *out)
 {
 	bool latest = p->seq == a->latest && (uint8_t)(p->tries - 1) == a->latest_tries;
 
@@ -141,11 +178,15 @@ static void ack_packet(struct sendstate *s, struct pkt *p, const struct ack *a,
 	out->bytes += p->len;
 	s->delivered_bytes += p->len;
 	s->delivered_us = now;
-	if (was_spurious(p, rtt, now)) {
+	bool spurious = was_spurious(p, rtt, now);
+	note_slowest(s, p, spurious, now);
+	if (spurious) {
 		out->spurious++;
 	} else if (p->order > s->newest_order) {
 		s->newest_order = p->order;
-		out->rate_bps = rate_sample(s, p, now);
+		*newest =
+			(struct newest){true,	      p->app_limited, p->sent_us, p->first_sent_us,
+					p->delivered, p->delivered_us};
 	}
 	if (latest && p->state == PKT_FLIGHT)
 		out->rtt_us = now - p->sent_us;
@@ -155,28 +196,34 @@ static void ack_packet(struct sendstate *s, struct pkt *p, const struct ack *a,
 }
 
 static void ack_range(struct sendstate *s, uint64_t start, uint64_t end, const struct ack *a,
-		      const struct rtt *rtt, uint64_t now, struct sendstate_acked *out)
+		      const struct rtt *rtt, uint64_t now, struct newest *newest,
+		      struct sendstate_acked *out)
 {
 	for (uint64_t seq = start > s->base ? start : s->base; seq < end; seq++) {
 		struct pkt *p = *slot(s, seq);
 		if (p)
-			ack_packet(s, p, a, rtt, now, out);
+			ack_packet(s, p, a, rtt, now, newest, out);
 	}
 }
 
 int sendstate_ack(struct sendstate *s, const struct ack *a, const struct rtt *rtt, uint64_t now,
 		  struct sendstate_acked *out)
 {
+	struct newest newest = {0};
+
 	*out = (struct sendstate_acked){0};
 	if (a->cumulative > s->next || (a->largest != UINT64_MAX && a->largest >= s->next))
 		return -EBADMSG;
-	ack_range(s, s->base, a->cumulative, a, rtt, now, out);
+	ack_range(s, s->base, a->cumulative, a, rtt, now, &newest, out);
 	for (unsigned i = 0; i < a->range_count; i++)
-		ack_range(s, a->ranges[i].start, a->ranges[i].end, a, rtt, now, out);
+		ack_range(s, a->ranges[i].start, a->ranges[i].end, a, rtt, now, &newest, out);
 	while (s->base < s->next && !*slot(s, s->base))
 		s->base++;
-	if (out->spurious && s->reorder_threshold < REORDER_THRESHOLD_MAX)
-		s->reorder_threshold += s->reorder_threshold / 2 + 1;
+	rate_sample(s, &newest, rtt, now, out);
+	if (out->spurious) {
+		s->reordering = true;
+		s->reordered_at_us = now;
+	}
 	return 0;
 }
 
@@ -187,12 +234,17 @@ uint64_t sendstate_detect(struct sendstate *s, const struct rtt *rtt, uint64_t n
 	uint64_t bytes = 0;
 	struct pkt *p;
 
+	if (s->reordering && now > s->reordered_at_us + REORDERING_MEMORY_US)
+		s->reordering = false;
+	if (s->reordering && s->slowest_us > wait)
+		wait = s->slowest_us;
 	wait += wait / 8;
 	if (wait < RTT_GRANULARITY_US)
 		wait = RTT_GRANULARITY_US;
 	*next_us = UINT64_MAX;
 	while ((p = TAILQ_FIRST(&s->flight)) && p->order < s->newest_order) {
-		if (s->newest_order - p->order < s->reorder_threshold && p->sent_us + wait > now) {
+		bool far = !s->reordering && s->newest_order - p->order >= SEND_PACKET_THRESHOLD;
+		if (!far && p->sent_us + wait > now) {
 			*next_us = p->sent_us + wait;
 			break;
 		}

@@ -23,17 +23,22 @@ struct sendstate {
 	uint64_t next_order;
 	uint64_t newest_order; /* highest order known to have arrived */
 	uint64_t inflight_bytes, inflight_packets, lost_packets;
-	uint64_t delivered_bytes, delivered_us;
-	uint64_t reorder_threshold; /* packets; grows when retransmissions prove spurious */
+	uint64_t delivered_bytes, delivered_us, first_sent_us; /* for rate samples */
+	/* How late packets may come on this path: the longest round trip of a packet seen lately.
+	 * Once reordering was seen only time tells a loss (RFC 8985 section 6.2). */
+	uint64_t slowest_us, slowest_at_us, reordered_at_us;
+	bool reordering;
 	struct pkt_pool *pool;
 };
 
 /* What one ack told. */
 struct sendstate_acked {
 	uint64_t packets, bytes;
-	uint64_t spurious; /* retransmissions that were not needed */
-	uint64_t rtt_us;   /* 0: no sample */
-	uint64_t rate_bps; /* delivery rate sample; 0: none */
+	uint64_t spurious;	 /* retransmissions that were not needed */
+	uint64_t rtt_us;	 /* 0: no sample */
+	uint64_t rate_bps;	 /* delivery rate sample; 0: none */
+	uint64_t sent_delivered; /* delivered_bytes when the newest of them was sent */
+	bool app_limited;	 /* that rate may be too low */
 };
 
 void sendstate_init(struct sendstate *s, struct pkt_pool *pool);
@@ -42,8 +47,9 @@ void sendstate_free(struct sendstate *s);
 bool sendstate_window_open(const struct sendstate *s);
 /* Gives a new packet its sequence.  0 or -ENOMEM. */
 int sendstate_enter(struct sendstate *s, struct pkt *p);
-/* p (from sendstate_enter or the lost list) is being transmitted now. */
-void sendstate_transmitted(struct sendstate *s, struct pkt *p, uint64_t now);
+/* p (from sendstate_enter or the lost list) is being transmitted now.  `app_limited`: nothing more
+ * is waiting behind it. */
+void sendstate_transmitted(struct sendstate *s, struct pkt *p, bool app_limited, uint64_t now);
 /* The next packet to send again, taken off the lost list; NULL. */
 struct pkt *sendstate_take_lost(struct sendstate *s);
 /* 0, or -EBADMSG when the ack names what was never sent. */

@@ -8,12 +8,14 @@
 
 /* Small segments are copied, so that a hostile peer cannot pin a large block with each. */
 #define SEGMENT_COPY_BYTES 4096u
+#define SEGMENT_JOIN_BYTES 8192u
 
 struct stream_segment {
 	TAILQ_ENTRY(stream_segment) queue;
 	uint64_t offset;
 	struct bytes data;
 	struct block *block;
+	bool own; /* the block is this segment's alone and may be written */
 };
 
 void stream_recv_init(struct stream_recv *s)
@@ -139,8 +141,7 @@ static bool trim(const struct stream_recv *s, uint64_t *offset, struct bytes *da
 		*offset = s->next;
 	}
 	*before = NULL;
-	TAILQ_FOREACH_REVERSE(g, &s->segments, stream_segments, queue)
-	{
+	TAILQ_FOREACH_REVERSE(g, &s->segments, stream_segments, queue) {
 		if (g->offset + g->data.len <= *offset)
 			break;
 		*before = g;
@@ -159,27 +160,65 @@ static bool trim(const struct stream_recv *s, uint64_t *offset, struct bytes *da
 	return data->len > 0;
 }
 
+static bool own_block(struct stream_segment *g, size_t size)
+{
+	struct block *b = block_new(size);
+
+	if (!b)
+		return false;
+	memcpy(b->data, g->data.data, g->data.len);
+	if (g->own)
+		block_put(g->block);
+	g->data.data = b->data;
+	g->block = b;
+	g->own = true;
+	return true;
+}
+
+static uint8_t *segment_end(const struct stream_segment *g)
+{
+	return g->block->data + (g->data.data - g->block->data) + g->data.len;
+}
+
+/* Small pieces that follow each other share a segment: while the owner takes nothing there may be
+ * far more of them than STREAM_SEGMENTS_MAX. */
+static bool join(struct stream_recv *s, struct stream_segment *g, uint64_t offset,
+		 struct bytes data)
+{
+	size_t len;
+
+	if (!g || !g->own || g->offset + g->data.len != offset)
+		return false;
+	len = g->data.len + data.len;
+	if (len > SEGMENT_JOIN_BYTES)
+		return false;
+	if (data.len > (size_t)(g->block->data + g->block->size - segment_end(g)) &&
+	    !own_block(g, 2 * len))
+		return false;
+	memcpy(segment_end(g), data.data, data.len);
+	g->data.len = len;
+	s->segment_bytes += data.len;
+	return true;
+}
+
 static int insert(struct stream_recv *s, uint64_t offset, struct bytes data, struct block *block,
 		  struct stream_segment *before)
 {
-	struct stream_segment *g = malloc(sizeof *g);
+	struct stream_segment *g, *last = before ? TAILQ_PREV(before, stream_segments, queue)
+						 : TAILQ_LAST(&s->segments, stream_segments);
 
-	if (!g || s->segment_count >= STREAM_SEGMENTS_MAX) {
+	if (data.len <= SEGMENT_COPY_BYTES && join(s, last, offset, data))
+		return 0;
+	g = s->segment_count < STREAM_SEGMENTS_MAX ? malloc(sizeof *g) : NULL;
+	if (!g)
+		return -ENOMEM;
+	*g = (struct stream_segment){.offset = offset, .data = data, .block = block};
+	if (data.len > SEGMENT_COPY_BYTES) {
+		block_get(block);
+	} else if (!own_block(g, data.len)) {
 		free(g);
 		return -ENOMEM;
 	}
-	if (data.len <= SEGMENT_COPY_BYTES) {
-		block = block_new(data.len);
-		if (!block) {
-			free(g);
-			return -ENOMEM;
-		}
-		memcpy(block->data, data.data, data.len);
-		data.data = block->data;
-	} else {
-		block_get(block);
-	}
-	*g = (struct stream_segment){.offset = offset, .data = data, .block = block};
 	if (before)
 		TAILQ_INSERT_BEFORE(before, g, queue);
 	else
@@ -253,8 +292,7 @@ void stream_recv_ack(struct stream_recv *s, struct stream_ack *a, uint64_t now)
 	a->limit = s->limit_told = limit_now(s);
 	a->record = s->newest_record;
 	a->delay_us = (uint32_t)(now - s->newest_us);
-	TAILQ_FOREACH(g, &s->segments, queue)
-	{
+	TAILQ_FOREACH(g, &s->segments, queue) {
 		struct range *last = n ? &a->ranges[n - 1] : NULL;
 		if (last && last->end == g->offset)
 			last->end += g->data.len;

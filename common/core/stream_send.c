@@ -60,7 +60,7 @@ void stream_send_init(struct stream_send *s, uint32_t packet_bytes)
 	TAILQ_INIT(&s->sent);
 	ranges_init(&s->acked, SENT_RANGES_MAX);
 	ranges_init(&s->lost, SENT_RANGES_MAX);
-	congestion_init(&s->congestion, packet_bytes);
+	congestion_init(&s->congestion, CONGESTION_CUBIC, packet_bytes, 0);
 	s->congestion.cwnd_bytes = STREAM_INITIAL_WINDOW;
 }
 
@@ -208,9 +208,11 @@ static void advance(struct stream_send *s, uint64_t cumulative)
 {
 	if (cumulative > s->una)
 		s->una = cumulative;
-	if (s->acked.count && s->acked.v[0].start <= s->una && s->acked.v[0].end > s->una)
-		s->una = s->acked.v[0].end;
 	ranges_remove(&s->acked, 0, s->una);
+	if (s->acked.count && s->acked.v[0].start == s->una) {
+		s->una = s->acked.v[0].end;
+		ranges_remove(&s->acked, 0, s->una);
+	}
 	ranges_remove(&s->lost, 0, s->una);
 }
 

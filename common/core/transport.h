@@ -16,6 +16,7 @@
 #include "base/id.h"
 #include "base/limits.h"
 #include "base/timerq.h"
+#include "core/congestion.h"
 #include "core/pkt.h"
 
 enum transport_state {
@@ -25,8 +26,6 @@ enum transport_state {
 	TRANSPORT_DISCONNECTED, /* final */
 };
 const char *transport_state_name(enum transport_state s);
-
-enum transport_congestion { CONGESTION_CUBIC, CONGESTION_BBR };
 
 struct transport;
 
@@ -53,9 +52,15 @@ struct transport_config {
 	uint8_t local_secret[32];	/* our static private key */
 	uint8_t psk[MESH_SECRET_BYTES]; /* the pair secret from the manager */
 	unsigned retransmit_limit;	/* tries per packet */
-	size_t packet_bytes;		/* largest UDP payload to send, from MaxPacketSize */
-	size_t egress_bytes;		/* limit of the egress queue */
-	enum transport_congestion congestion;
+	/* Times; 0 stands for the default of transport_internal.h. */
+	uint64_t idle_us;      /* nothing sent for this long: one small packet */
+	uint64_t liveness_us;  /* nothing heard for this long: the peer is lost */
+	uint64_t rekey_us;     /* age of keys that are replaced */
+	uint64_t ack_delay_us; /* longest wait for a second packet before an ack */
+	size_t packet_bytes;   /* largest UDP payload to send, from MaxPacketSize */
+	uint64_t codel_target_us, codel_interval_us; /* of the egress queue; 0: RFC 8289's */
+	size_t egress_bytes;			     /* limit of the egress queue */
+	enum congestion_algorithm congestion;
 	struct pkt_pool *pool; /* outlives the transport */
 	struct timerq *timers; /* outlives the transport */
 };
@@ -100,6 +105,8 @@ struct transport_stats {
 	uint32_t loss_ppm;			 /* decaying share of transmissions lost */
 	uint64_t rate_bps;			 /* decaying goodput, bits per second */
 	uint64_t cwnd_bytes, inflight_bytes, queue_bytes;
+	uint32_t packet_bytes; /* largest UDP payload that is known to arrive */
+	uint32_t moves;	       /* changes of the peer's address that were followed */
 };
 void transport_get_stats(const struct transport *t, struct transport_stats *out);
 

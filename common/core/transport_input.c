@@ -49,8 +49,7 @@ static void use_keys(struct transport *t, const struct hop_keys *keys)
 
 static void confirm_keys(struct transport *t, uint64_t now)
 {
-	uint8_t wants_reply = 1;
-	transport_send_control(t, PACKET_PROBE, bytes_of(&wants_reply, 1), now);
+	transport_send_probe(t, &t->remote, PROBE_ANSWER, 0, now, now);
 }
 
 static void on_response(struct transport *t, const struct pkt *p, const struct net_addr *from,
@@ -67,7 +66,7 @@ static void on_response(struct transport *t, const struct pkt *p, const struct n
 	}
 	use_keys(t, &keys);
 	t->handshake_at_us = TIMER_NEVER;
-	t->rekey_at_us = now + REKEY_INTERVAL_US;
+	t->rekey_at_us = now + t->config.rekey_us;
 	t->last_rx_us = now;
 	if (t->state == TRANSPORT_HANDSHAKE) {
 		t->remote = *from;
@@ -100,6 +99,7 @@ static void promote_next(struct transport *t, const struct net_addr *from, uint6
 	if (t->state == TRANSPORT_HANDSHAKE) {
 		t->remote = *from;
 		transport_set_state(t, TRANSPORT_CONNECTED, 0, now);
+		confirm_keys(t, now);
 	}
 }
 
@@ -120,6 +120,24 @@ static void sample_stats(struct transport *t, uint64_t acked_bytes, uint64_t now
 	}
 }
 
+static void model_path(struct transport *t, const struct sendstate_acked *acked, uint64_t now)
+{
+	congestion_sample(&t->congestion,
+			  &(struct bbr_sample){
+				  .rate_bps = acked->rate_bps,
+				  .app_limited = acked->app_limited,
+				  .rtt_us = acked->rtt_us,
+				  .jitter_us = t->rtt.variance_us,
+				  .delivered_bytes = t->snd.delivered_bytes,
+				  .sent_delivered_bytes = acked->sent_delivered,
+				  .inflight_bytes = t->snd.inflight_bytes,
+				  .packets = acked->packets,
+				  .lost = t->model_lost,
+			  },
+			  now);
+	t->model_lost = 0;
+}
+
 static int on_ack(struct transport *t, const struct pkt *p, uint64_t now)
 {
 	struct ack a;
@@ -137,16 +155,21 @@ static int on_ack(struct transport *t, const struct pkt *p, uint64_t now)
 		congestion_acked(&t->congestion, acked.bytes, rtt_smoothed(&t->rtt), limited, now);
 	}
 	transport_detect_losses(t, now);
+	if (acked.packets)
+		model_path(t, &acked, now);
 	sample_stats(t, acked.bytes, now);
 	return 0;
 }
 
+static void check_path(struct transport *t, const struct net_addr *from, uint64_t now);
+
 /* DATA and the hop's reliable signals; consumes p. */
 static void on_sequenced(struct transport *t, struct pkt *p, const struct hop_header *h,
-			 uint64_t now)
+			 const struct net_addr *from, uint64_t now)
 {
 	switch (recvstate_add(&t->rcv, h, now)) {
 	case RECV_NEW:
+		check_path(t, from, now);
 		p->label = h->label;
 		p->flags = h->flags & (PACKET_FLAG_MARKED | PACKET_FLAG_DROPPABLE);
 		t->stats.delivered_packets++;
@@ -163,8 +186,82 @@ static void on_sequenced(struct transport *t, struct pkt *p, const struct hop_he
 	pkt_free(t->config.pool, p);
 }
 
+/* --- probes and a peer that moves --------------------------------------------------------- */
+
+struct probe {
+	uint8_t kind;
+	uint16_t size;
+	uint64_t nonce;
+};
+
+static int read_probe(struct probe *q, struct bytes body)
+{
+	struct rbuf r = rbuf_init(body.data, body.len);
+	q->kind = rbuf_u8(&r);
+	q->size = rbuf_u16(&r);
+	q->nonce = rbuf_u64(&r);
+	return r.bad ? -EBADMSG : 0;
+}
+
+/* The answer goes where the question came from: a path check asks about that very path. */
+static int on_probe(struct transport *t, struct bytes body, const struct net_addr *from,
+		    uint64_t now)
+{
+	struct probe q;
+
+	if (read_probe(&q, body) != 0)
+		return -EBADMSG;
+	/* Only a probe that arrived whole confirms its size. */
+	if (q.kind == PROBE_MTU && body.len + HOP_HEADER_BYTES != q.size)
+		return -EBADMSG;
+	if (q.kind != PROBE_KEEPALIVE)
+		transport_send_control_to(t, from, PACKET_PROBE_REPLY,
+					  bytes_of(body.data, PROBE_BODY_BYTES), 0, now);
+	return 0;
+}
+
+static void follow_peer(struct transport *t, const struct net_addr *to)
+{
+	char old[NET_ADDR_TEXT], new[NET_ADDR_TEXT];
+	log_info("transport %u: the peer moved from %s to %s", t->config.id,
+		 net_addr_text(&t->remote, old), net_addr_text(to, new));
+	t->remote = *to;
+	t->candidate.family = 0;
+	t->stats.moves++;
+}
+
+static int on_probe_reply(struct transport *t, struct bytes body, const struct net_addr *from,
+			  uint64_t now)
+{
+	struct probe q;
+
+	if (read_probe(&q, body) != 0)
+		return -EBADMSG;
+	if (q.kind == PROBE_ANSWER && q.nonce <= now && now - q.nonce < t->config.liveness_us)
+		rtt_sample(&t->rtt, now - q.nonce, 0); /* our own clock, echoed */
+	else if (q.kind == PROBE_MTU)
+		pathmtu_confirm(&t->mtu, q.size, now);
+	else if (q.kind == PROBE_PATH && t->candidate.family && q.nonce == t->challenge &&
+		 net_addr_equal(from, &t->candidate))
+		follow_peer(t, from);
+	return 0;
+}
+
+/* An authentic packet from elsewhere may have been carried there by somebody else: the peer must
+ * answer at that address before we follow (RFC 9000 section 9.3). */
+static void check_path(struct transport *t, const struct net_addr *from, uint64_t now)
+{
+	if (t->state != TRANSPORT_CONNECTED || net_addr_equal(from, &t->remote) ||
+	    (t->candidate.family && now < t->challenge_at_us + PATH_CHECK_US))
+		return;
+	t->candidate = *from;
+	t->challenge_at_us = now;
+	t->ops->random(t->ctx, &t->challenge, sizeof t->challenge);
+	transport_send_probe(t, from, PROBE_PATH, 0, t->challenge, now);
+}
+
 static int on_control(struct transport *t, const struct pkt *p, const struct hop_header *h,
-		      uint64_t now)
+		      const struct net_addr *from, uint64_t now)
 {
 	const uint8_t *body = p->data + HOP_HEADER_BYTES;
 	size_t len = p->len - HOP_HEADER_BYTES;
@@ -173,15 +270,14 @@ static int on_control(struct transport *t, const struct pkt *p, const struct hop
 		t->stats.duplicates++;
 		return 0;
 	}
+	check_path(t, from, now);
 	switch (h->type) {
 	case PACKET_ACK:
 		return on_ack(t, p, now);
 	case PACKET_PROBE:
-		if (len >= 1 && body[0])
-			transport_send_control(t, PACKET_PROBE_REPLY, bytes_of(NULL, 0), now);
-		return 0;
+		return on_probe(t, bytes_of(body, len), from, now);
 	case PACKET_PROBE_REPLY:
-		return 0;
+		return on_probe_reply(t, bytes_of(body, len), from, now);
 	case PACKET_CLOSE:
 		transport_set_state(t, TRANSPORT_DISCONNECTED, CODE_CLOSED, now);
 		return 0;
@@ -222,10 +318,10 @@ void transport_input(struct transport *t, struct pkt *p, const struct net_addr *
 	if (h.type == PACKET_DATA && p->len < HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES)
 		goto bad;
 	if (is_sequenced(h.type)) {
-		on_sequenced(t, p, &h, now);
+		on_sequenced(t, p, &h, from, now);
 		return;
 	}
-	if (on_control(t, p, &h, now) == 0)
+	if (on_control(t, p, &h, from, now) == 0)
 		goto drop;
 bad:
 	bad_packet(t, from, now);

@@ -4,27 +4,39 @@
 
 #include "base/log.h"
 #include "core/congestion.h"
+#include "core/egress.h"
 #include "core/handshake.h"
+#include "core/pathmtu.h"
 #include "core/recvstate.h"
 #include "core/replay.h"
 #include "core/rtt.h"
 #include "core/sendstate.h"
 #include "core/transport.h"
 
-#define ACK_DELAY_US 2000u	       /* longest wait for a second packet before an ack */
-#define ACK_EVERY_PACKETS 2u	       /* at the end of a batch, this many are acked at once */
+#define ACK_EVERY_PACKETS 4u	       /* at the end of a batch, this many are acked at once */
 #define HANDSHAKE_RETRY_US 250000u     /* the same INIT again */
 #define HANDSHAKE_REPEATS 4u	       /* then a new attempt with a new ephemeral */
 #define HANDSHAKE_TIMEOUT_US 15000000u /* then the transport is DISCONNECTED */
-#define REKEY_INTERVAL_US 120000000u
-#define PROBE_IDLE_US 1000000u	      /* nothing sent for this long: one small packet */
-#define PROBE_ASK_US 1500000u	      /* nothing heard for this long: ask for an answer, */
-#define PROBE_ASK_INTERVAL_US 250000u /* this often, */
-#define LIVENESS_US 3000000u	      /* until the peer is given up */
+#define PROBE_ASK_INTERVAL_US 250000u  /* a silent peer is asked this often */
+
+/* What the owner leaves at 0. */
+#define DEFAULT_IDLE_US 1000000u
+#define DEFAULT_LIVENESS_US 3000000u
+#define DEFAULT_REKEY_US 120000000u
+#define DEFAULT_ACK_DELAY_US 2000u
+
 #define PTO_MAX_US 1000000u
 #define PTO_BACKOFF_MAX 6u
-#define PTO_COLLAPSE 3u /* timeouts in a row before the window collapses */
+#define PTO_BLACKHOLE 2u /* timeouts in a row before full packets are suspected to vanish */
+#define PTO_COLLAPSE 3u	 /* timeouts in a row before the window collapses */
 #define FLUSH_BATCH 64u
+#define SOURCE_QUEUE_BYTES (256u << 10) /* beyond the window, for our own connections */
+#define PACE_BURST_US 1000u		/* how much of missed time may be made up for at once */
+#define PACE_QUANTUM_US 200u  /* paced sending wakes up this rarely, for the sake of batches */
+#define PATH_CHECK_US 250000u /* a new address of the peer is challenged this often */
+#define PROBE_BODY_BYTES 11u
+#define CODEL_TARGET_US 5000u /* when the owner gives none (RFC 8289) */
+#define CODEL_INTERVAL_US 100000u
 #define STATS_SAMPLE_PACKETS 64u
 #define RATE_SAMPLE_US 250000u
 
@@ -47,8 +59,11 @@ struct transport {
 	struct recvstate rcv;
 	struct rtt rtt;
 	struct congestion congestion;
-	struct pkt_queue egress;
-	uint64_t egress_bytes;
+	struct egress egress;
+	struct pkt_queue rest; /* second halves of packets that had to be split */
+	struct pathmtu mtu;
+	uint64_t pace_at_us, pace_fraction;
+	bool pace_blocked;
 	bool egress_was_full, window_limited;
 
 	uint64_t control_seq; /* of ACK, PROBE, CLOSE: a counter of their own */
@@ -59,15 +74,29 @@ struct transport {
 	uint64_t last_rx_us, last_tx_us, last_data_tx_us, asked_us;
 	unsigned pto_count, probe_credit;
 
+	/* A new address of the peer, until it has answered our challenge there. */
+	struct net_addr candidate;
+	uint64_t challenge, challenge_at_us;
+
 	struct transport_stats stats;
+	uint64_t model_lost; /* packets found lost since the rate model was told */
 	uint64_t sample_sent, sample_lost, rate_from_us, rate_bytes;
 	struct log_limit bad_log;
 };
+
+/* What a PROBE asks for (PROTOCOL.md section 3.5); the reply carries the same body. */
+enum probe_kind { PROBE_KEEPALIVE, PROBE_ANSWER, PROBE_MTU, PROBE_PATH };
 
 /* The only place where the state changes: logs, resets timers, tells the owner. */
 void transport_set_state(struct transport *t, enum transport_state to, uint16_t code, uint64_t now);
 /* A packet of our own (ACK, PROBE, ...): header, `body`, mac over everything; sent at once. */
 void transport_send_control(struct transport *t, uint8_t type, struct bytes body, uint64_t now);
+/* To another address than the one in use, padded by `pad` bytes. */
+void transport_send_control_to(struct transport *t, const struct net_addr *to, uint8_t type,
+			       struct bytes body, size_t pad, uint64_t now);
+/* `size`: of the whole UDP payload (0: as small as can be). */
+void transport_send_probe(struct transport *t, const struct net_addr *to, enum probe_kind kind,
+			  size_t size, uint64_t nonce, uint64_t now);
 void transport_send_handshake(struct transport *t, const struct net_addr *to, uint64_t now);
 /* (Re)starts the initiator's handshake with new keys of the next epoch. */
 void transport_initiate(struct transport *t, uint64_t now);

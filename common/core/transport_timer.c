@@ -42,6 +42,7 @@ void transport_detect_losses(struct transport *t, uint64_t now)
 	if (sendstate_detect(&t->snd, &t->rtt, now, &t->loss_at_us) == 0)
 		return;
 	t->sample_lost += t->snd.lost_packets - before;
+	t->model_lost += t->snd.lost_packets - before;
 	struct pkt *newest = TAILQ_LAST(&t->snd.lost, pkt_queue);
 	congestion_lost(&t->congestion, newest->sent_us, now);
 }
@@ -51,47 +52,62 @@ static uint64_t pto_at(const struct transport *t)
 	if (t->snd.inflight_packets == 0)
 		return TIMER_NEVER;
 	unsigned shift = t->pto_count < PTO_BACKOFF_MAX ? t->pto_count : PTO_BACKOFF_MAX;
-	uint64_t wait = rtt_pto(&t->rtt, ACK_DELAY_US) << shift;
+	uint64_t wait = rtt_pto(&t->rtt, t->config.ack_delay_us) << shift;
 	return t->last_data_tx_us + (wait < PTO_MAX_US ? wait : PTO_MAX_US);
 }
 
 /* RFC 9002 section 6.2: two packets, whatever the window says; the timeout doubles. */
 static void on_probe_timeout(struct transport *t, uint64_t now)
 {
-	(void)now;
 	sendstate_probe(&t->snd, 2);
 	t->probe_credit = 2;
 	t->stats.probes_sent++;
 	if (++t->pto_count == PTO_COLLAPSE)
 		congestion_collapse(&t->congestion);
+	if (t->pto_count == PTO_BLACKHOLE)
+		pathmtu_blackhole(&t->mtu, now);
+}
+
+/* The initiator asks on an idle link, which also measures the round trip; the responder speaks up
+ * only if nobody asked it. */
+static uint64_t idle_limit(const struct transport *t)
+{
+	uint64_t idle = t->config.idle_us;
+	return t->config.initiator ? idle : idle + idle / 2;
+}
+
+/* Half of the patience is for waiting, half for asking. */
+static uint64_t ask_at(const struct transport *t)
+{
+	return t->last_rx_us + t->config.liveness_us / 2;
 }
 
 static uint64_t liveness_next(const struct transport *t)
 {
-	uint64_t next = t->last_tx_us + PROBE_IDLE_US;
-	uint64_t ask = t->last_rx_us + PROBE_ASK_US;
+	uint64_t next = t->last_tx_us + idle_limit(t);
+	uint64_t ask = ask_at(t);
 	if (ask < t->asked_us + PROBE_ASK_INTERVAL_US)
 		ask = t->asked_us + PROBE_ASK_INTERVAL_US;
 	if (ask < next)
 		next = ask;
-	if (t->last_rx_us + LIVENESS_US < next)
-		next = t->last_rx_us + LIVENESS_US;
+	if (t->last_rx_us + t->config.liveness_us < next)
+		next = t->last_rx_us + t->config.liveness_us;
 	return next;
 }
 
 static void on_liveness(struct transport *t, uint64_t now)
 {
-	if (now >= t->last_rx_us + LIVENESS_US) {
+	if (now >= t->last_rx_us + t->config.liveness_us) {
 		transport_set_state(t, TRANSPORT_DISCONNECTED, CODE_LOST, now);
 		return;
 	}
-	bool ask =
-		now >= t->last_rx_us + PROBE_ASK_US && now >= t->asked_us + PROBE_ASK_INTERVAL_US;
+	bool ask = now >= ask_at(t) && now >= t->asked_us + PROBE_ASK_INTERVAL_US;
 	if (ask)
 		t->asked_us = now;
-	if (ask || now >= t->last_tx_us + PROBE_IDLE_US) {
-		uint8_t wants_reply = ask;
-		transport_send_control(t, PACKET_PROBE, bytes_of(&wants_reply, 1), now);
+	if (ask || now >= t->last_tx_us + idle_limit(t)) {
+		transport_send_probe(t, &t->remote,
+				     ask || t->config.initiator ? PROBE_ANSWER : PROBE_KEEPALIVE, 0,
+				     now, now);
 	}
 }
 
@@ -117,6 +133,9 @@ void transport_arm(struct transport *t, uint64_t now)
 		min_of(&at, pto_at(t));
 		min_of(&at, t->rekey_at_us);
 		min_of(&at, liveness_next(t));
+		min_of(&at, t->mtu.at_us);
+		if (t->pace_blocked)
+			min_of(&at, t->pace_at_us + PACE_QUANTUM_US);
 	}
 	if (at != t->timer.at_us)
 		timerq_set(t->config.timers, &t->timer, at);
@@ -134,6 +153,9 @@ static void run_connected(struct transport *t, uint64_t now)
 		t->rekey_at_us = TIMER_NEVER;
 		transport_initiate(t, now);
 	}
+	uint32_t size = pathmtu_due(&t->mtu, now);
+	if (size)
+		transport_send_probe(t, &t->remote, PROBE_MTU, size, 0, now);
 	on_liveness(t, now);
 }
 

@@ -45,17 +45,46 @@ int fragment_header_read(struct fragment_header *f, const uint8_t in[FRAGMENT_HE
 	uint32_t v = be32_get(in + 8);
 	f->offset = (uint16_t)(v >> 16);
 	f->total = (uint16_t)v;
-	if (f->kind > RECORD_DATA || body_len == 0 || f->offset + body_len > f->total)
+	if (f->kind > RECORD_DATA || body_len == 0 || body_len > f->total ||
+	    f->offset > f->total - body_len)
 		return -EBADMSG;
 	return 0;
 }
 
+/* 7 bits a byte, the low ones first, at most three bytes (the receive window is far smaller) and no
+ * more than needed: there is one way to write a number. */
+static void small_write(struct wbuf *w, uint64_t v)
+{
+	if (v >> 21)
+		w->bad = true;
+	for (; v > 127; v >>= 7)
+		wbuf_u8(w, (uint8_t)(v | 128));
+	wbuf_u8(w, (uint8_t)v);
+}
+
+static uint64_t small_read(struct rbuf *r)
+{
+	uint64_t v = 0;
+	for (unsigned shift = 0; shift < 21; shift += 7) {
+		uint8_t b = rbuf_u8(r);
+		v |= (uint64_t)(b & 127) << shift;
+		if (b < 128 && (b || !shift))
+			return v;
+		if (b < 128)
+			break;
+	}
+	r->bad = true;
+	return 0;
+}
+
 /*
- * `largest` and the ranges travel as 32-bit distances from `cumulative`: the receive window is far
- * below 2^32 packets.
+ * `largest` travels as a 32-bit distance from `cumulative`, each range as its distance from the end
+ * of the one before and its length.
  */
 void ack_write(struct wbuf *w, const struct ack *a)
 {
+	uint64_t floor = a->cumulative;
+
 	wbuf_u64(w, a->cumulative);
 	wbuf_u32(w, (uint32_t)(a->largest - a->cumulative + 1));
 	wbuf_u32(w, (uint32_t)(a->largest - a->latest));
@@ -64,8 +93,9 @@ void ack_write(struct wbuf *w, const struct ack *a)
 	wbuf_u32(w, a->marked);
 	wbuf_u8(w, a->range_count);
 	for (unsigned i = 0; i < a->range_count; i++) {
-		wbuf_u32(w, (uint32_t)(a->ranges[i].start - a->cumulative));
-		wbuf_u32(w, (uint32_t)(a->ranges[i].end - a->cumulative));
+		small_write(w, a->ranges[i].start - floor);
+		small_write(w, a->ranges[i].end - a->ranges[i].start);
+		floor = a->ranges[i].end;
 	}
 }
 
@@ -86,13 +116,11 @@ int ack_read(struct ack *a, struct bytes body)
 		return -EBADMSG;
 	uint64_t floor = a->cumulative;
 	for (unsigned i = 0; i < a->range_count; i++) {
-		a->ranges[i].start = a->cumulative + rbuf_u32(&r);
-		a->ranges[i].end = a->cumulative + rbuf_u32(&r);
-		if (r.bad || a->ranges[i].start <= floor ||
-		    a->ranges[i].end <= a->ranges[i].start ||
-		    a->ranges[i].end > a->cumulative + ahead)
+		uint64_t gap = small_read(&r), len = small_read(&r);
+		a->ranges[i].start = floor + gap;
+		a->ranges[i].end = floor = floor + gap + len;
+		if (r.bad || gap == 0 || len == 0 || floor > a->cumulative + ahead)
 			return -EBADMSG;
-		floor = a->ranges[i].end;
 	}
 	return rbuf_done(&r) ? 0 : -EBADMSG;
 }

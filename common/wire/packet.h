@@ -60,7 +60,7 @@ int fragment_header_read(struct fragment_header *f, const uint8_t in[FRAGMENT_HE
 			 size_t body_len);
 
 /* The ack packet's fields after the hop header. */
-#define ACK_RANGES_MAX 64
+#define ACK_RANGES_MAX 128
 struct ack {
 	uint64_t cumulative;  /* every sequence below this has arrived */
 	uint64_t largest;     /* the highest sequence seen */
@@ -68,13 +68,14 @@ struct ack {
 	uint8_t latest_tries; /* its `tries`, so that a retransmission gives no false round trip */
 	uint32_t delay_us;    /* since `latest` arrived */
 	uint32_t marked;      /* packets that arrived with PACKET_FLAG_MARKED, in all */
-	uint8_t range_count;  /* arrived ranges above cumulative, ascending; when there are more
-			       * than fit: the nearest and the newest halves */
+	uint8_t range_count;  /* arrived ranges above cumulative, ascending; not all of them when
+				 there  are more than fit */
 	struct {
 		uint64_t start, end;
 	} ranges[ACK_RANGES_MAX];
 };
-#define ACK_MAX_BYTES (8 + 4 + 4 + 1 + 4 + 4 + 1 + ACK_RANGES_MAX * 8)
+#define ACK_RANGE_MAX_BYTES 6 /* two numbers of at most 21 bits, 7 bits a byte */
+#define ACK_MAX_BYTES (8 + 4 + 4 + 1 + 4 + 4 + 1 + ACK_RANGES_MAX * ACK_RANGE_MAX_BYTES)
 void ack_write(struct wbuf *w, const struct ack *a);
 /* 0 or -EBADMSG: ranges must ascend, not touch, and lie within (cumulative, largest]. */
 int ack_read(struct ack *a, struct bytes body);

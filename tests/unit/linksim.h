@@ -20,6 +20,8 @@ struct linksim {
 	uint64_t now, rng, serial;
 	unsigned loss_ppm, dup_ppm;
 	uint64_t delay_us, jitter_us;
+	uint64_t rate_bps, queue_bytes; /* of each direction; 0: no limit */
+	uint64_t free_at_us[2], queue_drops, queue_peak_us;
 	uint64_t packets, bytes, lost;
 	bool cut;
 	struct flight *first;
@@ -33,10 +35,11 @@ static inline uint64_t linksim_random(struct linksim *l)
 	return l->rng * 0x2545f4914f6cdd1du >> 11;
 }
 
-static inline void linksim_enqueue(struct linksim *l, int to, const void *data, size_t len)
+static inline void linksim_insert(struct linksim *l, int to, const void *data, size_t len,
+				  uint64_t at_us)
 {
 	struct flight *f = malloc(sizeof *f + len), **at = &l->first;
-	f->at_us = l->now + l->delay_us + (l->jitter_us ? linksim_random(l) % l->jitter_us : 0);
+	f->at_us = at_us + l->delay_us + (l->jitter_us ? linksim_random(l) % l->jitter_us : 0);
 	f->serial = l->serial++;
 	f->to = to;
 	f->len = len;
@@ -45,6 +48,26 @@ static inline void linksim_enqueue(struct linksim *l, int to, const void *data, 
 		at = &(*at)->next;
 	f->next = *at;
 	*at = f;
+}
+
+static inline void linksim_enqueue(struct linksim *l, int to, const void *data, size_t len)
+{
+	uint64_t at = l->now;
+	if (l->rate_bps) {
+		uint64_t *free_at = &l->free_at_us[to];
+		if (*free_at < l->now)
+			*free_at = l->now;
+		uint64_t wait = *free_at - l->now;
+		if (l->queue_bytes && wait * l->rate_bps / 8000000 > l->queue_bytes) {
+			l->queue_drops++;
+			return;
+		}
+		if (wait > l->queue_peak_us)
+			l->queue_peak_us = wait;
+		*free_at += (len + 28) * 8000000 / l->rate_bps;
+		at = *free_at;
+	}
+	linksim_insert(l, to, data, len, at);
 }
 
 static inline void linksim_send(struct linksim *l, int to, const void *data, size_t len)

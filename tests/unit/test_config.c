@@ -178,20 +178,20 @@ static void test_every_fault_is_named(void **state)
 
 	(void)state;
 	assert_int_equal(parse(cfg,
-			       "early = 1\n"			   /* 1 */
-			       "[nowhere]\nx = 1\ny = 2\n"	   /* 2: one report */
-			       "[gateway]\n"			   /* 5 */
-			       "LeaseSeconds = 3\n"		   /* 6 */
-			       "Colour = blue\n"		   /* 7 */
-			       "no equals sign\n"		   /* 8 */
-			       "Nat = perhaps\nNat = yes\n"	   /* 9, 10 */
-			       "RateKbps = 18446744073709551616\n" /* 11 */
-			       "Pool4 = 10.0.0.0/33\n"		   /* 12 */
-			       "[node\n"			   /* 13 */
-			       "MaxSubscribers = -1\n"		   /* 14 */
-			       "RpcListen = 0.0.0.0,example\n"	   /* 15 */
-			       "[node]\nManagerKey = 12\n"	   /* 17 */
-			       "ManagerAddr =\n"		   /* 18 */
+			       "early = 1\n"				  /* 1 */
+			       "[nowhere]\nx = 1\ny = 2\n"		  /* 2: one report */
+			       "[gateway]\n"				  /* 5 */
+			       "LeaseSeconds = 3\n"			  /* 6 */
+			       "Colour = blue\n"			  /* 7 */
+			       "no equals sign\n"			  /* 8 */
+			       "Nat = perhaps\nNat = yes\n"		  /* 9, 10 */
+			       "SessionsPerHost = 18446744073709551616\n" /* 11 */
+			       "Pool4 = 10.0.0.0/33\n"			  /* 12 */
+			       "[node\n"				  /* 13 */
+			       "MaxSubscribers = -1\n"			  /* 14 */
+			       "RpcListen = 0.0.0.0,example\n"		  /* 15 */
+			       "[node]\nManagerKey = 12\n"		  /* 17 */
+			       "ManagerAddr =\n"			  /* 18 */
 			       "Name = a\x01"
 			       "b\n" /* 19 */
 			       "[congestion]\nAlgorithm = vegas",
@@ -205,7 +205,8 @@ static void test_every_fault_is_named(void **state)
 		"file:8: neither 'Key = value' nor '[section]'",
 		"file:9: gateway.Nat: 'perhaps' is not accepted; expected yes|no",
 		"file:10: gateway.Nat: set twice; the first is in line 9",
-		"file:11: gateway.RateKbps: '18446744073709551616' is not accepted; expected 0..",
+		"file:11: gateway.SessionsPerHost: '18446744073709551616' is not accepted; "
+		"expected 0..",
 		"file:12: gateway.Pool4: '10.0.0.0/33' is not accepted",
 		"file:13: a section without its ']'",
 		"file:14: gateway.MaxSubscribers: '-1' is not accepted; expected 1..",

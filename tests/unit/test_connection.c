@@ -104,7 +104,7 @@ static void op_random(void *ctx, void *out, size_t len)
 }
 
 static const struct connection_ops ops = {op_output, op_room, op_message,
-					  op_state,  op_sent, op_random};
+					  op_state,  op_sent, op_random, NULL};
 
 static void pair_open(struct pair *p, uint8_t cls, uint64_t seed)
 {

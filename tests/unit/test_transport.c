@@ -82,6 +82,7 @@ static void op_random(void *ctx, void *out, size_t len)
 }
 
 static const struct transport_ops ops = {op_send, op_deliver, op_state, op_writable, op_random};
+static enum congestion_algorithm algorithm = CONGESTION_BBR;
 
 static void pair_open(struct pair *p, uint64_t seed)
 {
@@ -112,6 +113,8 @@ static void pair_open(struct pair *p, uint64_t seed)
 			.retransmit_limit = 30,
 			.packet_bytes = 1400,
 			.egress_bytes = 40u << 20,
+			.codel_target_us = 1000000000, /* so that nothing is marked or dropped */
+			.congestion = algorithm,
 			.pool = &p->pool,
 			.timers = &p->timers,
 		};
@@ -365,6 +368,64 @@ static void test_close_tells_the_peer(void **state)
 	pair_close(&p);
 }
 
+/* One bulk transfer over a link with a rate: how much of the rate it reaches. */
+static double bulk_share(struct pair *p, uint64_t rate_bps, uint64_t delay_us, uint64_t jitter_us,
+			 unsigned loss_ppm, uint64_t queue_bytes)
+{
+	const unsigned packets = 15000;
+
+	pair_open(p, 21);
+	connect_pair(p);
+	p->link.rate_bps = rate_bps;
+	p->link.queue_bytes = queue_bytes;
+	p->link.delay_us = delay_us;
+	p->link.jitter_us = jitter_us;
+	p->link.loss_ppm = loss_ppm;
+	uint64_t start = p->link.now, bytes = p->link.bytes;
+	for (unsigned i = 0; i < packets; i++)
+		send_number(p, 0, i);
+	transport_flush(p->side[0].t, p->link.now);
+	while (p->side[1].delivered < packets && p->link.now < start + 300000000) {
+		run_until(p, p->link.now + 10000);
+		assert_int_equal(transport_get_state(p->side[0].t), TRANSPORT_CONNECTED);
+	}
+	assert_int_equal(p->side[1].delivered, packets);
+	assert_int_equal(p->side[1].duplicates, 0);
+	double seconds = (double)(p->link.now - start) / 1e6;
+	double share = packets * (double)PAYLOAD * 8 / seconds / (double)rate_bps;
+	struct transport_stats st;
+	transport_get_stats(p->side[0].t, &st);
+	printf("%s %llu Mbit/s %llu+%llu ms loss %u ppm: share %.3f, %.2f s, wire %.2f, queue peak "
+	       "%llu ms, drops %llu, retransmits %llu spurious %llu\n",
+	       algorithm == CONGESTION_BBR ? "bbr  " : "cubic",
+	       (unsigned long long)rate_bps / 1000000, (unsigned long long)delay_us / 1000,
+	       (unsigned long long)jitter_us / 1000, loss_ppm, share, seconds,
+	       (double)(p->link.bytes - bytes) / (packets * (double)PAYLOAD),
+	       (unsigned long long)p->link.queue_peak_us / 1000,
+	       (unsigned long long)p->link.queue_drops, (unsigned long long)st.retransmits,
+	       (unsigned long long)st.spurious);
+	pair_close(p);
+	return share;
+}
+
+/* DESIGN.md section 6: random loss must not collapse the rate. */
+static void test_rate_model(void **state)
+{
+	static struct pair p;
+	(void)state;
+	for (algorithm = CONGESTION_CUBIC; algorithm <= CONGESTION_BBR; algorithm++) {
+		bool bbr = algorithm == CONGESTION_BBR;
+		assert_true(bulk_share(&p, 100000000, 5000, 0, 0, 200000) > 0.75);
+		assert_true(bulk_share(&p, 100000000, 5000, 0, 10000, 200000) > (bbr ? 0.75 : 0.0));
+		assert_true(bulk_share(&p, 100000000, 20000, 0, 25000, 500000) > (bbr ? 0.6 : 0.0));
+		assert_true(bulk_share(&p, 50000000, 4000, 15000, 10000, 200000) >
+			    (bbr ? 0.5 : 0.0));
+		assert_true(bulk_share(&p, 20000000, 10000, 0, 300000, 100000) > (bbr ? 0.4 : 0.0));
+		assert_true(bulk_share(&p, 1000000000, 2000, 0, 2500, 1000000) > (bbr ? 0.3 : 0.0));
+	}
+	algorithm = CONGESTION_CUBIC;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -377,6 +438,7 @@ int main(void)
 		cmocka_unit_test(test_forged_and_replayed),
 		cmocka_unit_test(test_wrong_psk_times_out),
 		cmocka_unit_test(test_close_tells_the_peer),
+		cmocka_unit_test(test_rate_model),
 	};
 	if (sodium_init() < 0)
 		return 1;

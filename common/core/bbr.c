@@ -1,0 +1,185 @@
+#include "core/bbr.h"
+
+#define STARTUP_GAIN_PCT 289u	/* 2 / ln 2: doubles the rate each round trip */
+#define STARTUP_GROWTH_PCT 125u /* less than this in three rounds: the pipe is full */
+#define STARTUP_FULL_ROUNDS 3u
+#define WINDOW_GAIN_PCT 200u
+#define CYCLE_PHASES 8u
+#define MIN_RTT_WINDOW_US 10000000u
+#define PROBE_RTT_US 100000u
+#define JITTER_FACTOR 4u /* a jittery path holds more than rate times least round trip */
+#define JITTER_MAX_US 100000u
+#define AGGREGATION_US 1000u   /* acks and wake-ups come in bunches of about this */
+#define LOSS_ROUND_PACKETS 50u /* a round with fewer says nothing about losses */
+#define LOSS_FLOOR_MAX_PPM 350000u
+
+void bbr_init(struct bbr *b, uint64_t now)
+{
+	*b = (struct bbr){
+		.mode = BBR_STARTUP,
+		.pacing_gain_pct = STARTUP_GAIN_PCT,
+		.window_gain_pct = STARTUP_GAIN_PCT,
+		.min_rtt_at_us = now,
+	};
+}
+
+static uint64_t bdp(const struct bbr *b, uint64_t rtt_us)
+{
+	return b->rate_bps / 8 * rtt_us / 1000000;
+}
+
+static uint64_t path_rtt(const struct bbr *b)
+{
+	uint64_t jitter = b->jitter_us * JITTER_FACTOR;
+	return b->min_rtt_us + (jitter < JITTER_MAX_US ? jitter : JITTER_MAX_US);
+}
+
+/* --- filters ------------------------------------------------------------------------------ */
+
+/* The least loss of the last rounds: a full queue shows itself in some rounds only, a bad radio in
+ * all, also while we send less than the path carries. */
+static void close_loss_round(struct bbr *b)
+{
+	if (b->round_sent < LOSS_ROUND_PACKETS)
+		return;
+	b->loss_ppm[b->loss_rounds++ % BBR_LOSS_ROUNDS] =
+		(uint32_t)(b->round_lost * 1000000 / b->round_sent);
+	b->round_sent = b->round_lost = 0;
+	if (b->loss_rounds < BBR_LOSS_ROUNDS)
+		return;
+	uint32_t least = LOSS_FLOOR_MAX_PPM;
+	for (unsigned i = 0; i < BBR_LOSS_ROUNDS; i++)
+		if (b->loss_ppm[i] < least)
+			least = b->loss_ppm[i];
+	b->loss_floor_ppm = least;
+}
+
+/* True when a round trip has passed since the last time. */
+static bool next_round(struct bbr *b, const struct bbr_sample *s)
+{
+	b->round_sent += s->packets + s->lost;
+	b->round_lost += s->lost;
+	if (s->sent_delivered_bytes < b->round_end_bytes)
+		return false;
+	b->round_end_bytes = s->delivered_bytes;
+	b->round++;
+	b->round_rate_bps[b->round % BBR_RATE_ROUNDS] = 0;
+	close_loss_round(b);
+	return true;
+}
+
+static void update_rate(struct bbr *b, const struct bbr_sample *s)
+{
+	uint64_t *slot = &b->round_rate_bps[b->round % BBR_RATE_ROUNDS], greatest = 0;
+
+	if (s->rate_bps > *slot && (!s->app_limited || s->rate_bps > b->rate_bps))
+		*slot = s->rate_bps;
+	for (unsigned i = 0; i < BBR_RATE_ROUNDS; i++)
+		if (b->round_rate_bps[i] > greatest)
+			greatest = b->round_rate_bps[i];
+	/* With the sender idle all slots run empty: what was known stays. */
+	if (greatest)
+		b->rate_bps = greatest;
+}
+
+static void update_min_rtt(struct bbr *b, const struct bbr_sample *s, uint64_t now)
+{
+	if (!s->rtt_us)
+		return;
+	b->jitter_us = s->jitter_us;
+	bool expired = now > b->min_rtt_at_us + MIN_RTT_WINDOW_US;
+	if (!b->min_rtt_us || s->rtt_us <= b->min_rtt_us || (expired && b->mode == BBR_PROBE_RTT)) {
+		b->min_rtt_us = s->rtt_us;
+		b->min_rtt_at_us = now;
+	}
+}
+
+/* --- modes -------------------------------------------------------------------------------- */
+
+static void enter_probe_rate(struct bbr *b, uint64_t now)
+{
+	b->mode = BBR_PROBE_RATE;
+	b->window_gain_pct = WINDOW_GAIN_PCT;
+	b->cycle = 2; /* begins with a steady phase */
+	b->pacing_gain_pct = 100;
+	b->cycle_at_us = now;
+}
+
+static void run_startup(struct bbr *b, const struct bbr_sample *s, bool round)
+{
+	if (!round || s->app_limited || !b->rate_bps)
+		return;
+	if (b->rate_bps >= b->full_rate_bps * STARTUP_GROWTH_PCT / 100) {
+		b->full_rate_bps = b->rate_bps;
+		b->full_rounds = 0;
+		return;
+	}
+	if (++b->full_rounds >= STARTUP_FULL_ROUNDS) {
+		b->mode = BBR_DRAIN;
+		b->pacing_gain_pct = 100 * 100 / STARTUP_GAIN_PCT;
+		b->window_gain_pct = STARTUP_GAIN_PCT;
+	}
+}
+
+static void run_cycle(struct bbr *b, const struct bbr_sample *s, uint64_t now)
+{
+	static const uint32_t gains[CYCLE_PHASES] = {125, 75, 100, 100, 100, 100, 100, 100};
+	uint64_t length = path_rtt(b) > AGGREGATION_US ? path_rtt(b) : AGGREGATION_US;
+	bool due = now >= b->cycle_at_us + length;
+
+	/* The slow phase may end as soon as what the fast one queued is gone. */
+	if (b->pacing_gain_pct < 100 && s->inflight_bytes <= bdp(b, path_rtt(b)))
+		due = true;
+	if (!due)
+		return;
+	b->cycle = (b->cycle + 1) % CYCLE_PHASES;
+	b->cycle_at_us = now;
+	b->pacing_gain_pct = gains[b->cycle];
+}
+
+static void run_probe_rtt(struct bbr *b, uint64_t now)
+{
+	if (b->mode != BBR_PROBE_RTT && b->mode != BBR_STARTUP &&
+	    now > b->min_rtt_at_us + MIN_RTT_WINDOW_US) {
+		b->mode = BBR_PROBE_RTT;
+		b->pacing_gain_pct = 100;
+		b->window_gain_pct = 50;
+		b->probe_rtt_until_us = now + PROBE_RTT_US + path_rtt(b);
+	}
+	if (b->mode == BBR_PROBE_RTT && now >= b->probe_rtt_until_us) {
+		b->min_rtt_at_us = now;
+		enter_probe_rate(b, now);
+	}
+}
+
+void bbr_update(struct bbr *b, const struct bbr_sample *s, uint64_t now)
+{
+	bool round = next_round(b, s);
+
+	update_rate(b, s);
+	update_min_rtt(b, s, now);
+	if (b->mode == BBR_STARTUP)
+		run_startup(b, s, round);
+	if (b->mode == BBR_DRAIN && s->inflight_bytes <= bdp(b, path_rtt(b)))
+		enter_probe_rate(b, now);
+	if (b->mode == BBR_PROBE_RATE)
+		run_cycle(b, s, now);
+	run_probe_rtt(b, now);
+}
+
+uint64_t bbr_pacing_bps(const struct bbr *b)
+{
+	uint64_t rate = b->rate_bps * b->pacing_gain_pct / 100;
+	return rate * 1000 / ((1000000 - b->loss_floor_ppm) / 1000);
+}
+
+uint64_t bbr_window(const struct bbr *b, uint64_t least)
+{
+	if (!b->rate_bps || !b->min_rtt_us)
+		return least;
+	uint64_t w = bdp(b, path_rtt(b)) * b->window_gain_pct / 100 + bdp(b, AGGREGATION_US);
+	/* What is lost on the way is in flight too. */
+	w = w * 1000000 / (1000000 - b->loss_floor_ppm);
+	uint64_t floor = b->mode == BBR_PROBE_RTT ? least / 8 : least;
+	return w > floor ? w : floor;
+}

@@ -1,0 +1,207 @@
+#include "core/egress.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "wire/packet.h"
+
+#define QUANTUM_BYTES 12000	  /* a handful of packets: fair, and still sent in batches */
+#define SMALL_BACKLOG_BYTES 3000u /* CoDel leaves a queue of about one packet alone */
+
+void egress_init(struct egress *e, struct pkt_pool *pool, uint64_t limit_bytes, uint64_t target_us,
+		 uint64_t interval_us)
+{
+	*e = (struct egress){.pool = pool,
+			     .limit_bytes = limit_bytes,
+			     .target_us = target_us,
+			     .interval_us = interval_us};
+	TAILQ_INIT(&e->fresh);
+	TAILQ_INIT(&e->old);
+}
+
+static struct pkt *take(struct egress *e, struct egress_flow *f)
+{
+	struct pkt *p = TAILQ_FIRST(&f->packets);
+	if (!p)
+		return NULL;
+	TAILQ_REMOVE(&f->packets, p, queue);
+	f->bytes -= p->len;
+	e->bytes -= p->len;
+	return p;
+}
+
+void egress_free(struct egress *e)
+{
+	struct pkt *p;
+
+	for (unsigned i = 0; e->flows && i < EGRESS_FLOWS; i++)
+		while ((p = take(e, &e->flows[i])))
+			pkt_free(e->pool, p);
+	free(e->flows);
+	egress_init(e, e->pool, e->limit_bytes, e->target_us, e->interval_us);
+}
+
+static int make_flows(struct egress *e)
+{
+	e->flows = calloc(EGRESS_FLOWS, sizeof *e->flows);
+	if (!e->flows)
+		return -ENOMEM;
+	for (unsigned i = 0; i < EGRESS_FLOWS; i++)
+		TAILQ_INIT(&e->flows[i].packets);
+	return 0;
+}
+
+int egress_push(struct egress *e, struct pkt *p, uint64_t now)
+{
+	int err = e->bytes + p->len > e->limit_bytes ? -ENOBUFS : 0;
+
+	if (!err && !e->flows)
+		err = make_flows(e);
+	if (err) {
+		e->dropped++;
+		pkt_free(e->pool, p);
+		return err;
+	}
+	/* Labels are the manager's own numbers: the low bits spread them well enough. */
+	struct egress_flow *f = &e->flows[(p->label ^ p->label >> 8) % EGRESS_FLOWS];
+	p->queued_us = now;
+	TAILQ_INSERT_TAIL(&f->packets, p, queue);
+	f->bytes += p->len;
+	e->bytes += p->len;
+	if (f->list == EGRESS_IDLE) {
+		f->list = EGRESS_NEW;
+		f->deficit = QUANTUM_BYTES;
+		TAILQ_INSERT_TAIL(&e->fresh, f, turn);
+	}
+	return 0;
+}
+
+bool egress_empty(const struct egress *e)
+{
+	return e->bytes == 0;
+}
+
+/* --- CoDel, per flow ---------------------------------------------------------------------- */
+
+static uint64_t control_law(const struct egress *e, const struct egress_flow *f, uint64_t from)
+{
+	return from + (uint64_t)((double)e->interval_us / sqrt((double)f->drop_count));
+}
+
+/* True while the queue has been above the target for a whole interval. */
+static bool too_long(const struct egress *e, struct egress_flow *f, const struct pkt *p,
+		     uint64_t now)
+{
+	if (now - p->queued_us < e->target_us || f->bytes <= SMALL_BACKLOG_BYTES) {
+		f->above_since_us = 0;
+		return false;
+	}
+	if (!f->above_since_us)
+		f->above_since_us = now;
+	return now - f->above_since_us >= e->interval_us;
+}
+
+/* RFC 8289 section 5: is this packet the one to act on? */
+static bool codel_acts(const struct egress *e, struct egress_flow *f, const struct pkt *p,
+		       uint64_t now)
+{
+	bool above = too_long(e, f, p, now);
+
+	if (f->dropping) {
+		if (!above) {
+			f->dropping = false;
+			return false;
+		}
+		if (now < f->drop_next_us)
+			return false;
+		f->drop_count++;
+		f->drop_next_us = control_law(e, f, f->drop_next_us);
+		return true;
+	}
+	if (!above)
+		return false;
+	f->dropping = true;
+	/* Soon after the last time: go on about where it was. */
+	bool recent = now - f->drop_next_us < 16 * e->interval_us;
+	f->drop_count = recent && f->drop_count > 2 ? f->drop_count - 2 : 1;
+	f->drop_next_us = control_law(e, f, now);
+	return true;
+}
+
+static bool is_record(const struct pkt *p)
+{
+	return p->data[0] == PACKET_DATA && p->len >= HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES;
+}
+
+static uint64_t record_of(const struct pkt *p)
+{
+	return be64_get(p->data + HOP_HEADER_BYTES);
+}
+
+static bool droppable(const struct pkt *p)
+{
+	return (p->flags & PACKET_FLAG_DROPPABLE) && is_record(p);
+}
+
+/* False: p was dropped. */
+static bool admit(struct egress *e, struct egress_flow *f, struct pkt *p, uint64_t now)
+{
+	if (f->drop_rest && droppable(p) && p->label == f->dropped_label &&
+	    record_of(p) == f->dropped_record) {
+		pkt_free(e->pool, p);
+		e->dropped++;
+		return false;
+	}
+	if (!codel_acts(e, f, p, now))
+		return true;
+	if (!droppable(p)) {
+		p->flags |= PACKET_FLAG_MARKED;
+		e->marked++;
+		return true;
+	}
+	f->drop_rest = true;
+	f->dropped_label = p->label;
+	f->dropped_record = record_of(p);
+	pkt_free(e->pool, p);
+	e->dropped++;
+	return false;
+}
+
+/* --- deficit round robin ------------------------------------------------------------------ */
+
+static void move(struct egress *e, struct egress_flow *f, struct egress_flows *from, int list)
+{
+	TAILQ_REMOVE(from, f, turn);
+	f->list = list;
+	if (list == EGRESS_OLD)
+		TAILQ_INSERT_TAIL(&e->old, f, turn);
+}
+
+struct pkt *egress_pop(struct egress *e, uint64_t now)
+{
+	for (;;) {
+		bool fresh = !TAILQ_EMPTY(&e->fresh);
+		struct egress_flows *list = fresh ? &e->fresh : &e->old;
+		struct egress_flow *f = TAILQ_FIRST(list);
+		if (!f)
+			return NULL;
+		if (f->deficit <= 0) {
+			f->deficit += QUANTUM_BYTES;
+			move(e, f, list, EGRESS_OLD);
+			continue;
+		}
+		struct pkt *p = take(e, f);
+		if (!p) {
+			/* A new queue that ran empty waits its turn once among the old ones, so
+			 * that it cannot jump the line again and again (RFC 8290 section 4.2). */
+			f->dropping = false;
+			f->above_since_us = 0;
+			move(e, f, list, fresh ? EGRESS_OLD : EGRESS_IDLE);
+			continue;
+		}
+		f->deficit -= (int64_t)p->len;
+		if (admit(e, f, p, now))
+			return p;
+	}
+}

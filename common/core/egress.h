@@ -1,0 +1,50 @@
+/*
+ * What waits to be sent on a transport: fair between routes and short in time (FQ-CoDel, RFC 8290).
+ * A queue whose packets have waited too long for too long is told so by the CoDel law (RFC 8289):
+ * stream packets are marked, datagram packets are dropped, always a whole record of them, for half
+ * a record is worth nothing at the other end.
+ */
+#ifndef CORE_EGRESS_H
+#define CORE_EGRESS_H
+
+#include <stdbool.h>
+
+#include "core/pkt.h"
+
+#define EGRESS_FLOWS 64u /* queues; routes are hashed to them */
+
+struct egress_flow {
+	TAILQ_ENTRY(egress_flow) turn;
+	struct pkt_queue packets;
+	uint64_t bytes;
+	int64_t deficit;
+	enum { EGRESS_IDLE, EGRESS_NEW, EGRESS_OLD } list;
+	/* CoDel */
+	uint64_t above_since_us, drop_next_us;
+	uint32_t drop_count;
+	bool dropping;
+	/* The record that is being dropped or was let through whole. */
+	uint64_t dropped_record;
+	uint32_t dropped_label;
+	bool drop_rest;
+};
+TAILQ_HEAD(egress_flows, egress_flow);
+
+struct egress {
+	struct egress_flow *flows; /* allocated with the first packet */
+	struct egress_flows fresh, old;
+	uint64_t bytes, limit_bytes;
+	uint64_t target_us, interval_us;
+	uint64_t dropped, marked;
+	struct pkt_pool *pool;
+};
+
+void egress_init(struct egress *e, struct pkt_pool *pool, uint64_t limit_bytes, uint64_t target_us,
+		 uint64_t interval_us);
+void egress_free(struct egress *e);
+/* Consumes p.  0; -ENOBUFS at the limit, -ENOMEM (dropped and counted in both cases). */
+int egress_push(struct egress *e, struct pkt *p, uint64_t now);
+/* The next packet to send, taken out; NULL when there is none (left). */
+struct pkt *egress_pop(struct egress *e, uint64_t now);
+bool egress_empty(const struct egress *e);
+#endif
