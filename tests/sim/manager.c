@@ -1,0 +1,138 @@
+#include <errno.h>
+
+#include "sim/sim.h"
+
+#define CONTROL_DELAY_US 2000u
+
+/* --- control channels: in order, nothing is lost while they are up --------------------------- */
+
+static uint64_t in_order(struct sim *s, uint64_t *last)
+{
+	uint64_t at = s->now + CONTROL_DELAY_US + sim_between(s, 0, 1000);
+
+	return *last = at > *last ? at : *last + 1;
+}
+
+static void at_manager(struct sim_letter *l, const struct msg *m)
+{
+	if (l->host->channel == l->channel && l->sim->nm)
+		nm_node_msg(l->sim->nm, l->channel, m, l->sim->now);
+}
+
+static void at_node(struct sim_letter *l, const struct msg *m)
+{
+	if (l->host->channel == l->channel && l->host->engine)
+		node_engine_manager_message(l->host->engine, m, l->sim->now);
+}
+
+int manager_letter(struct sim_host *h, const struct msg *m)
+{
+	if (!h->channel)
+		return -ENOTCONN;
+	sim_post(h->sim, m, in_order(h->sim, &h->to_manager_us),
+		 (struct sim_letter){.host = h, .channel = h->channel, .land = at_manager});
+	return 0;
+}
+
+void manager_connect(struct sim_host *h)
+{
+	struct sim *s = h->sim;
+	struct net_addr from = network_address(h, 9999);
+
+	h->channel = ++s->next_channel;
+	sim_log(s, "host %u: control channel up", h->index);
+	if (nm_node_up(s->nm, &h->id, &from, h->channel, s->now))
+		sim_fail(s, "the manager refuses host %u", h->index);
+	node_engine_manager_up(h->engine, s->now);
+}
+
+void manager_disconnect(struct sim_host *h)
+{
+	uint64_t channel = h->channel;
+
+	if (!channel)
+		return;
+	h->channel = 0;
+	sim_log(h->sim, "host %u: control channel down", h->index);
+	nm_node_down(h->sim->nm, channel, h->sim->now);
+	if (h->engine)
+		node_engine_manager_down(h->engine, h->sim->now);
+}
+
+/* --- ops ------------------------------------------------------------------------------------- */
+
+static struct sim_host *host_of(struct sim *s, uint64_t channel)
+{
+	for (unsigned i = 0; i < s->host_count; i++)
+		if (s->hosts[i].channel == channel)
+			return &s->hosts[i];
+	return NULL;
+}
+
+static int op_node_send(void *ctx, uint64_t channel, const struct msg *m)
+{
+	struct sim *s = ctx;
+	struct sim_host *h = host_of(s, channel);
+
+	if (!h)
+		return -ENOTCONN;
+	sim_post(s, m, in_order(s, &h->to_node_us),
+		 (struct sim_letter){.host = h, .channel = channel, .land = at_node});
+	return 0;
+}
+
+static void op_node_close(void *ctx, uint64_t channel, const char *reason)
+{
+	struct sim *s = ctx;
+	struct sim_host *h = host_of(s, channel);
+
+	if (h)
+		sim_fail(s, "the manager closes the channel of host %u: %s", h->index, reason);
+}
+
+static void from_tracker(struct sim_letter *l, const struct msg *m)
+{
+	if (l->sim->nm)
+		nm_tracker_msg(l->sim->nm, m, l->sim->now);
+}
+
+/* The tracker says yes to everything. */
+static int op_tracker_send(void *ctx, const struct msg *m)
+{
+	struct sim *s = ctx;
+	struct msg reply = {.type = MSG_AppRegistrationResponse, .seq = m->seq};
+
+	if (m->type == MSG_AppListRequest)
+		reply.type = MSG_AppListResponse;
+	else if (m->type != MSG_AppRegistrationRequest)
+		return 0;
+	sim_post(s, &reply, s->now + CONTROL_DELAY_US, (struct sim_letter){.land = from_tracker});
+	return 0;
+}
+
+static void op_random(void *ctx, void *out, size_t len)
+{
+	sim_fill(ctx, out, len);
+}
+
+static const struct nm_ops ops = {
+	.node_send = op_node_send,
+	.node_close = op_node_close,
+	.tracker_send = op_tracker_send,
+	.random = op_random,
+};
+
+void manager_open(struct sim *s)
+{
+	struct nm_config c;
+
+	nm_config_default(&c);
+	s->nm = nm_new(&c, &ops, s);
+	nm_tracker_up(s->nm, s->now);
+}
+
+void manager_close(struct sim *s)
+{
+	nm_free(s->nm);
+	s->nm = NULL;
+}
