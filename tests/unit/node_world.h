@@ -82,8 +82,7 @@ static inline struct said *said_take(struct said_queue *q, uint16_t type)
 {
 	struct said *s;
 
-	TAILQ_FOREACH(s, q, queue)
-	{
+	TAILQ_FOREACH(s, q, queue) {
 		if (s->m.type == type) {
 			TAILQ_REMOVE(q, s, queue);
 			return s;

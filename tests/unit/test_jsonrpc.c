@@ -317,11 +317,15 @@ static void test_depth_and_batch(void **state)
 	static const char entry[] = "{\"jsonrpc\":\"2.0\",\"method\":\"update\"},";
 	struct rpc_server *s = server_make();
 	char *deep = nested("[", "]", 100000), *objects = nested("{\"a\":", "}", 1000);
+	char *large = calloc(1, RPC_BODY_MAX_BYTES + 2);
 	char batch[sizeof entry * 66] = "[";
 	size_t len = 1;
 
 	(void)state;
 	check(s, deep, PARSE);
+	memset(large, ' ', RPC_BODY_MAX_BYTES + 1);
+	check(s, large, ERR(-32600, "Invalid Request: larger than 1 MiB", "null"));
+	free(large);
 	assert_null(rpc_parse("{}\0{}", 5, NULL));
 	assert_null(rpc_parse("\0", 1, NULL));
 	assert_null(rpc_parse("[1]\0", 4, NULL));

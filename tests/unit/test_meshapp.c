@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "base/log.h"
@@ -63,11 +64,11 @@ static bool spin(const unsigned *what, unsigned at_least, unsigned ms)
 {
 	uint64_t end = daemon_now_us() + ms * 1000u;
 	struct timeval step = {0, 2000};
-	while ((!what || *what < at_least) && daemon_now_us() < end) {
+	do {
 		event_base_loopexit(base, &step);
 		event_base_loop(base, EVLOOP_ONCE);
 		event_base_loop(base, EVLOOP_NONBLOCK);
-	}
+	} while ((!what || *what < at_least) && daemon_now_us() < end);
 	return what && *what >= at_least;
 }
 
@@ -209,7 +210,8 @@ static void node_down(struct chan *ch, uint16_t code, const char *reason)
 		node.ch = NULL;
 }
 
-static void node_start(const char *addr)
+/* On a path: after a restart a port might be somebody else's. */
+static void node_start(void)
 {
 	struct chan_options o = {
 		.name = "app",
@@ -217,8 +219,8 @@ static void node_start(const char *addr)
 		.max_body_bytes = FRAME_MAX_BYTES,
 		.cb = {node_up, node_msg, node_down, NULL},
 	};
-	assert_int_equal(chan_listen(&node.listener, base, addr, &o), 0);
-	snprintf(node.addr, sizeof node.addr, "127.0.0.1:%u", chan_listener_port(node.listener));
+	snprintf(node.addr, sizeof node.addr, "/tmp/meshnet-test-app-%d", (int)getpid());
+	assert_int_equal(chan_listen(&node.listener, base, node.addr, &o), 0);
 }
 
 /* --- the app's side ----------------------------------------------------------------------- */
@@ -325,7 +327,7 @@ static void begin(struct peer *p)
 {
 	memset(p, 0, sizeof *p);
 	memset(&node, 0, sizeof node);
-	node_start("127.0.0.1:0");
+	node_start();
 	open_app(p);
 	assert_true(spin(&p->ups, 1, 2000));
 }
@@ -394,7 +396,7 @@ static void test_register_and_again(void **state)
 	assert_int_equal(p.closed, 1);
 	assert_int_equal(p.code, CODE_LOST);
 	assert_int_equal(meshapp_set_info(p.app, "three"), 0);
-	node_start(node.addr);
+	node_start();
 	assert_true(spin(&p.ups, 2, 3000));
 	assert_string_equal(node.info, "three");
 	end(&p);
@@ -406,7 +408,7 @@ static void test_registration_codes(void **state)
 	struct peer p = {0};
 	memset(&node, 0, sizeof node);
 	node.register_code = CODE_REFUSED;
-	node_start("127.0.0.1:0");
+	node_start();
 	open_app(&p);
 	assert_true(spin(&p.downs, 2, 3000)); /* it goes on trying */
 	assert_int_equal(p.ups, 0);

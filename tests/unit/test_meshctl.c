@@ -312,8 +312,9 @@ static void test_views(void **state)
 		    "{\"nodes\":[\"a\",{\"name\":\"b\"},\"" ID "\",null],\"hops\":2,\"cost\":1.5}",
 		    "a -> b -> 01234567 -> -\nhops: 2\ncost: 1.50\n");
 	check_shown("status", "{\"a\":{\"b\":1,\"c\":{\"d\":true}},\"e\":[1,2]}",
-		    "a.b: 1\na.c.d: yes\ne: [ 1, 2 ]\n");
+		    "a.b: 1\na.c.d: yes\ne: 1, 2\n");
 	check_shown("disconnect", "null", "done\n");
+	check_shown("disconnect", "{}", "done\n");
 	check_shown("sessions", "{\"sessions\":[{\"sid\":\"s\",\"timeoutTimestamp\":0}]}",
 		    "SID  NAME  METHOD  NODE  IPV4  IPV6  UNTIL\n"
 		    "s    -     -       -     -     -     -\n");
