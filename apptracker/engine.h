@@ -53,7 +53,7 @@ int tracker_load(struct tracker *t, const struct tracker_entry *entry, uint64_t 
 /* `channel` is unique for ever.  0; -EACCES: not one of our managers; -ENOSPC, -ENOMEM: close it.
  */
 int tracker_manager_up(struct tracker *t, const struct mesh_id *id, uint64_t channel, uint64_t now);
-void tracker_manager_msg(struct tracker *t, uint64_t channel, const struct msg *m, uint64_t now);
+void tracker_manager_msg(struct tracker *t, uint64_t channel, const struct msg *in, uint64_t now);
 void tracker_manager_down(struct tracker *t, uint64_t channel, uint64_t now);
 
 uint64_t tracker_next_timeout(const struct tracker *t);

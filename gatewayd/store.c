@@ -11,26 +11,26 @@
 enum { Q_SAVE, Q_DELETE, Q_LIST };
 
 static const char *const migrations[] = {
-	"CREATE TABLE lease ("
-	"  sid TEXT PRIMARY KEY, method TEXT NOT NULL, name TEXT NOT NULL, port INTEGER NOT NULL,"
-	"  proven INTEGER NOT NULL, node BLOB, app TEXT NOT NULL, host TEXT NOT NULL,"
-	"  options TEXT NOT NULL, ip4 TEXT NOT NULL, ip6 TEXT NOT NULL,"
-	"  granted INTEGER NOT NULL, expires INTEGER NOT NULL,"
-	"  rate_kbps INTEGER NOT NULL, quota_bytes INTEGER NOT NULL) STRICT;",
+	("CREATE TABLE lease ("
+	 "  sid TEXT PRIMARY KEY, method TEXT NOT NULL, name TEXT NOT NULL, port INTEGER NOT NULL,"
+	 "  proven INTEGER NOT NULL, node BLOB, app TEXT NOT NULL, host TEXT NOT NULL,"
+	 "  options TEXT NOT NULL, ip4 TEXT NOT NULL, ip6 TEXT NOT NULL,"
+	 "  granted INTEGER NOT NULL, expires INTEGER NOT NULL,"
+	 "  rate_kbps INTEGER NOT NULL, quota_bytes INTEGER NOT NULL) STRICT;"),
 };
 
 static const char *const statements[] = {
 	[Q_SAVE] =
-		"INSERT INTO lease VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-		" ON CONFLICT (sid) DO UPDATE SET method = excluded.method, name = excluded.name,"
-		" port = excluded.port, proven = excluded.proven, node = excluded.node,"
-		" app = excluded.app, host = excluded.host, options = excluded.options,"
-		" ip4 = excluded.ip4, ip6 = excluded.ip6, granted = excluded.granted,"
-		" expires = excluded.expires, rate_kbps = excluded.rate_kbps,"
-		" quota_bytes = excluded.quota_bytes",
+		("INSERT INTO lease VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+		 " ON CONFLICT (sid) DO UPDATE SET method = excluded.method, name = excluded.name,"
+		 " port = excluded.port, proven = excluded.proven, node = excluded.node,"
+		 " app = excluded.app, host = excluded.host, options = excluded.options,"
+		 " ip4 = excluded.ip4, ip6 = excluded.ip6, granted = excluded.granted,"
+		 " expires = excluded.expires, rate_kbps = excluded.rate_kbps,"
+		 " quota_bytes = excluded.quota_bytes"),
 	[Q_DELETE] = "DELETE FROM lease WHERE sid = ?",
-	[Q_LIST] = "SELECT sid, method, name, port, proven, node, app, host, options, ip4, ip6,"
-		   " granted, expires, rate_kbps, quota_bytes FROM lease ORDER BY rowid",
+	[Q_LIST] = ("SELECT sid, method, name, port, proven, node, app, host, options, ip4, ip6,"
+		    " granted, expires, rate_kbps, quota_bytes FROM lease ORDER BY rowid"),
 };
 
 static const struct store_spec spec = STORE_SPEC(migrations, statements);

@@ -220,11 +220,11 @@ int ctl_args_parse(struct ctl_args *a, int argc, char *const *argv, char error[C
 			snprintf(error, CTL_ERROR_MAX, "unknown option '%.100s', try --help", word);
 			return -EINVAL;
 		}
-		if (options[o].value && !value)
-			value = i + 1 < argc ? argv[++i] : "";
+		if (!value)
+			value = options[o].value && i + 1 < argc ? argv[++i] : "";
 		if ((options[o].value && !*value) || option_set(a, o, value)) {
 			snprintf(error, CTL_ERROR_MAX, "%s '%.100s': expected %s", options[o].name,
-				 value ? value : "", expected(o));
+				 value, expected(o));
 			return -EINVAL;
 		}
 	}

@@ -177,7 +177,7 @@ static const struct view view_gateways = {
 static const struct view view_sessions = {
 	"sessions", "no sessions",
 	(const struct view_column[]){{"SID", "sid", VIEW_TEXT},
-				     {"NAME", "name", VIEW_TEXT},
+				     {"NAME", "name|gateway", VIEW_TEXT},
 				     {"METHOD", "method", VIEW_TEXT},
 				     {"NODE", "node", VIEW_ID},
 				     {"IPV4", "ipv4", VIEW_TEXT},
@@ -223,8 +223,8 @@ static const struct ctl_command commands[] = {
 	 NULL, view_object, SECONDS(60)},
 	{"disconnect", "", "leave the gateway and stay offline", CTL_SUBSCRIBER, "disconnect", 0, 0,
 	 params_none, NULL, view_object, SECONDS(30)},
-	{"sessions", "", "the leases that gatewayd has granted", CTL_GATEWAY, "listSessions", 0, 0,
-	 params_none, &view_sessions, NULL, 0},
+	{"sessions", "", "leases: granted by gatewayd here, or held by subscriberd", CTL_GATEWAY,
+	 "listSessions", 0, 0, params_none, &view_sessions, NULL, 0},
 	{"help", "[COMMAND]", "this list", CTL_MANAGER, NULL, 0, 1, NULL, NULL, NULL, 0},
 	{"exit", "", "end the prompt", CTL_MANAGER, NULL, 0, 0, NULL, NULL, NULL, 0},
 };

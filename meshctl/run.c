@@ -147,6 +147,7 @@ static enum ctl_exit run_call(const struct ctl_args *a, const struct ctl_command
 	char error[CTL_ERROR_MAX] = "out of memory";
 	struct json_object *params = c->params(a, error);
 	struct rpc_target to = target_of(a, c->daemon);
+	enum ctl_daemon daemon = c->daemon;
 	struct rpc_answer answer;
 	enum ctl_exit status;
 
@@ -157,8 +158,16 @@ static enum ctl_exit run_call(const struct ctl_args *a, const struct ctl_command
 	if (!to.timeout_us)
 		to.timeout_us = c->timeout_us ? c->timeout_us : TIMEOUT_DEFAULT_US;
 	rpc_client_sync(&to, c->method, params, &answer);
+	/* `sessions` on a host without gatewayd means the subscriber's own. */
+	if (daemon == CTL_GATEWAY && answer.outcome == RPC_OUTCOME_DOWN && !a->gate.given &&
+	    !a->rpc.given) {
+		rpc_answer_free(&answer);
+		daemon = CTL_SUBSCRIBER;
+		to.port = daemons[daemon].port;
+		rpc_client_sync(&to, c->method, params, &answer);
+	}
 	follow(&to, &answer);
-	status = answer_check(&to, daemons[c->daemon].name, &answer, err);
+	status = answer_check(&to, daemons[daemon].name, &answer, err);
 	if (status == CTL_OK)
 		show(a, c, answer.result, out);
 	rpc_answer_free(&answer);

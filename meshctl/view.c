@@ -22,11 +22,27 @@ static void scaled(double v, const char *unit, char *out, size_t size)
 	snprintf(out, size, i ? "%.1f %s%s" : "%.0f %s%s", v, prefixes[i], unit);
 }
 
+/* The elements of an array, as far as they fit. */
+static void joined(struct json_object *list, char *out, size_t size)
+{
+	size_t len = 0;
+
+	*out = '\0';
+	for (size_t i = 0; i < json_object_array_length(list) && len < size; i++) {
+		struct json_object *v = json_object_array_get_idx(list, i);
+		int n = snprintf(out + len, size - len, "%s%s", i ? ", " : "",
+				 v ? json_object_get_string(v) : "-");
+		len += n > 0 ? (size_t)n : 0;
+	}
+}
+
 static void plain(struct json_object *value, char *out, size_t size)
 {
 	double d = json_object_get_double(value);
 
-	if (json_object_is_type(value, json_type_boolean))
+	if (json_object_is_type(value, json_type_array))
+		joined(value, out, size);
+	else if (json_object_is_type(value, json_type_boolean))
 		snprintf(out, size, "%s", json_object_get_boolean(value) ? "yes" : "no");
 	else if (json_object_is_type(value, json_type_double))
 		snprintf(out, size, fabs(d) < 1e6 ? "%.2f" : "%.0f", d);
@@ -53,6 +69,11 @@ static void number(struct json_object *value, enum view_format format, char *out
 {
 	double v = json_object_get_double(value);
 
+	/* Nothing has been measured yet. */
+	if (v == 0 && (format == VIEW_US || format == VIEW_MS || format == VIEW_BPS)) {
+		snprintf(out, size, "-");
+		return;
+	}
 	switch (format) {
 	case VIEW_US:
 		snprintf(out, size, "%.2f ms", v / 1000);
@@ -213,8 +234,10 @@ static void object_lines(struct json_object *o, const char *prefix, int depth, F
 
 void view_object(struct json_object *result, FILE *out)
 {
-	if (json_object_is_type(result, json_type_object))
+	if (json_object_is_type(result, json_type_object) && json_object_object_length(result))
 		object_lines(result, "", 0, out);
+	else if (json_object_is_type(result, json_type_object))
+		fprintf(out, "done\n");
 	else if (result)
 		line_print("result", result, out);
 	else

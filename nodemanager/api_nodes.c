@@ -133,6 +133,10 @@ static void add(struct nm_api *api, struct rpc_call *call, size_t count, const c
 			adding_free(a);
 			return;
 		}
+		/* So that numbers follow the order of asking, not of registering. */
+		struct nm_node_record record = {.id = a->ids[a->count]};
+		snprintf(record.name, sizeof record.name, "%s", name ? name : made);
+		nm_expect_node(api->nm, &record);
 	}
 	struct timeval tv = {0, POLL_US};
 	evtimer_add(a->timer, &tv);

@@ -360,6 +360,17 @@ void nm_conns_resume(struct nm *nm, struct nm_node *node, uint64_t now)
 	}
 }
 
+void nm_conns_strand(struct nm *nm, struct nm_node *node)
+{
+	struct nm_conn_end *e = LIST_FIRST(&node->conns);
+	while (e) {
+		struct nm_conn_end *next = LIST_NEXT(e, of_node);
+		if (e->conn->state == NM_CONN_WAITING)
+			conn_end(nm, e->conn, CODE_NO_ROUTE, "the node cannot be reached", NULL);
+		e = next;
+	}
+}
+
 void nm_conns_end(struct nm *nm, struct nm_node *node, uint64_t now)
 {
 	char text[TEXT_MAX_BYTES + 1], name[NAME_MAX_BYTES + 1];

@@ -81,7 +81,7 @@ void nm_set_config(struct nm *nm, const struct nm_config *config);
 
 /* What the store had; before any event.  0, -EINVAL (unknown node, name taken), -ENOSPC, -ENOMEM.
  */
-int nm_load_node(struct nm *nm, const struct nm_node_record *node);
+int nm_load_node(struct nm *nm, const struct nm_node_record *record);
 int nm_load_link(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b);
 
 /* A channel whose peer has proved to be `id`.  `channel` is unique for ever.  0, or -errno:
@@ -117,6 +117,8 @@ int nm_disconnect_nodes(struct nm *nm, const struct mesh_id *a, const struct mes
  * value: the route's number (low 32 bits: the label of its ends). */
 void nm_build_route(struct nm *nm, const struct mesh_id *nodes, size_t count, nm_done *done,
 		    void *arg, uint64_t now);
+/* A node that will register soon takes its number and name now.  As nm_load_node, and saved. */
+int nm_expect_node(struct nm *nm, const struct nm_node_record *record);
 /* Tells the node to end and forgets its links: it is not expected back.  0 or -ENOENT. */
 int nm_shutdown_node(struct nm *nm, const struct mesh_id *id, uint64_t now);
 /* Forgets a node that is away, so that its name is free.  0, -ENOENT, -EBUSY: it is connected. */
@@ -166,10 +168,10 @@ int nm_node_get(const struct nm *nm, const struct mesh_id *id, struct nm_node_in
 /* Each walk calls `each` in order of number and must not change the engine meanwhile. */
 void nm_nodes_each(const struct nm *nm, void (*each)(void *arg, const struct nm_node_info *),
 		   void *arg);
-/* `node` NULL: all transports; otherwise those of one node. */
-void nm_transports_each(const struct nm *nm, const struct mesh_id *node,
+/* `id` NULL: all transports; otherwise those of one node. */
+void nm_transports_each(const struct nm *nm, const struct mesh_id *id,
 			void (*each)(void *arg, const struct nm_transport_info *), void *arg);
-void nm_rules_each(const struct nm *nm, const struct mesh_id *node,
+void nm_rules_each(const struct nm *nm, const struct mesh_id *id,
 		   void (*each)(void *arg, const struct nm_rule_info *), void *arg);
 void nm_status_get(const struct nm *nm, struct nm_status *status);
 /* The path that a connection would take now: fills up to `max` ids, ends included, and says how

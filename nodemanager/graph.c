@@ -29,17 +29,22 @@ struct label {
 	uint32_t heap_at;   /* position + 1; 0 once settled */
 };
 
-struct graph {
-	struct vertex *vertices;
+/* A query searches from both ends at once; each has its own labels and heap. */
+struct side {
 	struct label *labels;
 	uint32_t *heap;
+	size_t heap_count;
+};
+
+struct graph {
+	struct vertex *vertices;
+	struct side side[2];
 	size_t vertex_count, vertex_capacity;
 	struct edge *edges;
 	struct half *halves;
 	size_t edge_slots, edge_capacity, edge_count;
 	uint32_t free_vertex, free_edge;
 	uint32_t generation;
-	size_t heap_count;
 };
 
 struct graph *graph_new(void)
@@ -55,8 +60,10 @@ void graph_free(struct graph *g)
 	if (!g)
 		return;
 	free(g->vertices);
-	free(g->labels);
-	free(g->heap);
+	for (unsigned i = 0; i < 2; i++) {
+		free(g->side[i].labels);
+		free(g->side[i].heap);
+	}
 	free(g->edges);
 	free(g->halves);
 	free(g);
@@ -71,18 +78,22 @@ static bool grow(void *array, size_t capacity, size_t item)
 	if (!bigger)
 		return false;
 	memcpy(array, &bigger, sizeof bigger);
+	/* cppcheck-suppress memleak ; `array` has it now */
 	return true;
 }
 
 static bool grow_vertices(struct graph *g)
 {
-	size_t capacity = g->vertex_capacity ? g->vertex_capacity * 2 : 64;
-	if (capacity >= GRAPH_NONE || !grow(&g->vertices, capacity, sizeof *g->vertices) ||
-	    !grow(&g->labels, capacity, sizeof *g->labels) ||
-	    !grow(&g->heap, capacity, sizeof *g->heap))
+	size_t old = g->vertex_capacity, capacity = old ? old * 2 : 64;
+	if (capacity >= GRAPH_NONE || !grow(&g->vertices, capacity, sizeof *g->vertices))
 		return false;
-	memset(g->labels + g->vertex_capacity, 0,
-	       (capacity - g->vertex_capacity) * sizeof *g->labels);
+	for (unsigned i = 0; i < 2; i++) {
+		struct side *s = &g->side[i];
+		if (!grow(&s->labels, capacity, sizeof *s->labels) ||
+		    !grow(&s->heap, capacity, sizeof *s->heap))
+			return false;
+		memset(s->labels + old, 0, (capacity - old) * sizeof *s->labels);
+	}
 	g->vertex_capacity = capacity;
 	return true;
 }
@@ -213,78 +224,106 @@ uint32_t graph_edge_between(const struct graph *g, uint32_t a, uint32_t b)
 	return best;
 }
 
-/* --- the heap of a query -------------------------------------------------------------------- */
+/* --- the heap of one side of a query ---------------------------------------------------------- */
 
-static void heap_place(struct graph *g, size_t i, uint32_t node)
+static void heap_place(struct side *s, size_t i, uint32_t node)
 {
-	g->heap[i] = node;
-	g->labels[node].heap_at = (uint32_t)i + 1;
+	s->heap[i] = node;
+	s->labels[node].heap_at = (uint32_t)i + 1;
 }
 
-static void heap_up(struct graph *g, size_t i)
+static void heap_up(struct side *s, size_t i)
 {
-	uint32_t node = g->heap[i];
-	uint64_t dist = g->labels[node].dist;
-	while (i > 0 && g->labels[g->heap[(i - 1) / 2]].dist > dist) {
-		heap_place(g, i, g->heap[(i - 1) / 2]);
+	uint32_t node = s->heap[i];
+	uint64_t dist = s->labels[node].dist;
+	while (i > 0 && s->labels[s->heap[(i - 1) / 2]].dist > dist) {
+		heap_place(s, i, s->heap[(i - 1) / 2]);
 		i = (i - 1) / 2;
 	}
-	heap_place(g, i, node);
+	heap_place(s, i, node);
 }
 
-static uint32_t heap_pop(struct graph *g)
+static uint32_t heap_pop(struct side *s)
 {
-	uint32_t top = g->heap[0];
-	g->labels[top].heap_at = 0;
-	uint32_t node = g->heap[--g->heap_count];
-	if (g->heap_count == 0)
+	uint32_t top = s->heap[0];
+	s->labels[top].heap_at = 0;
+	uint32_t node = s->heap[--s->heap_count];
+	if (s->heap_count == 0)
 		return top;
-	uint64_t dist = g->labels[node].dist;
+	uint64_t dist = s->labels[node].dist;
 	size_t i = 0;
 	for (;;) {
 		size_t child = 2 * i + 1;
-		if (child + 1 < g->heap_count &&
-		    g->labels[g->heap[child + 1]].dist < g->labels[g->heap[child]].dist)
+		if (child + 1 < s->heap_count &&
+		    s->labels[s->heap[child + 1]].dist < s->labels[s->heap[child]].dist)
 			child++;
-		if (child >= g->heap_count || g->labels[g->heap[child]].dist >= dist)
+		if (child >= s->heap_count || s->labels[s->heap[child]].dist >= dist)
 			break;
-		heap_place(g, i, g->heap[child]);
+		heap_place(s, i, s->heap[child]);
 		i = child;
 	}
-	heap_place(g, i, node);
+	heap_place(s, i, node);
 	return top;
 }
 
-/* Takes a way to `node` of length `dist` if it is the best so far. */
-static void relax(struct graph *g, uint32_t node, uint64_t dist, uint32_t via)
+static uint64_t heap_top(const struct side *s)
 {
-	struct label *l = &g->labels[node];
+	return s->labels[s->heap[0]].dist;
+}
+
+/* --- queries: from both ends until they cannot meet any better -------------------------------- */
+
+/* The best meeting so far. */
+struct meeting {
+	uint32_t node;
+	uint64_t cost;
+};
+
+/* Takes a way of length `dist` to `node` if it is the best so far on this side. */
+static void relax(struct graph *g, unsigned from, uint32_t node, uint64_t dist, uint32_t via,
+		  struct meeting *best)
+{
+	struct side *s = &g->side[from];
+	struct label *l = &s->labels[node];
+	const struct label *other = &g->side[!from].labels[node];
 	if (l->seen != g->generation) {
-		*l = (struct label){.dist = dist, .seen = g->generation, .via = via};
-		heap_place(g, g->heap_count++, node);
+		*l = (struct label){.dist = dist, .seen = g->generation};
+		heap_place(s, s->heap_count++, node);
 	} else if (!l->heap_at || dist >= l->dist) {
 		return;
 	}
 	l->dist = dist;
 	l->via = via;
-	heap_up(g, l->heap_at - 1);
+	heap_up(s, l->heap_at - 1);
+	if (other->seen == g->generation && dist + other->dist < best->cost)
+		*best = (struct meeting){node, dist + other->dist};
 }
 
 static void new_generation(struct graph *g)
 {
-	g->heap_count = 0;
+	g->side[0].heap_count = g->side[1].heap_count = 0;
 	if (++g->generation)
 		return;
 	/* After 2^32 queries an old mark would look new. */
 	for (size_t i = 0; i < g->vertex_capacity; i++)
-		g->labels[i].seen = 0;
+		g->side[0].labels[i].seen = g->side[1].labels[i].seen = 0;
 	g->generation = 1;
 }
 
-static int path_build(const struct graph *g, uint32_t from, uint32_t to, struct graph_path *path)
+/* The node before `node` on the way from the start of this side. */
+static uint32_t before(const struct graph *g, unsigned from, uint32_t node)
 {
-	size_t count = 0;
-	for (uint32_t n = to; n != from; n = g->halves[g->labels[n].via ^ 1].to)
+	return g->halves[g->side[from].labels[node].via ^ 1].to;
+}
+
+static int path_build(const struct graph *g, uint32_t from, uint32_t to, const struct meeting *best,
+		      struct graph_path *path)
+{
+	size_t head = 0, count, tail;
+	for (uint32_t n = best->node; n != from; n = before(g, 0, n))
+		head++;
+	count = tail = head;
+	for (uint32_t n = best->node; n != to; n = before(g, 1, n))
 		count++;
 	if (count > path->capacity) {
 		if (!grow(&path->hops, count, sizeof *path->hops))
@@ -292,32 +331,44 @@ static int path_build(const struct graph *g, uint32_t from, uint32_t to, struct 
 		path->capacity = count;
 	}
 	path->count = count;
-	path->cost = g->labels[to].dist;
-	for (uint32_t n = to; n != from; n = g->halves[g->labels[n].via ^ 1].to) {
-		uint32_t edge = g->labels[n].via / 2;
-		path->hops[--count] = (struct graph_hop){edge, g->edges[edge].tag, n};
+	path->cost = best->cost;
+	for (uint32_t n = best->node; n != from; n = before(g, 0, n)) {
+		uint32_t edge = g->side[0].labels[n].via / 2;
+		path->hops[--head] = (struct graph_hop){edge, g->edges[edge].tag, n};
+	}
+	for (uint32_t n = best->node; n != to; n = before(g, 1, n)) {
+		uint32_t edge = g->side[1].labels[n].via / 2;
+		path->hops[tail++] = (struct graph_hop){edge, g->edges[edge].tag, before(g, 1, n)};
 	}
 	return 0;
 }
 
 int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *path)
 {
+	struct meeting best = {.cost = UINT64_MAX};
 	assert(from < g->vertex_count && to < g->vertex_count);
 	path->count = 0;
+	path->cost = 0;
 	if (g->vertices[from].blocked || g->vertices[to].blocked)
 		return -ENETUNREACH;
+	if (from == to)
+		return 0;
 	new_generation(g);
-	relax(g, from, 0, GRAPH_NONE);
-	while (g->heap_count) {
-		uint32_t node = heap_pop(g);
-		if (node == to)
-			return path_build(g, from, to, path);
+	relax(g, 0, from, 0, GRAPH_NONE, &best);
+	relax(g, 1, to, 0, GRAPH_NONE, &best);
+	while (g->side[0].heap_count && g->side[1].heap_count) {
+		uint64_t top[2] = {heap_top(&g->side[0]), heap_top(&g->side[1])};
+		if (top[0] + top[1] >= best.cost)
+			break;
+		unsigned from_end = top[1] < top[0];
+		uint32_t node = heap_pop(&g->side[from_end]);
+		uint64_t dist = top[from_end];
 		for (uint32_t h = g->vertices[node].first; h != GRAPH_NONE; h = g->halves[h].next)
 			if (!g->vertices[g->halves[h].to].blocked)
-				relax(g, g->halves[h].to,
-				      g->labels[node].dist + g->edges[h / 2].cost, h);
+				relax(g, from_end, g->halves[h].to, dist + g->edges[h / 2].cost, h,
+				      &best);
 	}
-	return -ENETUNREACH;
+	return best.cost == UINT64_MAX ? -ENETUNREACH : path_build(g, from, to, &best, path);
 }
 
 void graph_path_free(struct graph_path *path)

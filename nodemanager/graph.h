@@ -1,9 +1,9 @@
 /*
  * The route graph: nodes and weighted links, changed one edge at a time, and shortest paths over
  * it. Everything lives in flat arrays with free lists; a query reuses scratch that belongs to the
- * graph (generation marks, so nothing is cleared), and stops when it settles its target.  Several
- * edges between the same two nodes are fine; the cheapest wins.  Undirected: one cost for both
- * ways.
+ * graph (generation marks, so nothing is cleared), and searches from both ends until they meet.
+ * Several edges between the same two nodes are fine; the cheapest wins.  Undirected: one cost for
+ * both ways.
  */
 #ifndef NODEMANAGER_GRAPH_H
 #define NODEMANAGER_GRAPH_H

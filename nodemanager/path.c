@@ -57,38 +57,41 @@ static int rule_send(struct nm *nm, struct nm_path *path, struct nm_node *node, 
 	return nm_request_send(nm, node, &m, &path->requests, rule_acked, path, 0, now);
 }
 
-struct labels {
+/* What is being installed: nodes[0..n] with a transport and two labels between neighbours. */
+struct way {
+	struct nm_node *const *nodes;
+	struct nm_transport *const *t;
+	size_t n;
 	uint32_t forward[NM_HOPS_MAX], backward[NM_HOPS_MAX];
 };
 
 /* Both rules of the node at place `i`. */
-static int place_rules(struct nm *nm, struct nm_path *path, struct nm_node *node, size_t i,
-		       struct nm_transport *const *t, const struct labels *l, uint64_t now)
+static int place_rules(struct nm *nm, struct nm_path *path, const struct way *w, size_t i,
+		       uint64_t now)
 {
-	size_t n = path->hop_count;
 	struct nm_rule forward = {0}, backward = {0};
 
-	forward.in_transport = i ? t[i - 1]->id : 0;
-	forward.in_route = i ? l->forward[i - 1] : label_next(nm);
-	forward.out_transport = i < n ? t[i]->id : 0;
-	forward.out_route = i < n ? l->forward[i] : (uint32_t)path->number;
-	backward.in_transport = i < n ? t[i]->id : 0;
-	backward.in_route = i < n ? l->backward[i] : label_next(nm);
-	backward.out_transport = i ? t[i - 1]->id : 0;
-	backward.out_route = i ? l->backward[i - 1] : (uint32_t)path->number;
-	int err = rule_send(nm, path, node, forward, now);
-	return err ? err : rule_send(nm, path, node, backward, now);
+	forward.in_transport = i ? w->t[i - 1]->id : 0;
+	forward.in_route = i ? w->forward[i - 1] : label_next(nm);
+	forward.out_transport = i < w->n ? w->t[i]->id : 0;
+	forward.out_route = i < w->n ? w->forward[i] : (uint32_t)path->number;
+	backward.in_transport = i < w->n ? w->t[i]->id : 0;
+	backward.in_route = i < w->n ? w->backward[i] : label_next(nm);
+	backward.out_transport = i ? w->t[i - 1]->id : 0;
+	backward.out_route = i ? w->backward[i - 1] : (uint32_t)path->number;
+	int err = rule_send(nm, path, w->nodes[i], forward, now);
+	return err ? err : rule_send(nm, path, w->nodes[i], backward, now);
 }
 
-static void ends_fill(struct nm_path *path, struct nm_transport *const *t, const struct labels *l)
+static void ends_fill(struct nm_path *path, const struct way *w)
 {
-	size_t last = path->hop_count - 1;
-	path->out_transport[0] = path->in_transport[0] = t[0]->id;
-	path->out_transport[1] = path->in_transport[1] = t[last]->id;
-	path->out_route[0] = l->forward[0];
-	path->in_route[0] = l->backward[0];
-	path->out_route[1] = l->backward[last];
-	path->in_route[1] = l->forward[last];
+	size_t last = w->n - 1;
+	path->out_transport[0] = path->in_transport[0] = w->t[0]->id;
+	path->out_transport[1] = path->in_transport[1] = w->t[last]->id;
+	path->out_route[0] = w->forward[0];
+	path->in_route[0] = w->backward[0];
+	path->out_route[1] = w->backward[last];
+	path->in_route[1] = w->forward[last];
 }
 
 static struct nm_path *path_new(uint64_t number, size_t hop_count, const struct nm_path_owner *ops,
@@ -113,22 +116,22 @@ struct nm_path *nm_path_install(struct nm *nm, uint64_t number, struct nm_node *
 				struct nm_transport *const *transports, size_t hop_count,
 				const struct nm_path_owner *ops, void *owner, uint64_t now)
 {
-	struct labels labels;
+	struct way w = {.nodes = nodes, .t = transports, .n = hop_count};
 	if (!hop_count || hop_count > NM_HOPS_MAX)
 		return NULL;
 	struct nm_path *path = path_new(number, hop_count, ops, owner);
 	if (!path)
 		return NULL;
 	for (size_t i = 0; i < hop_count; i++) {
-		labels.forward[i] = label_next(nm);
-		labels.backward[i] = label_next(nm);
+		w.forward[i] = label_next(nm);
+		w.backward[i] = label_next(nm);
 		path->hops[i].path = path;
 		path->hops[i].transport = transports[i];
 		LIST_INSERT_HEAD(&transports[i]->hops, &path->hops[i], of_transport);
 	}
-	ends_fill(path, transports, &labels);
+	ends_fill(path, &w);
 	for (size_t i = 0; i <= hop_count; i++) {
-		if (place_rules(nm, path, nodes[i], i, transports, &labels, now)) {
+		if (place_rules(nm, path, &w, i, now)) {
 			nm_path_remove(nm, path);
 			return NULL;
 		}
@@ -144,14 +147,15 @@ int nm_path_find(struct nm *nm, uint64_t number, struct nm_node *from, struct nm
 	int err = graph_find(nm->graph, from->vertex, to->vertex, &nm->found);
 	if (err)
 		return err;
-	if (nm->found.count > NM_HOPS_MAX)
+	size_t count = nm->found.count;
+	if (count == 0 || count > NM_HOPS_MAX)
 		return -ENETUNREACH;
-	for (size_t i = 0; i < nm->found.count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		struct nm_transport *t = nm_transport_by_id(nm, nm->found.hops[i].tag);
 		transports[i] = t;
 		nodes[i + 1] = t->end[0].node == nodes[i] ? t->end[1].node : t->end[0].node;
 	}
-	*path = nm_path_install(nm, number, nodes, transports, nm->found.count, ops, owner, now);
+	*path = nm_path_install(nm, number, nodes, transports, count, ops, owner, now);
 	return *path ? 0 : -ENOMEM;
 }
 

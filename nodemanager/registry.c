@@ -367,6 +367,22 @@ static void session_replace(struct nm *nm, struct nm_node *node, uint64_t now)
 	nm->ops->node_close(nm->ctx, channel, "the same key has connected again");
 }
 
+static void node_save(struct nm *nm, const struct nm_node *node)
+{
+	struct nm_node_record record = {.id = node->id};
+	memcpy(record.name, node->name, sizeof record.name);
+	if (nm->ops->node_save)
+		nm->ops->node_save(nm->ctx, &record);
+}
+
+int nm_expect_node(struct nm *nm, const struct nm_node_record *record)
+{
+	int err = nm_load_node(nm, record);
+	if (!err)
+		node_save(nm, nm_node_by_id(nm, &record->id));
+	return err;
+}
+
 static void node_take_hello(struct nm_node *node, const struct nm_session *s,
 			    const struct msg_register_node *m)
 {
@@ -375,14 +391,6 @@ static void node_take_hello(struct nm_node *node, const struct nm_session *s,
 	node->addr_count = m->addrs_count < ADDRS_MAX ? m->addrs_count : ADDRS_MAX;
 	for (uint16_t i = 0; i < node->addr_count; i++)
 		node->addrs[i] = m->addrs[i].addr;
-}
-
-static void node_save(struct nm *nm, const struct nm_node *node)
-{
-	struct nm_node_record record = {.id = node->id};
-	memcpy(record.name, node->name, sizeof record.name);
-	if (nm->ops->node_save)
-		nm->ops->node_save(nm->ctx, &record);
 }
 
 static void admit(struct nm *nm, struct nm_session *s, struct nm_node *node, const struct msg *m,

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +129,10 @@ static int binary_path(const struct config *cfg, char out[PATH_MAX])
 	if (len < 0)
 		return -errno;
 	out[len] = '\0';
+	char *deleted = strstr(out, " (deleted)"); /* replaced by an upgrade while we run */
+	if (deleted)
+		len = deleted - out;
+	out[len] = '\0';
 	char *end = out + len - (sizeof ours - 1);
 	if (end < out || strcmp(end, ours) != 0)
 		return -ENOENT;
@@ -144,14 +147,10 @@ struct command {
 	bool cut;
 };
 
-static void option(struct command *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void option(struct command *c, const char *fmt, ...)
+static void option(struct command *c, const char *key, const char *value, const char *more)
 {
-	va_list ap;
 	char *text = c->options[c->option_count++];
-	va_start(ap, fmt);
-	int n = vsnprintf(text, OPTION_BYTES, fmt, ap);
-	va_end(ap);
+	int n = snprintf(text, OPTION_BYTES, "%s=%s%s", key, value, more);
 	if (n < 0 || n >= OPTION_BYTES)
 		c->cut = true;
 	c->argv[c->argc++] = "-o";
@@ -183,14 +182,14 @@ static int command_fill(struct command *c, const struct nm_spawner *s, const cha
 		c->argv[c->argc++] = s->daemon->config_path;
 	}
 	manager_addr(s, addr);
-	option(c, "general.StateDir=%s", dir);
-	option(c, "general.LogLevel=%s", s->daemon->cfg->general_log_level);
-	option(c, "node.ManagerAddr=%s", addr);
-	option(c, "node.ManagerKey=%s", mesh_id_text(&s->manager_key, key));
-	option(c, "node.Name=%s", name);
-	option(c, "node.AppTalkAddr=");
-	option(c, "node.AppTalkUnix=%s/app.sock", dir);
-	option(c, "node.Connect=%s", connect ? "yes" : "no");
+	option(c, "general.StateDir", dir, "");
+	option(c, "general.LogLevel", s->daemon->cfg->general_log_level, "");
+	option(c, "node.ManagerAddr", addr, "");
+	option(c, "node.ManagerKey", mesh_id_text(&s->manager_key, key), "");
+	option(c, "node.Name", name, "");
+	option(c, "node.AppTalkAddr", "", "");
+	option(c, "node.AppTalkUnix", dir, "/app.sock");
+	option(c, "node.Connect", connect ? "yes" : "no", "");
 	return c->cut ? -ENAMETOOLONG : 0;
 }
 

@@ -357,6 +357,8 @@ void nm_connection_shutdown(struct nm *nm, struct nm_node *node,
 			    const struct msg_connection_shutdown *m, uint64_t now);
 /* Its channel is back and nothing was lost: connections that waited for it go on. */
 void nm_conns_resume(struct nm *nm, struct nm_node *node, uint64_t now);
+/* Its channel is away and its last transport died: connections that wait for it end. */
+void nm_conns_strand(struct nm *nm, struct nm_node *node);
 /* The node is gone: its connections end. */
 void nm_conns_end(struct nm *nm, struct nm_node *node, uint64_t now);
 void nm_conns_free(struct nm *nm);
@@ -368,7 +370,7 @@ void nm_unregister_app(struct nm *nm, struct nm_node *node, const struct msg *m,
 void nm_app_list_request(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
 void nm_apps_gone(struct nm *nm, struct nm_node *node);
 /* The nearest connected node that has the app; NULL: none. */
-struct nm_node *nm_app_nearest(struct nm *nm, struct nm_node *from, const char *name);
+struct nm_node *nm_app_nearest(struct nm *nm, struct nm_node *from, const char *text);
 void nm_apps_free(struct nm *nm);
 
 /* --- the engine (engine.c) ------------------------------------------------------------------ */

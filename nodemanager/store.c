@@ -9,8 +9,8 @@
 
 enum { Q_NODE_PUT, Q_NODE_DEL, Q_NODE_LINKS_DEL, Q_NODES, Q_LINK_PUT, Q_LINK_DEL, Q_LINKS };
 static const char *const statements[] = {
-	[Q_NODE_PUT] = "INSERT INTO nodes (id, name, first_seen) VALUES (?,?,?) "
-		       "ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+	[Q_NODE_PUT] = ("INSERT INTO nodes (id, name, first_seen) VALUES (?,?,?) "
+			"ON CONFLICT (id) DO UPDATE SET name = excluded.name"),
 	[Q_NODE_DEL] = "DELETE FROM nodes WHERE id = ?",
 	[Q_NODE_LINKS_DEL] = "DELETE FROM links WHERE a = ?1 OR b = ?1",
 	[Q_NODES] = "SELECT id, name FROM nodes ORDER BY number",

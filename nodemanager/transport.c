@@ -1,6 +1,7 @@
 /* The transport factory: from TransportCreate at both ends to a usable edge of the graph. */
 #include "nodemanager/state.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -240,6 +241,7 @@ void nm_transport_drop(struct nm *nm, struct nm_transport *t, const struct nm_no
 	TAILQ_REMOVE(&nm->transport_list, t, all);
 	for (unsigned i = 0; i < 2; i++) {
 		struct nm_end *e = &t->end[i];
+		assert(e->node);
 		if (e->told && e->node != except)
 			nm_tell_transport_shutdown(nm, e->node, t->id, code);
 		port_free(nm, e);
@@ -249,6 +251,20 @@ void nm_transport_drop(struct nm *nm, struct nm_transport *t, const struct nm_no
 	nm_path_break(nm, t, now);
 	sodium_memzero(t->secret, sizeof t->secret);
 	free(t);
+}
+
+/* Without control channel and without any link: nothing can reach it, so its peers should know. */
+static bool stranded(const struct nm_node *node)
+{
+	const struct nm_end *e;
+	if (node->session || !node->present)
+		return false;
+	LIST_FOREACH(e, &node->ends, of_node)
+	{
+		if (e->transport->status == NM_TRANSPORT_CONNECTED)
+			return false;
+	}
+	return true;
 }
 
 void nm_transport_end(struct nm *nm, struct nm_transport *t, const struct nm_node *except,
@@ -262,6 +278,9 @@ void nm_transport_end(struct nm *nm, struct nm_transport *t, const struct nm_nod
 		log_debug("transport %u (%s) failed: %s", t->id, pair_text(t, pair), text);
 	link->transport = NULL;
 	nm_transport_drop(nm, t, except, code, now);
+	for (unsigned i = 0; i < 2; i++)
+		if (stranded(link->end[i].node))
+			nm_conns_strand(nm, link->end[i].node);
 	nm_link_failed(nm, link, code, text, now);
 }
 

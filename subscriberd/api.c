@@ -75,7 +75,7 @@ static void read_methods(struct json_object *list, struct sub_info *out)
 			json_object_is_type(m, json_type_object) ? get_str(m, "name") : "";
 		if (!name[0] || strlen(name) > SUB_METHOD_NAME_MAX)
 			continue;
-		strcpy(out->methods[out->method_count++], name);
+		snprintf(out->methods[out->method_count++], sizeof out->methods[0], "%s", name);
 	}
 }
 
@@ -143,8 +143,8 @@ int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *
 	if (!sid[0] || strlen(sid) >= sizeof out->sid || !method[0] ||
 	    strlen(method) > SUB_METHOD_NAME_MAX)
 		return malformed(why, "sid or method");
-	strcpy(out->sid, sid);
-	strcpy(out->method, method);
+	snprintf(out->sid, sizeof out->sid, "%s", sid);
+	snprintf(out->method, sizeof out->method, "%s", method);
 	out->lease_seconds = get_u64(answer, "leaseSeconds", 365 * 86400);
 	if (out->lease_seconds == 0)
 		return malformed(why, "leaseSeconds");

@@ -495,13 +495,13 @@ static int open_mesh(struct shell *s)
 {
 	const struct config *cfg = s->daemon->cfg;
 	uint8_t random[4];
-	char id[32] = "subscriber-", hex[9];
+	char id[32], hex[9];
 
 	if (!cfg->subscriber_node[0])
 		return 0;
 	randombytes_buf(random, sizeof random);
 	hex_encode(random, sizeof random, hex);
-	strcat(id, hex);
+	snprintf(id, sizeof id, "subscriber-%s", hex);
 	s->app = meshapp_open(s->daemon->base, &(struct meshapp_options){
 						       .node_addr = cfg->subscriber_node,
 						       .app_id = id,

@@ -22,8 +22,8 @@ static const char *const statements[] = {
 	[Q_LOAD] = "SELECT via, node, app, addr, name, sid, rtt_ms, jitter_ms, loss, samples, "
 		   "failures, "
 		   "first_seen, last_seen, error FROM gateways ORDER BY last_seen DESC LIMIT ?1",
-	[Q_PRUNE] = "DELETE FROM gateways WHERE key NOT IN "
-		    "(SELECT key FROM gateways ORDER BY last_seen DESC LIMIT ?1)",
+	[Q_PRUNE] = ("DELETE FROM gateways WHERE key NOT IN "
+		     "(SELECT key FROM gateways ORDER BY last_seen DESC LIMIT ?1)"),
 };
 
 static const char *const migrations[] = {

@@ -20,7 +20,7 @@ struct waiting {
 struct client {
 	TAILQ_ENTRY(client) link;
 	struct client_list *list;
-	TAILQ_HEAD(, waiting) queue;
+	TAILQ_HEAD(waiting_list, waiting) queue;
 };
 TAILQ_HEAD(client_list, client);
 

@@ -119,4 +119,9 @@ void net_addr_read(struct rbuf *r, struct net_addr *a)
 	a->port = rbuf_u16(r);
 	if (a->family != 0 && a->family != 4 && a->family != 6)
 		r->bad = true;
+	/* One address has one form, or comparing them would be fooled. */
+	size_t used = a->family == 6 ? 16 : a->family == 4 ? 4 : 0;
+	for (size_t i = used; i < sizeof a->ip; i++)
+		if (a->ip[i])
+			r->bad = true;
 }

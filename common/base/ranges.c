@@ -115,5 +115,6 @@ bool ranges_covers(const struct ranges *r, uint64_t start, uint64_t end)
 
 bool ranges_contains(const struct ranges *r, uint64_t value)
 {
-	return ranges_covers(r, value, value + 1);
+	/* The last number of all is in no half-open range. */
+	return value != UINT64_MAX && ranges_covers(r, value, value + 1);
 }

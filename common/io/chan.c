@@ -200,6 +200,7 @@ void chan_handshake_error(struct chan *ch, const char *what)
 static void set_tick(struct chan *ch, uint64_t us)
 {
 	struct timeval tv = {(time_t)(us / 1000000u), (suseconds_t)(us % 1000000u)};
+	ch->tick_due_us = daemon_now_us() + us;
 	event_add(ch->tick, &tv);
 }
 
@@ -342,8 +343,12 @@ static void check_liveness(struct chan *ch)
 {
 	const struct chan_options *o = &ch->group->opt;
 	uint64_t now = daemon_now_us();
-	uint64_t idle_us = now > ch->heard_us ? now - ch->heard_us : 0;
 
+	/* When we ourselves were away (stopped, suspended), silence says nothing about the peer:
+	 * what it sent lies unread in the socket. */
+	if (now > ch->tick_due_us + o->ping_interval_us)
+		ch->heard_us = now;
+	uint64_t idle_us = now > ch->heard_us ? now - ch->heard_us : 0;
 	if (!ch->paused && idle_us >= o->silence_max_us) {
 		ch->group->counters.timeouts++;
 		chan_end(ch, CODE_LOST, "silence");

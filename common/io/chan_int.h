@@ -61,7 +61,7 @@ struct chan {
 	unsigned holds;
 	uint16_t doom_code; /* with doom_reason: end it from the event loop */
 	const char *doom_reason;
-	uint64_t heard_us;
+	uint64_t heard_us, tick_due_us;
 	uint32_t next_seq, ping_seq;
 	struct net_addr remote;
 	struct mesh_id peer;

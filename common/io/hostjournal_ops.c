@@ -444,10 +444,10 @@ int host_sysctl_set(struct hostjournal *j, const char *key, const char *value)
 	if (known && known != -ENOENT)
 		return known;
 	/* Until the write is made, the value before it is ours too. */
-	strcpy(e.prior, known ? "" : e.value);
-	strcpy(e.value, value);
+	snprintf(e.prior, sizeof e.prior, "%s", known ? "" : e.value);
+	snprintf(e.value, sizeof e.value, "%s", value);
 	if (known)
-		strcpy(e.before, now);
+		memcpy(e.before, now, sizeof now);
 	rc = known ? hostjournal_note(j, &e) : hostjournal_update(j, &e);
 	if (rc)
 		return rc;

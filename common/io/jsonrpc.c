@@ -405,12 +405,15 @@ struct rpc_request *rpc_dispatch(struct rpc_server *server, const void *data, si
 				 const struct rpc_ctx *ctx, rpc_answer_cb *cb, void *arg)
 {
 	bool is_null = false;
-	struct json_object *root = rpc_parse(data, len, &is_null);
+	bool large = len > RPC_BODY_MAX_BYTES;
+	struct json_object *root = large ? NULL : rpc_parse(data, len, &is_null);
 	bool array = json_object_is_type(root, json_type_array);
 	size_t count = array ? json_object_array_length(root) : 1;
 	struct rpc_request *r = NULL;
 
-	if (!root && !is_null) {
+	if (large) {
+		refuse(cb, arg, RPC_INVALID_REQUEST, "Invalid Request: larger than 1 MiB");
+	} else if (!root && !is_null) {
 		refuse(cb, arg, RPC_PARSE_ERROR, "Parse error");
 	} else if (count == 0) {
 		refuse(cb, arg, RPC_INVALID_REQUEST, "Invalid Request");

@@ -566,8 +566,7 @@ void rpc_http_free(struct rpc_http *http)
 
 	if (!http)
 		return;
-	TAILQ_FOREACH(c, &http->conns, link)
-	{
+	for (c = TAILQ_FIRST(&http->conns); c; c = TAILQ_NEXT(c, link)) {
 		if (c->rpc)
 			rpc_request_abandon(c->rpc);
 	}

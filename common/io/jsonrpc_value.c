@@ -37,7 +37,7 @@ struct json_object *rpc_parse(const void *data, size_t len, bool *is_null)
 
 	if (is_null)
 		*is_null = false;
-	while (end > text && memchr(" \t\r\n", end[-1], 4))
+	while (end > text && end[-1] && strchr(" \t\r\n", end[-1]))
 		end--;
 	if (end == text || end - text > INT_MAX - 1 || has_foreign(text, end))
 		return NULL;

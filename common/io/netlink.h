@@ -53,7 +53,9 @@ struct nl_addr {
 	uint8_t proto;		  /* as listed; adding always sets ours */
 };
 
-/* -EEXIST when the link has it already.  IPv6 without duplicate detection: it is usable at once. */
+/* -EEXIST when the link has it already.  IPv6 without duplicate detection: it
+ * is usable as soon as the kernel's work queue has run.  Bring the link up
+ * first: the kernel loses the route to an IPv6 peer of an address given to a link that is down. */
 int nl_addr_add(struct nl *nl, const struct nl_addr *a);
 int nl_addr_del(struct nl *nl, const struct nl_addr *a);
 

@@ -54,6 +54,9 @@ static void put_target(struct nft_script *s, const struct nft_gateway *gw)
 		       gw->tunnel_prefix);
 	nft_script_add(s, "add rule inet %s target oifname . ip daddr vmap @down4", gw->table);
 	nft_script_add(s, "add rule inet %s target oifname . ip6 daddr vmap @down6", gw->table);
+	/* The kernel's own reports are no news. */
+	nft_script_add(s, "add rule inet %s target ip daddr 224.0.0.0/4 drop", gw->table);
+	nft_script_add(s, "add rule inet %s target ip6 daddr ff00::/8 drop", gw->table);
 	nft_script_add(s, "add rule inet %s target counter name unleased drop", gw->table);
 }
 
@@ -252,7 +255,7 @@ static void lease_counter(struct counter_read *r, const char *tag, bool up, stru
 		r->half = false;
 	if (!r->half) {
 		r->lease = (struct nft_lease_counters){0};
-		strcpy(r->lease.tag, tag);
+		snprintf(r->lease.tag, sizeof r->lease.tag, "%s", tag);
 	}
 	*(up ? &r->lease.up : &r->lease.down) = c;
 	if (r->half && r->visit)

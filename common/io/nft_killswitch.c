@@ -13,7 +13,7 @@ static bool tunnel_name_ok(const char *name)
 
 	if (len == 0 || len >= sizeof base)
 		return false;
-	strcpy(base, name);
+	memcpy(base, name, len + 1);
 	if (base[len - 1] == '*')
 		base[len - 1] = '\0';
 	return nft_interface_ok(base);

@@ -46,7 +46,7 @@ static int tun_attach(struct tun *t, const char *name)
 
 	if (!*name || strlen(name) >= IFNAMSIZ)
 		return -EINVAL;
-	strcpy(ifr.ifr_name, name);
+	memcpy(ifr.ifr_name, name, strlen(name) + 1);
 	t->fd = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (t->fd < 0)
 		return -errno;

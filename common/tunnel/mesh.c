@@ -72,7 +72,7 @@ static bool end_get(struct json_object *o, struct mesh_end *e)
 	if (!get_string(o, "node", MESH_ID_TEXT - 1, &node) || mesh_id_parse(&e->node, node) ||
 	    !get_string(o, "app", NAME_MAX_BYTES, &app))
 		return false;
-	strcpy(e->app, app);
+	memcpy(e->app, app, strlen(app) + 1);
 	return true;
 }
 
@@ -98,12 +98,15 @@ static uint32_t mtu_within(int64_t mtu)
 	return mtu > MESH_MTU_MAX ? MESH_MTU_MAX : (uint32_t)mtu;
 }
 
-/* The interface dies with us, so nothing of this goes to the journal. */
+/* The interface dies with us, so nothing of this goes to the journal.  Up comes first: the kernel
+ * loses the route to an IPv6 peer when the address is given to an interface that is down. */
 static int tun_configure(struct nl *nl, const struct tun *t, uint32_t mtu,
 			 const struct nl_addr *addrs, size_t count)
 {
 	int rc = nl_link_set_mtu(nl, tun_index(t), mtu);
 
+	if (!rc)
+		rc = nl_link_set_up(nl, tun_index(t), true);
 	for (size_t i = 0; i < count && !rc; i++) {
 		struct nl_addr a = addrs[i];
 		a.link = tun_index(t);
@@ -115,7 +118,7 @@ static int tun_configure(struct nl *nl, const struct tun *t, uint32_t mtu,
 			rc = 0;
 		}
 	}
-	return rc ? rc : nl_link_set_up(nl, tun_index(t), true);
+	return rc;
 }
 
 /* ==== gateway ==== */
@@ -594,8 +597,9 @@ static void client_retry(struct mesh_client *c)
 	evtimer_add(c->retry, &tv);
 }
 
-/* A first attempt that fails, or a refusal, is final; what was up is tried again for a while, and
- * the interface stays, so that what runs through it survives. */
+/* A first attempt that fails, or a refusal, is final; what was up is tried again for a while (a
+ * gateway that restarts is not found for a moment), and the interface stays, so that what runs
+ * through it survives. */
 static void client_lost(struct mesh_client *c, uint16_t code, const char *reason)
 {
 	char text[TUNNEL_WHY_MAX];
@@ -604,8 +608,7 @@ static void client_lost(struct mesh_client *c, uint16_t code, const char *reason
 
 	if (first)
 		c->lost_at_us = now;
-	if (!c->tun || code == CODE_REFUSED || code == CODE_NOT_FOUND ||
-	    now - c->lost_at_us >= MESH_GIVE_UP_US) {
+	if (!c->tun || code == CODE_REFUSED || now - c->lost_at_us >= MESH_GIVE_UP_US) {
 		snprintf(text, sizeof text, "connection to the gateway: %s",
 			 *reason ? reason : "refused");
 		client_fail(c, text);
@@ -697,7 +700,7 @@ static int client_fill(struct mesh_client *c, const struct tunnel_grant *grant, 
 	c->ip6 = grant->ip6;
 	c->gateway4 = grant->gateway4;
 	c->gateway6 = grant->gateway6;
-	strcpy(c->interface, grant->interface);
+	memcpy(c->interface, grant->interface, strlen(grant->interface) + 1);
 	return 0;
 }
 

@@ -346,7 +346,7 @@ const char *msg_dump(const struct msg *m, char *out, size_t size)
 	struct dump dump = {.out = out, .size = size}, *d = &dump;
 
 	out[0] = '\0';
-	put(d, "{\"type\":\"%s\",\"seq\":%u", msg_type_name(m->type), m->seq);
+	put(d, "{\"message\":\"%s\",\"seq\":%u", msg_type_name(m->type), m->seq);
 	switch (m->type) {
 #define ITEM(name, FIELDS)
 #define MESSAGE(type, Name, name, senders, state, FIELDS)                                          \

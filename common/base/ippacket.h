@@ -1,0 +1,11 @@
+/* What a tunnel must know of an IP packet: its ends. */
+#ifndef BASE_IPPACKET_H
+#define BASE_IPPACKET_H
+
+#include <stddef.h>
+
+#include "base/addr.h"
+
+/* 0, or -EINVAL: not one whole IPv4 or IPv6 packet of exactly `len` bytes. */
+int ippacket_ends(const uint8_t *packet, size_t len, struct net_addr *src, struct net_addr *dst);
+#endif
