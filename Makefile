@@ -67,7 +67,7 @@ help:
 	@echo "make demo       show a mesh carrying a subscriber to the Internet (root; KEEP=1 keeps it)"
 	@echo "make test       all tests (root for the lab; SUITES='unit lab' for some)"
 	@echo "make fuzz       fuzz every parser (SECONDS_EACH=60)"
-	@echo "make bench      measure; results in build/bench/*.json"
+	@echo "make bench      measure; results in build/bench/*.json (root; NAMES='chain echo' for some)"
 	@echo "make lint       layers, sizes, clang-tidy, cppcheck"
 	@echo "make install    DESTDIR and PREFIX are honoured"
 
@@ -111,10 +111,20 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(LIBPARTS) $(LIBMESHNET)
 	$(CC) $(CFLAGS) -MMD -MP -Itests $(LDFLAGS) -fsanitize=fuzzer $< $(LIBPARTS) $(LIBMESHNET) \
 		$(LDLIBS) -o $@
 
+# Programs of tests and benchmarks; nothing of them is installed.
+BENCH_BIN := $(BUILD)/bench-bin
+$(BENCH_BIN)/emulator: tests/bench/emulator.c tests/bench/impair.c tests/bench/impair.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(filter %.c,$^) -o $@
+$(BENCH_BIN)/%: tests/bench/%.c $(LIBMESHNET)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) $< $(LIBMESHNET) $(LDLIBS) -o $@
+bench-bins: $(addprefix $(BENCH_BIN)/,emulator handshakes crypto flood)
+
 unit-bins: $(UNIT_BIN)
 sim-bin: $(if $(SIM_SRC),$(BUILD)/sim)
 fuzz-bins: $(FUZZ_BIN)
-.PHONY: unit-bins sim-bin fuzz-bins
+.PHONY: unit-bins sim-bin fuzz-bins bench-bins
 
 # --- what is run rather than built -----------------------------------------------------------
 SECONDS_EACH ?= 60
@@ -142,8 +152,8 @@ fuzz:
 
 bench:
 	@etc/deps.sh bench
-	@$(MAKE) --no-print-directory -s -j$(JOBS) programs
-	@$(PYTHON) tests/bench/run
+	@$(MAKE) --no-print-directory -s -j$(JOBS) programs bench-bins
+	@$(PYTHON) tests/bench/run $(NAMES)
 
 # The prefix `meshnet-` keeps clear of Node.js, which owns the name `node`.
 install: programs

@@ -6,7 +6,8 @@ set -eu
 
 build="gcc libc6-dev make pkg-config libevent-dev libjson-c-dev libsodium-dev libsqlite3-dev
 	libinih-dev libmnl-dev libnftables-dev libssl-dev"
-lab="python3 iproute2 nftables iputils-ping iperf3 curl procps"
+lab="python3 iproute2 ethtool nftables iputils-ping iperf3 curl procps"
+peers="yggdrasil tinc nebula openvpn openssl wireguard-go wireguard-tools"
 
 packages() {
 	case $1 in
@@ -15,7 +16,7 @@ packages() {
 	demo) echo "$build $lab" ;;
 	lint) echo "$build python3 clang clang-format clang-tidy cppcheck" ;;
 	fuzz) echo "$build clang libclang-rt-14-dev" ;;
-	bench) echo "$build $lab" ;;
+	bench) echo "$build $lab $peers" ;;
 	*)
 		echo "etc/deps.sh: unknown group '$1'; the groups are build test demo lint fuzz bench" >&2
 		exit 2

@@ -1,0 +1,132 @@
+"""Ways to get IP packets from one end of the chain to the other: the kernel alone, and ours.
+
+A Tunnel has a `name`; start() brings it up and sets `address`, the far end as the near end sees it;
+`processes` are those that carry the traffic.
+"""
+import lab as tools
+from lab import wait
+from report import Skip
+
+MANAGER_PORT, RPC_PORT = 5999, 1234
+
+
+class Tunnel:
+    name = ""
+    programs = ()  # that it needs
+
+    def __init__(self, net):
+        self.net, self.processes, self.address = net, [], None
+
+    def up(self):
+        """start(), or Skip with the reason."""
+        import measure
+        missing = [p for p in self.programs if not measure.have(p)]
+        if missing:
+            raise Skip(f"{' '.join(missing)}: not installed")
+        try:
+            self.start()
+            self.net.wait_ping(self.address)
+        except (tools.LabError, OSError, ValueError, LookupError) as e:
+            said = "".join(f"\n{p.name}: {p.log()[-300:]}" for p in self.processes)
+            self.stop()
+            raise Skip(f"did not start: {e}{said}") from None
+        return self
+
+    def start(self):
+        raise NotImplementedError
+
+    def run(self, ns, *argv):
+        process = self.net.run(ns, f"{ns}-{type(self).__name__.lower()}", *argv)
+        self.processes.append(process)
+        return process
+
+    def stop(self):
+        for p in self.processes:
+            p.stop()
+        self.processes = []
+
+
+class Kernel(Tunnel):
+    """Plain forwarding: what everything is compared with."""
+    name = "kernel alone"
+
+    def start(self):
+        self.address = self.net.address(self.net.last)
+
+
+class Overlay:
+    """Manager, tracker, and nodes along the chain, linked as the chain is."""
+
+    def __init__(self, net, **keys):
+        self.net, self.nodes, self.others, self.keys = net, {}, [], keys
+
+    def start(self):
+        net, mgr = self.net, self.net["mgr"]
+        self.others.append(net.daemon("mgr", "apptracker"))
+        self.others.append(net.daemon("mgr", "nodemanager"))
+        wait(lambda: (RPC_PORT in [p for _, p in mgr.listening()]), 10, "the manager listens", 0.02)
+        for name in net.path:
+            section = {"Name": name, "ManagerAddr": f"{net[name].links['mgr'][2]}:{MANAGER_PORT}",
+                       "ExcludeInterfaces": "to-mgr,mesh*,mgw*,msub*,mvpn*,ygg*,tinc*,neb*,ovpn*,wg*"}
+            self.nodes[name] = net.daemon(name, "node", {"node": section, **self.keys})
+        wait(lambda: self.registered() >= set(net.path), 20, "all nodes register", 0.02)
+        for a, b in net.hops:
+            self.rpc("connectNodes", a=a, b=b)
+        wait(self.linked, 30, "all transports come up", 0.05)
+        return self
+
+    def rpc(self, method, /, **params):
+        return tools.rpc(self.net["mgr"], RPC_PORT, method, params)
+
+    def registered(self):
+        return {n["name"] for n in self.rpc("listNodes")["nodes"] if n["connected"]}
+
+    def node_id(self, name):
+        return next(n["id"] for n in self.rpc("listNodes")["nodes"] if n["name"] == name)
+
+    def transports(self):
+        return self.rpc("listAllTransports")["transports"]
+
+    def linked(self):
+        up = {frozenset((t["a_name"], t["b_name"])) for t in self.transports()
+              if t["status"].lower() == "connected"}
+        return up >= {frozenset(hop) for hop in self.net.hops}
+
+    def stop(self):
+        for p in [*self.nodes.values(), *self.others]:
+            p.stop()
+
+
+class Meshnet(Tunnel):
+    """Ours, a node in each place: gatewayd at one end, subscriberd at the other."""
+    name = "meshnet"
+
+    def __init__(self, net, **keys):
+        super().__init__(net)
+        self.overlay = Overlay(net, **keys)
+
+    def start(self):
+        net, far = self.net, self.net[self.net.last]
+        self.overlay.start()
+        self.processes = list(self.overlay.nodes.values())
+        # An uplink that is never used: only the tunnel itself is measured.
+        gateway = {"Name": "gw", "Pool4": "10.117.0.0/24", "LeaseSeconds": 600,
+                   "UplinkInterface": far.links[net.path[-2]][0]}
+        self.processes.append(net.daemon(net.last, "gatewayd", {"gateway": gateway}))
+        wait(lambda: self.overlay.rpc("listApps", kind="by_type", value="internet_gateway")["apps"],
+             15, "the gateway is known", 0.05)
+        subscriber = {"DirectNetworks": "10.78.0.0/15,10.80.0.0/12", "ScanInterval": 1}
+        self.processes.append(net.daemon(net.first, "subscriberd", {"subscriber": subscriber}))
+        wait(self._leased, 15, "the subscriber has a lease", 0.05)
+        self.address = "10.117.0.1"
+
+    def _leased(self):
+        return tools.rpc(self.net[self.net.first], 65532, "status")["session"]["sid"]
+
+    def relay(self):
+        """The process of one node that only forwards."""
+        return self.overlay.nodes[self.net.relays[0]]
+
+    def stop(self):
+        super().stop()
+        self.overlay.stop()
