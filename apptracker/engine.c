@@ -370,8 +370,7 @@ static void list_fill(struct msg_app_list_response *out, const struct tracker_li
 		      unsigned by, uint32_t after)
 {
 	const struct tracker_item *item;
-	TAILQ_FOREACH(item, &list->items, in[by].link)
-	{
+	TAILQ_FOREACH(item, &list->items, in[by].link) {
 		if (item->position <= after)
 			continue;
 		if (out->apps_count == APPS_PER_RESPONSE_MAX) {

@@ -97,8 +97,7 @@ static uint32_t position_next(struct tracker_index *ix)
 	if (ix->next_position == UINT32_MAX) {
 		struct tracker_item *item;
 		ix->next_position = 0;
-		TAILQ_FOREACH(item, &ix->all.items, in[TRACKER_ALL].link)
-		{
+		TAILQ_FOREACH(item, &ix->all.items, in[TRACKER_ALL].link) {
 			item->position = ++ix->next_position;
 		}
 	}

@@ -174,8 +174,8 @@ struct lease *lease_table_by_owner(const struct lease_table *t, const char *meth
 		return l && lease_belongs_to(l, caller) ? l : NULL;
 	}
 	TAILQ_FOREACH(l, &t->all, link)
-	if (strcmp(l->method, method) == 0 && lease_belongs_to(l, caller))
-		return l;
+		if (strcmp(l->method, method) == 0 && lease_belongs_to(l, caller))
+			return l;
 	return NULL;
 }
 
@@ -185,6 +185,6 @@ size_t lease_table_count_host(const struct lease_table *t, const struct lease_bi
 	size_t n = 0;
 
 	TAILQ_FOREACH(l, &t->all, link)
-	n += lease_same_host(&l->who, who);
+		n += lease_same_host(&l->who, who);
 	return n;
 }

@@ -93,7 +93,7 @@ static bool has_room(struct gw_streams *all, const struct mesh_id *node)
 	size_t same = 0;
 
 	TAILQ_FOREACH(s, &all->list, link)
-	same += mesh_id_equal(meshconn_peer_node(s->conn), node);
+		same += mesh_id_equal(meshconn_peer_node(s->conn), node);
 	return all->count < GW_STREAMS_MAX && same < GW_STREAMS_PER_NODE_MAX;
 }
 

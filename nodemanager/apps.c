@@ -127,10 +127,8 @@ void nm_tracker_up(struct nm *nm, uint64_t now)
 	log_info("apptracker connected; it is told %zu apps", nm->app_count);
 	nm->tracker = true;
 	query(nm, (struct nm_query){0}, &m, now);
-	TAILQ_FOREACH(node, &nm->node_list, all)
-	{
-		LIST_FOREACH(app, &node->apps, of_node)
-		{
+	TAILQ_FOREACH(node, &nm->node_list, all) {
+		LIST_FOREACH(app, &node->apps, of_node) {
 			m = registration(APP_OP_ADD, node, app);
 			tracker_send(nm, &m);
 		}
@@ -170,8 +168,7 @@ void nm_tracker_msg(struct nm *nm, const struct msg *m, uint64_t now)
 static struct nm_app *app_find(const struct nm_node *node, const char *name)
 {
 	struct nm_app *app;
-	LIST_FOREACH(app, &node->apps, of_node)
-	{
+	LIST_FOREACH(app, &node->apps, of_node) {
 		if (strcmp(app->name, name) == 0)
 			return app;
 	}
@@ -303,8 +300,7 @@ void nm_apps_free(struct nm *nm)
 	struct nm_node *node;
 	nm->tracker = false;
 	queries_fail(nm, "the nodemanager ends");
-	TAILQ_FOREACH(node, &nm->node_list, all)
-	{
+	TAILQ_FOREACH(node, &nm->node_list, all) {
 		while (!LIST_EMPTY(&node->apps))
 			app_free(nm, LIST_FIRST(&node->apps));
 	}
@@ -321,8 +317,7 @@ struct nm_node *nm_app_nearest(struct nm *nm, struct nm_node *from, const char *
 	size_t looked = 0;
 	if (!name)
 		return NULL;
-	LIST_FOREACH(app, &name->apps, of_name)
-	{
+	LIST_FOREACH(app, &name->apps, of_name) {
 		if (!app->node->session)
 			continue;
 		if (looked++ == NM_APP_CANDIDATES)

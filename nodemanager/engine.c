@@ -85,8 +85,7 @@ void nm_free(struct nm *nm)
 	if (!nm)
 		return;
 	/* The nodes keep what they have and hear nothing: the next manager decides. */
-	TAILQ_FOREACH(node, &nm->node_list, all)
-	{
+	TAILQ_FOREACH(node, &nm->node_list, all) {
 		node->session = NULL;
 		node->present = false;
 	}

@@ -17,8 +17,7 @@ static void retry(struct timer *t, uint64_t now)
 struct nm_link *nm_link_find(const struct nm_node *a, const struct nm_node *b)
 {
 	struct nm_link_end *e;
-	LIST_FOREACH(e, &a->links, of_node)
-	{
+	LIST_FOREACH(e, &a->links, of_node) {
 		if (e->link->end[0].node == b || e->link->end[1].node == b)
 			return e->link;
 	}
@@ -29,7 +28,8 @@ static size_t links_of(const struct nm_node *node)
 {
 	size_t count = 0;
 	struct nm_link_end *e;
-	LIST_FOREACH(e, &node->links, of_node) count++;
+	LIST_FOREACH(e, &node->links, of_node)
+		count++;
 	return count;
 }
 
@@ -109,8 +109,7 @@ void nm_link_failed(struct nm *nm, struct nm_link *link, uint16_t code, const ch
 void nm_links_of_node_try(struct nm *nm, struct nm_node *node, uint64_t now)
 {
 	struct nm_link_end *e;
-	LIST_FOREACH(e, &node->links, of_node)
-	{
+	LIST_FOREACH(e, &node->links, of_node) {
 		e->link->backoff_us = nm->config.link_retry_min_us;
 		nm_link_try(nm, e->link, now);
 	}

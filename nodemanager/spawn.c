@@ -81,7 +81,7 @@ void nm_spawner_stop(struct nm_spawner *s, void (*done)(void *arg), void *arg)
 	s->done = done;
 	s->done_arg = arg;
 	LIST_FOREACH(n, &s->nodes, all)
-	child_stop(n->child, STOP_US);
+		child_stop(n->child, STOP_US);
 	if (!s->count)
 		done(arg);
 }
@@ -89,8 +89,7 @@ void nm_spawner_stop(struct nm_spawner *s, void (*done)(void *arg), void *arg)
 bool nm_spawn_runs(const struct nm_spawner *s, const struct mesh_id *id)
 {
 	const struct spawned *n;
-	LIST_FOREACH(n, &s->nodes, all)
-	{
+	LIST_FOREACH(n, &s->nodes, all) {
 		if (mesh_id_equal(&n->id, id))
 			return true;
 	}
@@ -100,8 +99,7 @@ bool nm_spawn_runs(const struct nm_spawner *s, const struct mesh_id *id)
 bool nm_spawn_named(const struct nm_spawner *s, const char *name)
 {
 	const struct spawned *n;
-	LIST_FOREACH(n, &s->nodes, all)
-	{
+	LIST_FOREACH(n, &s->nodes, all) {
 		if (strcmp(n->name, name) == 0)
 			return true;
 	}

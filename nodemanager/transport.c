@@ -259,8 +259,7 @@ static bool stranded(const struct nm_node *node)
 	const struct nm_end *e;
 	if (node->session || !node->present)
 		return false;
-	LIST_FOREACH(e, &node->ends, of_node)
-	{
+	LIST_FOREACH(e, &node->ends, of_node) {
 		if (e->transport->status == NM_TRANSPORT_CONNECTED)
 			return false;
 	}

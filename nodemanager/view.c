@@ -17,8 +17,7 @@ static struct nm_node_info node_info(const struct nm_node *node)
 		.apps = node->app_count,
 		.connections = node->conn_count,
 	};
-	LIST_FOREACH(e, &node->ends, of_node)
-	{
+	LIST_FOREACH(e, &node->ends, of_node) {
 		info.transports += e->transport->status == NM_TRANSPORT_CONNECTED;
 	}
 	return info;
@@ -34,8 +33,7 @@ static const struct nm_node *by_number(const struct nm *nm, const char *text)
 	unsigned long number = strtoul(text, &end, 10);
 	if (*end || number > UINT32_MAX)
 		return NULL;
-	TAILQ_FOREACH(node, &nm->node_list, all)
-	{
+	TAILQ_FOREACH(node, &nm->node_list, all) {
 		if (node->number == number)
 			return node;
 	}
@@ -48,8 +46,7 @@ static int by_short_id(const struct nm *nm, const char *text, const struct nm_no
 	const struct nm_node *node;
 	if (hex_decode(text, head, sizeof head))
 		return -ENOENT;
-	TAILQ_FOREACH(node, &nm->node_list, all)
-	{
+	TAILQ_FOREACH(node, &nm->node_list, all) {
 		if (memcmp(node->id.b, head, sizeof head) != 0)
 			continue;
 		if (*found)
@@ -94,8 +91,7 @@ void nm_nodes_each(const struct nm *nm, void (*each)(void *arg, const struct nm_
 		   void *arg)
 {
 	const struct nm_node *node;
-	TAILQ_FOREACH(node, &nm->node_list, all)
-	{
+	TAILQ_FOREACH(node, &nm->node_list, all) {
 		struct nm_node_info info = node_info(node);
 		each(arg, &info);
 	}
@@ -129,8 +125,7 @@ void nm_transports_each(const struct nm *nm, const struct mesh_id *id,
 	const struct nm_transport *t;
 	if (id && !node)
 		return;
-	TAILQ_FOREACH(t, &nm->transport_list, all)
-	{
+	TAILQ_FOREACH(t, &nm->transport_list, all) {
 		if (node && t->end[0].node != node && t->end[1].node != node)
 			continue;
 		struct nm_transport_info info = transport_info(nm, t);
@@ -145,8 +140,7 @@ void nm_rules_each(const struct nm *nm, const struct mesh_id *id,
 	const struct nm_rule *r;
 	if (!node)
 		return;
-	LIST_FOREACH(r, &node->rules, of_node)
-	{
+	LIST_FOREACH(r, &node->rules, of_node) {
 		struct nm_rule_info info = {r->in_transport, r->in_route, r->out_transport,
 					    r->out_route, r->path->number};
 		each(arg, &info);

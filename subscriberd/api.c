@@ -171,6 +171,38 @@ const char *sub_api_failure(const struct rpc_answer *answer)
 	return answer->text[0] ? answer->text : "no answer";
 }
 
+/* --- what we ask gateways ------------------------------------------------------------------ */
+
+struct json_object *sub_api_options(void)
+{
+	return json_object_new_object();
+}
+
+struct json_object *sub_api_request(const char *sid, const char *name, uint64_t port,
+				    const char *method, struct json_object *options)
+{
+	struct json_object *params = json_object_new_object();
+
+	rpc_set(params, "sid", sid[0] ? json_object_new_string(sid) : NULL);
+	rpc_set_str(params, "name", name);
+	rpc_set_u64(params, "port", port);
+	rpc_set_str(params, "method", method);
+	rpc_set(params, "options", options);
+	return params;
+}
+
+struct json_object *sub_api_sid(const char *sid)
+{
+	struct json_object *params = json_object_new_object();
+	rpc_set_str(params, "sid", sid);
+	return params;
+}
+
+struct json_object *sub_api_method_object(struct json_object *lease, const char *method)
+{
+	return get_object(lease, method, json_type_object);
+}
+
 /* --- our own RPC -------------------------------------------------------------------------- */
 
 static struct json_object *gateway_json(const struct sub_engine *e, const struct sub_gateway *g,
@@ -248,6 +280,20 @@ static void set_prefix(struct json_object *o, const char *key, const struct net_
 		rpc_set_str(o, key, net_prefix_text(p, text));
 }
 
+static struct json_object *traffic_json(const struct sub_api_hooks *h)
+{
+	struct sub_traffic t;
+	if (!h->traffic(h->ctx, &t))
+		return NULL;
+	struct json_object *o = json_object_new_object();
+	rpc_set_u64(o, "upPackets", t.up_packets);
+	rpc_set_u64(o, "upBytes", t.up_bytes);
+	rpc_set_u64(o, "downPackets", t.down_packets);
+	rpc_set_u64(o, "downBytes", t.down_bytes);
+	rpc_set_u64(o, "dropped", t.dropped);
+	return o;
+}
+
 static struct json_object *session_json(const struct sub_api_hooks *h, const struct sub_status *s,
 					uint64_t now)
 {
@@ -269,7 +315,7 @@ static struct json_object *session_json(const struct sub_api_hooks *h, const str
 		if (s->lease->gateway6.family)
 			rpc_set_str(o, "ipv6gateway", net_addr_ip_text(&s->lease->gateway6, ip));
 		rpc_set_str(o, "interface", h->interface(h->ctx));
-		rpc_set(o, "traffic", h->traffic(h->ctx));
+		rpc_set(o, "traffic", traffic_json(h));
 	}
 	return o;
 }

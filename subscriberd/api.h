@@ -5,6 +5,16 @@
 #include "io/jsonrpc.h"
 #include "subscriberd/engine.h"
 
+/* An empty object for a method's options. */
+struct json_object *sub_api_options(void);
+/* Parameters of requestConnection: `sid` "" asks for a new one; consumes `options`. */
+struct json_object *sub_api_request(const char *sid, const char *name, uint64_t port,
+				    const char *method, struct json_object *options);
+/* Parameters of renewConnection and releaseConnection. */
+struct json_object *sub_api_sid(const char *sid);
+/* The method's own object of a lease; NULL. */
+struct json_object *sub_api_method_object(struct json_object *lease, const char *method);
+
 /* gatewayd's answers.  Everything in them comes from a stranger: lengths, ranges and types are
  * checked.  0, or -EBADMSG with a sentence in `why` (SUB_WHY_MAX). */
 int sub_api_read_info(struct json_object *answer, struct sub_info *out, char *why);
@@ -15,11 +25,15 @@ int sub_api_read_renewal(struct json_object *answer, bool *gone, char *why);
 /* Text of a failed call. */
 const char *sub_api_failure(const struct rpc_answer *answer);
 
+struct sub_traffic {
+	uint64_t up_packets, up_bytes, down_packets, down_bytes, dropped;
+};
+
 struct sub_api_hooks {
 	struct sub_engine *engine;
-	/* Interface in use, "" when none, and its counters; NULL object when none. */
+	/* Interface in use, "" when none, and its counters; false when none. */
 	const char *(*interface)(void *ctx);
-	struct json_object *(*traffic)(void *ctx);
+	bool (*traffic)(void *ctx, struct sub_traffic *out);
 	/* The engine was given an order: its next timer may have changed. */
 	void (*changed)(void *ctx);
 	void *ctx;

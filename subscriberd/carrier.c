@@ -137,8 +137,7 @@ static void on_call_timer(evutil_socket_t fd, short what, void *arg)
 static void send_waiting(struct peer *p)
 {
 	struct call *k;
-	TAILQ_FOREACH(k, &p->calls, queue)
-	{
+	TAILQ_FOREACH(k, &p->calls, queue) {
 		if (!k->text || meshconn_send(p->conn, k->text, k->text_len) != 0)
 			continue;
 		k->sent_us = daemon_now_us();
@@ -157,8 +156,7 @@ static void on_message(struct meshconn *conn, const uint8_t *data, size_t len)
 	struct peer *p = meshconn_arg(conn);
 	struct call *k;
 
-	TAILQ_FOREACH(k, &p->calls, queue)
-	{
+	TAILQ_FOREACH(k, &p->calls, queue) {
 		struct rpc_answer answer;
 		if (k->text)
 			continue;
@@ -204,10 +202,10 @@ static void drop_idle_peer(struct carrier *c)
 {
 	struct peer *p;
 	TAILQ_FOREACH(p, &c->peers, queue)
-	if (p->call_count == 0) {
-		peer_free(p);
-		return;
-	}
+		if (p->call_count == 0) {
+			peer_free(p);
+			return;
+		}
 }
 
 static struct peer *peer_get(struct carrier *c, const struct sub_contact *to)
@@ -215,8 +213,8 @@ static struct peer *peer_get(struct carrier *c, const struct sub_contact *to)
 	struct peer *p;
 
 	TAILQ_FOREACH(p, &c->peers, queue)
-	if (mesh_id_equal(&p->node, &to->node) && strcmp(p->app, to->app) == 0)
-		return p;
+		if (mesh_id_equal(&p->node, &to->node) && strcmp(p->app, to->app) == 0)
+			return p;
 	if (c->peer_count >= CARRIER_PEERS_MAX)
 		drop_idle_peer(c);
 	if (c->peer_count >= CARRIER_PEERS_MAX || !(p = calloc(1, sizeof *p)))

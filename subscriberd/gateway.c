@@ -8,7 +8,7 @@
 #define LOSS_PENALTY_MS 1000.0	/* for a gateway that answers nothing */
 #define FAILURE_PENALTY_MS 50.0 /* for each recent failure */
 #define UNMEASURED_MS 100.0
-#define MEASURING_US 1000000u      /* a new gateway is measured before it is chosen, this long */
+#define MEASURING_US 1000000u /* a new gateway is measured before it is chosen, this long */
 
 const char *sub_contact_key(const struct sub_contact *c, char out[SUB_KEY_MAX])
 {

@@ -127,16 +127,13 @@ static void op_request(void *ctx, const struct sub_gateway *g, const char *metho
 	struct question *q = question_new(s, serial);
 	const struct tunnel_method *m = tunnel_method_find(method);
 	struct tunnel_env env = tunnel_env(s);
-	struct json_object *params = json_object_new_object(), *options = json_object_new_object();
+	struct json_object *options = sub_api_options(), *params;
 	char name[NAME_MAX_BYTES + 1], why[TUNNEL_WHY_MAX] = "";
 
 	if (m && m->client_options && m->client_options(&env, options, why) != 0)
 		log_warn("method %s: %s", method, why);
-	rpc_set(params, "sid", g->sid[0] ? json_object_new_string(g->sid) : NULL);
-	rpc_set_str(params, "name", daemon_host_name("", name, sizeof name));
-	rpc_set_u64(params, "port", s->daemon->cfg->subscriber_rpc_port);
-	rpc_set_str(params, "method", method);
-	rpc_set(params, "options", options);
+	params = sub_api_request(g->sid, daemon_host_name("", name, sizeof name),
+				 s->daemon->cfg->subscriber_rpc_port, method, options);
 	s->server = g->contact.via == SUB_VIA_HTTP ? g->contact.addr : (struct net_addr){0};
 	if (q)
 		carrier_call(s->carrier, &g->contact, "requestConnection", params,
@@ -164,8 +161,8 @@ static void on_renewed(const struct rpc_answer *answer, double rtt_ms, void *arg
 static void call_with_sid(struct shell *s, const struct sub_gateway *g, const char *method,
 			  const char *sid, carrier_cb *cb, void *arg)
 {
-	struct json_object *params = json_object_new_object();
-	rpc_set_str(params, "sid", sid);
+	struct json_object *params = sub_api_sid(sid);
+
 	carrier_call(s->carrier, &g->contact, method, params, REQUEST_TIMEOUT_US, cb, arg);
 	json_object_put(params);
 }
@@ -246,7 +243,6 @@ static void op_tunnel_open(void *ctx, const struct sub_gateway *g, const struct 
 {
 	struct shell *s = ctx;
 	struct tunnel_env env = tunnel_env(s);
-	struct json_object *object = NULL;
 	char why[TUNNEL_WHY_MAX] = "no such method";
 
 	(void)g;
@@ -255,7 +251,6 @@ static void op_tunnel_open(void *ctx, const struct sub_gateway *g, const struct 
 	s->tunnel_serial = serial;
 	s->opening = true;
 	s->opened = false;
-	json_object_object_get_ex(s->lease_answer, lease->method, &object);
 	int err = s->method ? s->method->client_open(
 				      &s->client, &env,
 				      &(struct tunnel_grant){
@@ -265,7 +260,8 @@ static void op_tunnel_open(void *ctx, const struct sub_gateway *g, const struct 
 					      .gateway4 = lease->gateway4,
 					      .gateway6 = lease->gateway6,
 					      .server = s->server,
-					      .object = object,
+					      .object = sub_api_method_object(s->lease_answer,
+									      lease->method),
 					      .interface = s->daemon->cfg->subscriber_interface,
 				      },
 				      on_tunnel, s, why)
@@ -432,20 +428,17 @@ static void hook_changed(void *ctx)
 	rearm(ctx);
 }
 
-static struct json_object *hook_traffic(void *ctx)
+static bool hook_traffic(void *ctx, struct sub_traffic *out)
 {
 	struct shell *s = ctx;
 	struct tunnel_counters c = {0};
-	struct json_object *o = json_object_new_object();
 
-	if (s->client)
-		s->method->client_counters(s->client, &c);
-	rpc_set_u64(o, "upPackets", c.up_packets);
-	rpc_set_u64(o, "upBytes", c.up_bytes);
-	rpc_set_u64(o, "downPackets", c.down_packets);
-	rpc_set_u64(o, "downBytes", c.down_bytes);
-	rpc_set_u64(o, "dropped", c.dropped);
-	return o;
+	if (!s->client)
+		return false;
+	s->method->client_counters(s->client, &c);
+	*out = (struct sub_traffic){c.up_packets, c.up_bytes, c.down_packets, c.down_bytes,
+				    c.dropped};
+	return true;
 }
 
 int sub_shell_check(const struct config *cfg, config_report *report, void *ctx)

@@ -53,7 +53,7 @@ int meshapp_list(struct meshapp *app, uint8_t kind, const char *value, meshapp_l
 	if (!app->up)
 		return -ENOTCONN;
 	TAILQ_FOREACH(other, &app->lists, link)
-	waiting++;
+		waiting++;
 	r = waiting < LISTS_MAX ? calloc(1, sizeof *r) : NULL;
 	if (!r)
 		return -ENOMEM;
@@ -100,8 +100,8 @@ void meshapp_list_response(struct meshapp *app, const struct msg *m)
 	struct list_request *r;
 
 	TAILQ_FOREACH(r, &app->lists, link)
-	if (r->seq == m->seq)
-		break;
+		if (r->seq == m->seq)
+			break;
 	if (!r)
 		return;
 	if (p->code || append(r, p)) {
@@ -124,8 +124,7 @@ void meshapp_list_expire(struct meshapp *app, uint64_t now)
 	/* Deadlines are of equal length, but a list that goes on to its next page keeps its place.
 	 */
 again:
-	TAILQ_FOREACH(r, &app->lists, link)
-	{
+	TAILQ_FOREACH(r, &app->lists, link) {
 		if (now < r->deadline_us)
 			continue;
 		finish(app, r, CODE_TIMEOUT, false);

@@ -168,8 +168,8 @@ static void connect_ack(struct meshapp *app, const struct msg *m)
 	struct meshconn *c;
 
 	TAILQ_FOREACH(c, &app->connecting, link)
-	if (c->seq == m->seq)
-		break;
+		if (c->seq == m->seq)
+			break;
 	bytes_to_cstr(ack->text, text, sizeof text);
 	if (!c) {
 		/* Closed by the app while the request was on its way. */
@@ -200,8 +200,8 @@ static void asked_for_up(struct meshapp *app, const struct msg_connection_on *on
 	struct meshconn *c;
 
 	TAILQ_FOREACH(c, &app->connecting, link)
-	if (c->handle == on->handle)
-		break;
+		if (c->handle == on->handle)
+			break;
 	if (!c) {
 		if (!map_get(&app->by_id, &on->connection))
 			send_shutdown(app, on->connection, CODE_CLOSED, "no longer wanted");
@@ -327,7 +327,7 @@ void meshconn_drained(struct meshapp *app)
 	unsigned count = 0;
 
 	TAILQ_FOREACH(c, &app->blocked, blocked_link)
-	count++;
+		count++;
 	/* Who is blocked again goes to the tail, so each is asked once; who closes leaves the list.
 	 */
 	while (count-- && (c = TAILQ_FIRST(&app->blocked))) {

@@ -105,7 +105,7 @@ static bool has_room_for(const struct rpc_http *h, const struct conn *c)
 	if (net_addr_is_loopback(&c->addr))
 		return true;
 	TAILQ_FOREACH(o, &h->conns, link)
-	same += o->admitted && net_addr_same_prefix(&o->addr, &c->addr, bits);
+		same += o->admitted && net_addr_same_prefix(&o->addr, &c->addr, bits);
 	return same < RPC_CONNECTIONS_PER_PEER_MAX;
 }
 
@@ -237,8 +237,8 @@ static struct conn *conn_of(struct rpc_http *h, struct evhttp_request *req)
 	struct conn *c;
 
 	TAILQ_FOREACH(c, &h->conns, link)
-	if (c->bev == bev)
-		return c;
+		if (c->bev == bev)
+			return c;
 	return NULL;
 }
 

@@ -103,8 +103,8 @@ static void op_random(void *ctx, void *out, size_t len)
 		((uint8_t *)out)[i] = (uint8_t)linksim_random(&s->pair->link);
 }
 
-static const struct connection_ops ops = {op_output, op_room, op_message,
-					  op_state,  op_sent, op_random, NULL};
+static const struct connection_ops ops = {op_output, op_room,	op_message, op_state,
+					  op_sent,   op_random, NULL};
 
 static void pair_open(struct pair *p, uint8_t cls, uint64_t seed)
 {
