@@ -17,7 +17,7 @@ struct rpc_server;
 /* NULL when out of memory. */
 struct gw_streams *gw_streams_new(struct rpc_server *server);
 /* Closes all; before the server is freed.  NULL is fine. */
-void gw_streams_free(struct gw_streams *s);
+void gw_streams_free(struct gw_streams *all);
 /* Takes an incoming connection; false: a limit is reached. */
 bool gw_streams_accept(struct gw_streams *s, struct meshconn *conn);
 #endif

@@ -110,7 +110,7 @@ struct node_status {
 	size_t live_packets; /* pkts in use */
 	size_t queued_bytes; /* egress queues, in-flight data and messages for apps */
 	uint64_t forwarded_packets, delivered_packets;
-	uint64_t unknown_labels, route_errors, congestion_marks;
+	uint64_t unknown_labels, route_errors;
 	uint64_t refused;	     /* over a limit */
 	uint64_t tx_bytes, rx_bytes; /* UDP payload of all transports, also of past ones */
 };

@@ -89,19 +89,17 @@ static struct route_rule *rule_that_sends(struct node_engine *e, uint32_t transp
  * walk over all rules is paid for by the limit on signals.  At the origin nothing is asked of the
  * manager: it learns of a lost transport from both of its ends sooner than we could say.
  */
-static void signal_arrived(struct node_link *l, uint8_t type, uint32_t label, uint64_t now)
+static void signal_arrived(struct node_link *l, uint32_t label, uint64_t now)
 {
 	struct node_engine *e = l->engine;
 
-	if (type == PACKET_ROUTE_ERROR)
-		e->past.route_errors++;
-	else
-		e->past.congestion_marks++;
+	e->past.route_errors++;
 	if (!signal_allowed(e, now))
 		return;
 	struct route_rule *r = rule_that_sends(e, l->id, label);
 	struct node_link *back = r && r->in_transport ? link_find(e, r->in_transport) : NULL;
-	if (back && !back->dead && !transport_send_signal(back->transport, type, r->in_route, now))
+	if (back && !back->dead &&
+	    !transport_send_signal(back->transport, PACKET_ROUTE_ERROR, r->in_route, now))
 		link_touch(back);
 }
 
@@ -138,7 +136,7 @@ void route_deliver(struct node_link *l, struct pkt *p, uint64_t now)
 	uint32_t label = p->label;
 
 	if (p->data[0] != PACKET_DATA) {
-		signal_arrived(l, p->data[0], label, now);
+		signal_arrived(l, label, now);
 		pkt_free(&e->pool, p);
 		return;
 	}

@@ -10,8 +10,8 @@
 #define ANSWER_TIMEOUT_US 5000000u /* requestConnection and renewConnection */
 #define OPEN_TIMEOUT_US 8000000u
 #define RETRY_US 1000000u    /* nothing usable: look again this soon */
-#define COOLDOWN_US 5000000u /* after a failure; doubles with each */
-#define COOLDOWN_DOUBLINGS 5u
+#define COOLDOWN_US 1000000u /* after a failure; doubles with each */
+#define COOLDOWN_DOUBLINGS 6u
 #define HOLD_US 60000000u /* traffic is held back this long while we look */
 #define QUIET_PROBES 4u	  /* the scan of a gateway in use is rarer: the probes tell more */
 

@@ -475,6 +475,8 @@ void connection_input(struct connection *c, struct pkt *p, uint64_t now)
 	struct fragment_header f;
 	struct block *whole;
 
+	if (p->flags & PACKET_FLAG_MARKED)
+		c->in.marked++;
 	if (c->state == CONNECTION_DISCONNECTED || p->len <= headers ||
 	    fragment_header_read(&f, p->data + HOP_HEADER_BYTES, p->len - headers) != 0) {
 		c->stats.bad_records++;

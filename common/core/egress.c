@@ -170,7 +170,8 @@ static bool admit(struct egress *e, struct egress_flow *f, struct pkt *p, uint64
 
 /* --- deficit round robin ------------------------------------------------------------------ */
 
-static void move(struct egress *e, struct egress_flow *f, struct egress_flows *from, int list)
+static void move(struct egress *e, struct egress_flow *f, struct egress_flows *from,
+		 enum egress_list list)
 {
 	TAILQ_REMOVE(from, f, turn);
 	f->list = list;

@@ -13,12 +13,14 @@
 
 #define EGRESS_FLOWS 64u /* queues; routes are hashed to them */
 
+enum egress_list { EGRESS_IDLE, EGRESS_NEW, EGRESS_OLD };
+
 struct egress_flow {
 	TAILQ_ENTRY(egress_flow) turn;
 	struct pkt_queue packets;
 	uint64_t bytes;
 	int64_t deficit;
-	enum { EGRESS_IDLE, EGRESS_NEW, EGRESS_OLD } list;
+	enum egress_list list;
 	/* CoDel */
 	uint64_t above_since_us, drop_next_us;
 	uint32_t drop_count;

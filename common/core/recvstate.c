@@ -56,8 +56,6 @@ enum recv_result recvstate_add(struct recvstate *s, const struct hop_header *h, 
 	s->latest = h->seq;
 	s->latest_tries = h->tries;
 	s->latest_us = now;
-	if (h->flags & PACKET_FLAG_MARKED)
-		s->marked++;
 	return result;
 }
 
@@ -95,7 +93,6 @@ void recvstate_ack(struct recvstate *s, struct ack *a, uint64_t now)
 	a->latest = s->latest;
 	a->latest_tries = s->latest_tries;
 	a->delay_us = (uint32_t)(now - s->latest_us);
-	a->marked = s->marked;
 	a->range_count = (uint8_t)pick_ranges(s, a);
 	s->pending = 0;
 	s->urgent = false;

@@ -17,7 +17,6 @@ struct recvstate {
 	uint64_t largest;    /* highest sequence + 1; 0 before the first */
 	uint64_t latest, latest_us;
 	uint8_t latest_tries;
-	uint32_t marked;
 	uint32_t pending; /* arrivals since the last ack was built */
 	bool urgent;	  /* a new gap or a duplicate: the sender should hear at once */
 	size_t turn;	  /* which of the middle ranges the next ack names */

@@ -291,6 +291,7 @@ void stream_recv_ack(struct stream_recv *s, struct stream_ack *a, uint64_t now)
 	a->cumulative = s->next;
 	a->limit = s->limit_told = limit_now(s);
 	a->record = s->newest_record;
+	a->marked = s->marked;
 	a->delay_us = (uint32_t)(now - s->newest_us);
 	TAILQ_FOREACH(g, &s->segments, queue) {
 		struct range *last = n ? &a->ranges[n - 1] : NULL;

@@ -29,6 +29,7 @@ struct stream_recv {
 	uint64_t newest_record, newest_us;
 	unsigned pending; /* records since the last ack */
 	bool urgent;
+	uint32_t marked; /* packets of this stream that came with a congestion mark */
 };
 
 /* Offered each complete message; false: keep it. */

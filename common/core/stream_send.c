@@ -28,6 +28,7 @@ void stream_ack_write(struct wbuf *w, const struct stream_ack *a)
 	wbuf_u64(w, a->limit);
 	wbuf_u64(w, a->record);
 	wbuf_u32(w, a->delay_us);
+	wbuf_u32(w, a->marked);
 	wbuf_u8(w, a->range_count);
 	for (unsigned i = 0; i < a->range_count; i++) {
 		wbuf_u64(w, a->ranges[i].start);
@@ -41,6 +42,7 @@ int stream_ack_read(struct rbuf *r, struct stream_ack *a)
 	a->limit = rbuf_u64(r);
 	a->record = rbuf_u64(r);
 	a->delay_us = rbuf_u32(r);
+	a->marked = rbuf_u32(r);
 	a->range_count = rbuf_u8(r);
 	if (a->range_count > STREAM_ACK_RANGES_MAX)
 		return -EBADMSG;
@@ -254,6 +256,11 @@ int stream_send_ack(struct stream_send *s, const struct stream_ack *a, uint64_t 
 	if (a->limit > s->peer_limit)
 		s->peer_limit = a->limit;
 	uint64_t bytes = settle_sent(s, a, now);
+	if (a->marked != s->marked) {
+		/* A queue on the way is too long: as after a loss, once in a round trip. */
+		s->marked = a->marked;
+		congestion_lost(&s->congestion, now - rtt_smoothed(&s->rtt), now);
+	}
 	if (bytes) {
 		s->pto_count = 0;
 		s->progress_us = now;

@@ -36,6 +36,7 @@ struct stream_send {
 	struct rtt rtt;
 	struct congestion congestion;
 	unsigned pto_count;
+	uint32_t marked;      /* as the last ack told */
 	uint64_t progress_us; /* when something was last acknowledged, or sending began */
 	uint64_t last_sent_us;
 };
@@ -44,6 +45,7 @@ struct stream_send {
 struct stream_ack {
 	uint64_t cumulative, limit, record;
 	uint32_t delay_us;
+	uint32_t marked; /* packets that arrived with PACKET_FLAG_MARKED, in all */
 	uint8_t range_count;
 	struct range ranges[STREAM_ACK_RANGES_MAX];
 };

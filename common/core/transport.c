@@ -106,7 +106,8 @@ void transport_open(struct transport *t, const struct net_addr *addrs, size_t n,
 	if (t->state == TRANSPORT_DISCONNECTED)
 		return;
 	t->addr_count = n < ADDRS_MAX ? n : ADDRS_MAX;
-	memcpy(t->addrs, addrs, t->addr_count * sizeof *addrs);
+	if (t->addr_count)
+		memcpy(t->addrs, addrs, t->addr_count * sizeof *addrs);
 	if (t->state != TRANSPORT_NEW)
 		return;
 	t->handshake_deadline_us = now + HANDSHAKE_TIMEOUT_US;

@@ -33,7 +33,7 @@ struct transport_ops {
 	/* Send these UDP payloads, in order, to `to`.  Nothing may keep a pointer to them. */
 	void (*send)(void *ctx, struct transport *t, const struct net_addr *to,
 		     struct pkt *const *v, size_t n);
-	/* A new, authenticated packet of the far node's DATA (or CONGESTION, ROUTE_ERROR: see
+	/* A new, authenticated packet of the far node's DATA (or ROUTE_ERROR: see
 	 * pkt->data[0]); consumes p.  p->label and p->flags are set. */
 	void (*deliver)(void *ctx, struct transport *t, struct pkt *p, uint64_t now);
 	/* After the state has changed.  `code` (enum msg_code) says why when DISCONNECTED.  The
@@ -84,8 +84,8 @@ void transport_input(struct transport *t, struct pkt *p, const struct net_addr *
  * (the packet is dropped and counted).
  */
 int transport_send(struct transport *t, struct pkt *p, uint64_t now);
-/* As transport_send for our own small hop messages: packet type (PACKET_ROUTE_ERROR,
- * PACKET_CONGESTION) and label, no body. */
+/* As transport_send for our own small hop messages: packet type (PACKET_ROUTE_ERROR) and
+ * label, no body. */
 int transport_send_signal(struct transport *t, uint8_t type, uint32_t label, uint64_t now);
 void transport_flush(struct transport *t, uint64_t now);
 

@@ -25,7 +25,7 @@ static void on_init(struct transport *t, const struct pkt *p, const struct net_a
 	uint8_t ephemeral[32];
 	struct hop_keys keys;
 
-	if (t->config.initiator || t->state == TRANSPORT_NEW) {
+	if (t->config.initiator) {
 		bad_packet(t, from, now);
 		return;
 	}
@@ -34,6 +34,9 @@ static void on_init(struct transport *t, const struct pkt *p, const struct net_a
 	if (err == 0) {
 		t->stats.handshakes++;
 		t->next = keys;
+		/* The peer heard of us sooner than we of its addresses. */
+		if (t->state == TRANSPORT_NEW)
+			transport_open(t, NULL, 0, now);
 	}
 	if (err == 0 || err == -EALREADY)
 		transport_send_handshake(t, from, now);
@@ -288,7 +291,7 @@ static int on_control(struct transport *t, const struct pkt *p, const struct hop
 
 static bool is_sequenced(uint8_t type)
 {
-	return type == PACKET_DATA || type == PACKET_ROUTE_ERROR || type == PACKET_CONGESTION;
+	return type == PACKET_DATA || type == PACKET_ROUTE_ERROR;
 }
 
 void transport_input(struct transport *t, struct pkt *p, const struct net_addr *from, uint64_t now)

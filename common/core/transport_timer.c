@@ -30,7 +30,10 @@ static void send_init(struct transport *t, uint64_t now)
 
 static void on_handshake_timer(struct transport *t, uint64_t now)
 {
-	if (t->handshake_sends >= HANDSHAKE_REPEATS)
+	/* Longer with each attempt: an answer counts only for the attempt that it answers, and the
+	 * way may be long. */
+	unsigned doublings = t->stats.handshakes < 4 ? (unsigned)t->stats.handshakes : 4;
+	if (t->handshake_sends >= HANDSHAKE_REPEATS << doublings >> 1)
 		transport_initiate(t, now);
 	send_init(t, now);
 }

@@ -18,7 +18,7 @@ int hop_header_read(struct hop_header *h, struct bytes packet)
 	if (packet.len < HOP_HEADER_BYTES)
 		return -EBADMSG;
 	const uint8_t *p = packet.data;
-	if (p[0] < PACKET_HANDSHAKE_INIT || p[0] > PACKET_CONGESTION)
+	if (p[0] < PACKET_HANDSHAKE_INIT || p[0] > PACKET_ROUTE_ERROR)
 		return -EBADMSG;
 	h->type = p[0];
 	h->flags = p[1];
@@ -90,7 +90,6 @@ void ack_write(struct wbuf *w, const struct ack *a)
 	wbuf_u32(w, (uint32_t)(a->largest - a->latest));
 	wbuf_u8(w, a->latest_tries);
 	wbuf_u32(w, a->delay_us);
-	wbuf_u32(w, a->marked);
 	wbuf_u8(w, a->range_count);
 	for (unsigned i = 0; i < a->range_count; i++) {
 		small_write(w, a->ranges[i].start - floor);
@@ -107,7 +106,6 @@ int ack_read(struct ack *a, struct bytes body)
 	uint32_t ahead = rbuf_u32(&r), behind = rbuf_u32(&r);
 	a->latest_tries = rbuf_u8(&r);
 	a->delay_us = rbuf_u32(&r);
-	a->marked = rbuf_u32(&r);
 	a->range_count = rbuf_u8(&r);
 	a->largest = a->cumulative + ahead - 1;
 	a->latest = a->largest - behind;

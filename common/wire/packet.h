@@ -17,7 +17,6 @@ enum packet_type {
 	PACKET_PROBE_REPLY = 6,
 	PACKET_CLOSE = 7,
 	PACKET_ROUTE_ERROR = 8, /* sequenced like data: the label of this packet is unknown here */
-	PACKET_CONGESTION = 9,	/* a mark for the sender at the other end of the route */
 };
 
 enum packet_flags {
@@ -67,7 +66,6 @@ struct ack {
 	uint64_t latest;      /* sequence of the packet that arrived last: for the round trip */
 	uint8_t latest_tries; /* its `tries`, so that a retransmission gives no false round trip */
 	uint32_t delay_us;    /* since `latest` arrived */
-	uint32_t marked;      /* packets that arrived with PACKET_FLAG_MARKED, in all */
 	uint8_t range_count;  /* arrived ranges above cumulative, ascending; not all of them when
 				 there  are more than fit */
 	struct {
@@ -75,7 +73,7 @@ struct ack {
 	} ranges[ACK_RANGES_MAX];
 };
 #define ACK_RANGE_MAX_BYTES 6 /* two numbers of at most 21 bits, 7 bits a byte */
-#define ACK_MAX_BYTES (8 + 4 + 4 + 1 + 4 + 4 + 1 + ACK_RANGES_MAX * ACK_RANGE_MAX_BYTES)
+#define ACK_MAX_BYTES (8 + 4 + 4 + 1 + 4 + 1 + ACK_RANGES_MAX * ACK_RANGE_MAX_BYTES)
 void ack_write(struct wbuf *w, const struct ack *a);
 /* 0 or -EBADMSG: ranges must ascend, not touch, and lie within (cumulative, largest]. */
 int ack_read(struct ack *a, struct bytes body);
