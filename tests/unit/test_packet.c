@@ -46,7 +46,7 @@ static void test_hop_header(void **state)
 	for (unsigned type = 0; type < 256; type++) {
 		out[0] = (uint8_t)type;
 		assert_int_equal(hop_header_read(&got, bytes_of(out, sizeof out)),
-				 type >= 1 && type <= 9 ? 0 : -EBADMSG);
+				 type >= 1 && type <= 8 ? 0 : -EBADMSG);
 	}
 }
 
@@ -136,7 +136,7 @@ static int read_ack(uint64_t cumulative, uint32_t ahead, uint32_t behind, unsign
 	wbuf_u32(&w, ahead);
 	wbuf_u32(&w, behind);
 	wbuf_u8(&w, 0);
-	wbuf_u64(&w, 0);
+	wbuf_u32(&w, 0);
 	wbuf_u8(&w, (uint8_t)count);
 	wbuf_copy(&w, ranges, len);
 	assert_false(w.bad);
