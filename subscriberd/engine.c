@@ -12,6 +12,8 @@
 #define RETRY_US 1000000u    /* nothing usable: look again this soon */
 #define COOLDOWN_US 1000000u /* after a failure; doubles with each */
 #define COOLDOWN_DOUBLINGS 6u
+#define TROUBLE_US                                                                                 \
+	600000u		  /* an interrupted tunnel has this long to come back (a daemon restarts) */
 #define HOLD_US 60000000u /* traffic is held back this long while we look */
 #define QUIET_PROBES 4u	  /* the scan of a gateway in use is rarer: the probes tell more */
 
@@ -38,7 +40,7 @@ struct sub_engine {
 	unsigned probes_lost;
 	bool probing;
 	uint64_t deadline_us; /* of REQUESTING and OPENING */
-	uint64_t scan_at_us, retry_at_us, hold_until_us;
+	uint64_t scan_at_us, retry_at_us, hold_until_us, trouble_at_us;
 	uint64_t info_serial[SUB_GATEWAYS_MAX];
 
 	struct timerq timers;
@@ -69,6 +71,7 @@ static void arm(struct sub_engine *e)
 	if (e->state == SUB_ONLINE) {
 		min_of(&at, e->probe_at_us);
 		min_of(&at, e->renew_at_us);
+		min_of(&at, e->trouble_at_us);
 	}
 	timerq_set(&e->timers, &e->timer, at);
 }
@@ -157,7 +160,8 @@ void sub_engine_vanished(struct sub_engine *e, const struct sub_contact *c, uint
 
 /* --- leaving and choosing ----------------------------------------------------------------- */
 
-static struct sub_gateway *best(const struct sub_engine *e, uint64_t now)
+static struct sub_gateway *best(const struct sub_engine *e, const struct sub_gateway *except,
+				uint64_t now)
 {
 	struct sub_gateway *found = NULL;
 	double least = HUGE_VAL;
@@ -165,7 +169,8 @@ static struct sub_gateway *best(const struct sub_engine *e, uint64_t now)
 
 	for (size_t i = 0; i < e->count; i++) {
 		struct sub_gateway *g = e->gateways[i];
-		if (e->pinned[0] && strcmp(sub_contact_key(&g->contact, key), e->pinned) != 0)
+		if (g == except ||
+		    (e->pinned[0] && strcmp(sub_contact_key(&g->contact, key), e->pinned) != 0))
 			continue;
 		double score = sub_engine_score(e, g, now, why);
 		if (score < least) {
@@ -245,7 +250,7 @@ static void step(struct sub_engine *e, uint64_t now)
 {
 	e->retry_at_us = TIMER_NEVER;
 	if (e->state == SUB_IDLE && e->wanted) {
-		struct sub_gateway *g = best(e, now);
+		struct sub_gateway *g = best(e, NULL, now);
 		if (g)
 			try_gateway(e, g, now);
 		else
@@ -320,6 +325,7 @@ static void enter_online(struct sub_engine *e, uint64_t now)
 	e->current->error[0] = '\0';
 	e->probes_lost = 0;
 	e->probing = false;
+	e->trouble_at_us = TIMER_NEVER;
 	e->probe_at_us = now + e->policy.probe_interval_us;
 	e->last_alive_us = now;
 	if (e->lost_us) {
@@ -340,6 +346,16 @@ void sub_engine_on_tunnel(struct sub_engine *e, uint64_t serial, bool up, const 
 		give_up(e, text, now);
 	else if (e->state == SUB_OPENING)
 		enter_online(e, now);
+	else
+		e->trouble_at_us = TIMER_NEVER;
+}
+
+void sub_engine_on_trouble(struct sub_engine *e, uint64_t serial, uint64_t now)
+{
+	if (serial != e->serial || e->state != SUB_ONLINE || e->trouble_at_us != TIMER_NEVER)
+		return;
+	e->trouble_at_us = now + TROUBLE_US;
+	arm(e);
 }
 
 void sub_engine_on_renewed(struct sub_engine *e, uint64_t serial, const char *error, bool gone,
@@ -395,6 +411,11 @@ static void run_online(struct sub_engine *e, uint64_t now)
 		e->renew_at_us = now + e->lease.lease_seconds * 1000000 / 8;
 		e->renew_serial = ++e->counter;
 		e->ops->renew(e->ctx, e->current, e->lease.sid, e->renew_serial);
+	}
+	if (e->state == SUB_ONLINE && now >= e->trouble_at_us) {
+		e->trouble_at_us = now + TROUBLE_US;
+		if (best(e, e->current, now))
+			give_up(e, "its tunnel is interrupted", now);
 	}
 	if (e->state == SUB_ONLINE && now >= e->probe_at_us) {
 		e->probe_at_us = now + e->policy.probe_interval_us;
@@ -452,7 +473,7 @@ struct sub_engine *sub_engine_new(const struct sub_policy *policy, const struct 
 	e->ops = ops;
 	e->ctx = ctx;
 	e->wanted = policy->auto_connect;
-	e->deadline_us = e->retry_at_us = e->hold_until_us = TIMER_NEVER;
+	e->deadline_us = e->retry_at_us = e->hold_until_us = e->trouble_at_us = TIMER_NEVER;
 	e->scan_at_us = e->since_us = now;
 	timerq_init(&e->timers);
 	timer_init(&e->timer, on_timer, e);

@@ -87,6 +87,9 @@ void sub_engine_on_renewed(struct sub_engine *e, uint64_t serial, const char *er
 			   uint64_t now);
 void sub_engine_on_tunnel(struct sub_engine *e, uint64_t serial, bool up, const char *text,
 			  uint64_t now);
+/* The tunnel is interrupted and tries again by itself.  Whoever else is usable is taken soon,
+ * unless sub_engine_on_tunnel says first that it is up again. */
+void sub_engine_on_trouble(struct sub_engine *e, uint64_t serial, uint64_t now);
 void sub_engine_on_probe(struct sub_engine *e, uint64_t serial, bool answered, double rtt_ms,
 			 uint64_t now);
 

@@ -214,11 +214,17 @@ static void on_tunnel(enum tunnel_state state, const char *text, void *arg)
 {
 	struct shell *s = arg;
 
-	if (s->quiet || state == TUNNEL_CONNECTING)
+	if (s->quiet || (s->opening && state == TUNNEL_CONNECTING))
 		return;
 	if (s->opening) {
 		s->opened = state == TUNNEL_UP;
 		event_active(s->settle, EV_TIMEOUT, 0);
+		return;
+	}
+	if (state == TUNNEL_CONNECTING) {
+		log_info("tunnel interrupted: %s", text);
+		sub_engine_on_trouble(s->engine, s->tunnel_serial, daemon_now_us());
+		rearm(s);
 		return;
 	}
 	if (state == TUNNEL_FAILED)

@@ -366,6 +366,36 @@ static void test_orders(void **state)
 	sub_engine_free(w.e);
 }
 
+static void test_interrupted_tunnel(void **state)
+{
+	struct world w;
+	(void)state;
+	world_open(&w);
+	bring_online(&w);
+	/* It comes back in time: nothing happens. */
+	sub_engine_on_trouble(w.e, w.tunnel_serial, w.now);
+	run(&w, 400000);
+	sub_engine_on_tunnel(w.e, w.tunnel_serial, true, "", w.now);
+	run(&w, 2000000);
+	assert_int_equal(state_of(&w), SUB_ONLINE);
+	/* It does not, and there is another gateway. */
+	sub_engine_on_trouble(w.e, w.tunnel_serial, w.now);
+	run(&w, 700000);
+	assert_int_equal(state_of(&w), SUB_REQUESTING);
+	assert_string_equal(w.requested, "b");
+	/* Nobody else is usable: stay and hope. */
+	grant(&w);
+	sub_engine_on_tunnel(w.e, w.tunnel_serial, true, "", w.now);
+	sub_engine_disconnect(w.e, w.now);
+	assert_int_equal(sub_engine_connect(w.e, "b", NULL, w.now), 0);
+	grant(&w);
+	sub_engine_on_tunnel(w.e, w.tunnel_serial, true, "", w.now);
+	sub_engine_on_trouble(w.e, w.tunnel_serial, w.now);
+	run(&w, 900000);
+	assert_int_equal(state_of(&w), SUB_ONLINE);
+	sub_engine_free(w.e);
+}
+
 static void test_routes_that_cannot_be_set(void **state)
 {
 	struct world w;
@@ -469,6 +499,7 @@ int main(void)
 		cmocka_unit_test(test_all_fail_then_hold_ends),
 		cmocka_unit_test(test_request_timeout_and_open_timeout),
 		cmocka_unit_test(test_orders),
+		cmocka_unit_test(test_interrupted_tunnel),
 		cmocka_unit_test(test_routes_that_cannot_be_set),
 		cmocka_unit_test(test_limit_of_gateways),
 		cmocka_unit_test(test_reads_strangers_answers),
