@@ -61,7 +61,7 @@ def measure_hops(report, row, hops):
     for label, size, count, window in SIZES:
         if size == 10 * MB and window == 1 and hops != 3:
             continue  # the original's own benchmark only
-        name = f"{hops} hops, {label}"
+        name = f"{hops} hop{'s' if hops > 1 else ''}, {label}"
         runs = measure.RUNS if hops * size <= 30 * MB else 1
         try:
             answers = [row.echo(hops, size, count, window) for _ in range(runs)]

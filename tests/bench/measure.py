@@ -1,43 +1,65 @@
 """How things are measured: iperf3, ping, CPU time, memory."""
+import itertools
 import json
 import os
 import re
 import subprocess
 import time
 
-from lab import LabError, sh
+from lab import LabError, sh, wait
 
 RUNS = int(os.environ.get("RUNS") or 3)
-SECONDS = float(os.environ.get("SECONDS") or 3)
+SECONDS = float(os.environ.get("SECONDS") or 2)
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def iperf3_argv(address, seconds, streams=1, reverse=False):
-    """CUBIC everywhere: the default of the machine may be another."""
-    return ["iperf3", "-c", address, "-t", f"{seconds:g}", "-P", str(streams), "-C", "cubic", "-J",
-            "--connect-timeout", "3000", *(["-R"] if reverse else [])]
-
-
 class Iperf3:
-    """One run of iperf3 from namespace `a` against the server at `address`."""
+    """One run of iperf3 through a tunnel, in the background until wait().  It has a server of its
+    own: one that lost its client would be busy for the next."""
 
-    def __init__(self, ns, address, seconds=SECONDS, streams=1, reverse=False, interval=None):
-        argv = iperf3_argv(address, round(seconds) or 1, streams, reverse)
-        if interval:
-            argv += ["-i", str(interval)]
-        self.answer, self.limit = None, seconds + 20
-        self.popen = subprocess.Popen(["ip", "netns", "exec", ns.full, *argv], text=True,
-                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                      stderr=subprocess.STDOUT, env=ns.lab.environment)
+    ports = itertools.count(5201)
+
+    def __init__(self, tunnel, seconds=SECONDS, streams=1, reverse=False, interval=None):
+        port, self.limit = next(self.ports), seconds + 25
+        self.server = self._spawn(tunnel.net[tunnel.far], ["-s", "-1", "-p", str(port)])
+        wait(lambda: (port in [p for _, p in tunnel.net[tunnel.far].listening()]), 5,
+             "iperf3 listens", 0.01)
+        # CUBIC everywhere: the default of the machine may be another.
+        argv = ["-c", tunnel.address, "-p", str(port), "-t", str(round(seconds) or 1), "-P",
+                str(streams), "-C", "cubic", "-J", "--connect-timeout", "10000"]
+        self.client = self._spawn(tunnel.net[tunnel.near], argv + (["-R"] if reverse else [])
+                                  + (["-i", str(interval)] if interval else []))
+        self.answer = None
+
+    @staticmethod
+    def _spawn(ns, argv):
+        return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", ns.full,
+                                 "iperf3", *argv], text=True, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                env=ns.lab.environment)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        for p in (self.client, self.server):
+            p.kill()
+            p.wait()
+            p.stdout.close()
 
     def wait(self):
         try:
-            out, _ = self.popen.communicate(timeout=self.limit)
+            out, _ = self.client.communicate(timeout=self.limit)
             self.answer = json.loads(out)
-        except (subprocess.TimeoutExpired, ValueError) as e:
-            self.popen.kill()
-            self.popen.communicate()
-            raise LabError(f"iperf3: no end, or no JSON: {e}") from None
+        except subprocess.TimeoutExpired:
+            raise LabError(f"iperf3: no end within {self.limit:g} s") from None
+        except ValueError as e:
+            raise LabError(f"iperf3: not JSON: {e}") from None
+        finally:
+            self.close()
         if "error" in self.answer:
             raise LabError(f"iperf3: {self.answer['error']}")
         return self
@@ -55,13 +77,14 @@ class Iperf3:
         return [(i["sum"]["end"], i["sum"]["bytes"]) for i in self.answer["intervals"]]
 
 
-def iperf3(net, address, **kw):
-    return Iperf3(net[net.first], address, **kw).wait()
+def iperf3(tunnel, **kw):
+    return Iperf3(tunnel, **kw).wait()
 
 
-def ping(ns, address, count=200, interval=0.01, size=56):
+def ping(tunnel, count=200, interval=0.01, size=56):
     """Round trips in ms."""
-    out = ns.run("ping", "-n", "-c", count, "-i", interval, "-s", size, "-W", 2, address,
+    address = tunnel.address
+    out = tunnel.net[tunnel.near].run("ping", "-n", "-c", count, "-i", interval, "-s", size, "-W", 2, address,
                  check=False, timeout=count * max(interval, 0.02) + 30)
     rtts = [float(v) for v in re.findall(r"time=([\d.]+) ms", out)]
     if not rtts:

@@ -3,6 +3,7 @@ import json
 import os
 
 from lab import sh, wait
+from report import Skip
 from tunnel import Tunnel
 
 
@@ -162,7 +163,6 @@ PEERS = (Yggdrasil, Tinc, Nebula, OpenVpn, WireguardGo)
 
 def start_all(net, report, classes):
     """Those that came up; the others are reported as skipped."""
-    from report import Skip
     running = []
     for cls in classes:
         tunnel = cls(net)

@@ -1,9 +1,13 @@
 """Ways to get IP packets from one end of the chain to the other: the kernel alone, and ours.
 
-A Tunnel has a `name`; start() brings it up and sets `address`, the far end as the near end sees it;
-`processes` are those that carry the traffic.
+A Tunnel has a `name`; start() brings it up and sets `address`, the far end as `near` sees it, the
+end that opens connections; `processes` are those that carry the traffic.
 """
+import os
+import subprocess
+
 import lab as tools
+import measure
 from lab import wait
 from report import Skip
 
@@ -15,18 +19,22 @@ class Tunnel:
     programs = ()  # that it needs
 
     def __init__(self, net):
-        self.net, self.processes, self.address = net, [], None
+        self.net, self.processes, self.address, self.near = net, [], None, net.first
+
+    @property
+    def far(self):
+        return self.net.last if self.near == self.net.first else self.net.first
 
     def up(self):
         """start(), or Skip with the reason."""
-        import measure
         missing = [p for p in self.programs if not measure.have(p)]
         if missing:
             raise Skip(f"{' '.join(missing)}: not installed")
         try:
             self.start()
-            self.net.wait_ping(self.address)
-        except (tools.LabError, OSError, ValueError, LookupError) as e:
+            self.net.wait_ping(self.near, self.address)
+        except (tools.LabError, OSError, ValueError, LookupError,
+                subprocess.SubprocessError) as e:
             said = "".join(f"\n{p.name}: {p.log()[-300:]}" for p in self.processes)
             self.stop()
             raise Skip(f"did not start: {e}{said}") from None
@@ -98,7 +106,7 @@ class Overlay:
 
 
 class Meshnet(Tunnel):
-    """Ours, a node in each place: gatewayd at one end, subscriberd at the other."""
+    """Ours, a node in each place: vpn-server at one end, vpn-client at the other."""
     name = "meshnet"
 
     def __init__(self, net, **keys):
@@ -106,22 +114,16 @@ class Meshnet(Tunnel):
         self.overlay = Overlay(net, **keys)
 
     def start(self):
-        net, far = self.net, self.net[self.net.last]
+        net = self.net
         self.overlay.start()
         self.processes = list(self.overlay.nodes.values())
-        # An uplink that is never used: only the tunnel itself is measured.
-        gateway = {"Name": "gw", "Pool4": "10.117.0.0/24", "LeaseSeconds": 600,
-                   "UplinkInterface": far.links[net.path[-2]][0]}
-        self.processes.append(net.daemon(net.last, "gatewayd", {"gateway": gateway}))
-        wait(lambda: self.overlay.rpc("listApps", kind="by_type", value="internet_gateway")["apps"],
-             15, "the gateway is known", 0.05)
-        subscriber = {"DirectNetworks": "10.78.0.0/15,10.80.0.0/12", "ScanInterval": 1}
-        self.processes.append(net.daemon(net.first, "subscriberd", {"subscriber": subscriber}))
-        wait(self._leased, 15, "the subscriber has a lease", 0.05)
-        self.address = "10.117.0.1"
+        self._app(net.last, "vpn-server", "--subnet", "10.85.0.0/24")
+        self._app(net.first, "vpn-client", "--to", "vpn@" + self.overlay.node_id(net.last))
+        self.address = "10.85.0.1"
 
-    def _leased(self):
-        return tools.rpc(self.net[self.net.first], 65532, "status")["session"]["sid"]
+    def _app(self, ns, program, *options):
+        self.processes.append(self.net.run(ns, f"{ns}-{program}",
+                                           os.path.join(tools.bin_dir(), program), *options))
 
     def relay(self):
         """The process of one node that only forwards."""

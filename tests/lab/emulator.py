@@ -37,7 +37,7 @@ class Emulator:
         """Delay and jitter in ms, loss, reorder and duplicate in %, rate in Mbit/s, queue in bytes,
         seed, keep_order=True; a pair for a value per direction.  A running one is replaced."""
         self.stop()
-        argv = [os.path.join(bin_dir(), "..", "bench-bin", "emulator")]
+        argv = [os.path.join(os.path.dirname(bin_dir()), "bench-bin", "emulator")]
         for key, value in options.items():
             argv.append("--" + key.replace("_", "-"))
             if value is not True:
