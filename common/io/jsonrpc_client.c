@@ -268,42 +268,46 @@ static void sync_done(const struct rpc_answer *answer, void *arg)
 	json_object_get(out->data);
 }
 
-/* A name becomes an address here, so that evhttp need not look it up and a failure is told well. */
-static int resolve(const struct rpc_target *target, char *out, socklen_t size,
-		   struct rpc_answer *answer)
-{
-	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-	struct addrinfo *list = NULL;
-	int err = getaddrinfo(target->host, NULL, &hints, &list);
-
-	if (!err)
-		err = getnameinfo(list->ai_addr, list->ai_addrlen, out, size, NULL, 0,
-				  NI_NUMERICHOST);
-	if (list)
-		freeaddrinfo(list);
-	if (err) {
-		answer_down(answer, -ENXIO, "");
-		snprintf(answer->text, sizeof answer->text, "%s: %s", target->host,
-			 gai_strerror(err));
-	}
-	return err ? -ENXIO : 0;
-}
-
-void rpc_client_sync(const struct rpc_target *target, const char *method,
-		     struct json_object *params, struct rpc_answer *answer)
+static void call_sync(const struct rpc_target *target, const char *host, const char *method,
+		      struct json_object *params, struct rpc_answer *answer)
 {
 	struct rpc_target numeric = *target;
-	struct event_base *base;
-	char host[NI_MAXHOST];
+	struct event_base *base = event_base_new();
 
-	*answer = (struct rpc_answer){0};
-	if (resolve(target, host, sizeof host, answer))
-		return;
 	numeric.host = host;
-	base = event_base_new();
 	answer_down(answer, -ENOMEM, strerror(ENOMEM));
 	if (base && rpc_client_call(base, &numeric, method, params, sync_done, answer))
 		event_base_dispatch(base);
 	if (base)
 		event_base_free(base);
+}
+
+/*
+ * A name becomes an address here, so that evhttp need not look it up and a failure is told well. It
+ * may have several ("localhost": ::1 and 127.0.0.1) of which not all answer: the next is tried
+ * while a connection is refused.
+ */
+void rpc_client_sync(const struct rpc_target *target, const char *method,
+		     struct json_object *params, struct rpc_answer *answer)
+{
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+	struct addrinfo *list = NULL;
+	char host[NI_MAXHOST];
+	int err = getaddrinfo(target->host, NULL, &hints, &list);
+
+	*answer = (struct rpc_answer){0};
+	answer_down(answer, -ENXIO, "");
+	if (err)
+		snprintf(answer->text, sizeof answer->text, "%s: %s", target->host,
+			 gai_strerror(err));
+	for (struct addrinfo *a = list; a; a = a->ai_next) {
+		if (getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof host, NULL, 0,
+				NI_NUMERICHOST))
+			continue;
+		call_sync(target, host, method, params, answer);
+		if (answer->outcome != RPC_OUTCOME_DOWN || answer->code != -ECONNREFUSED)
+			break;
+	}
+	if (list)
+		freeaddrinfo(list);
 }
