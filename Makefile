@@ -1,6 +1,7 @@
 # Meshnet.  `make help` lists the targets.
 #   SAN=1    ASan and UBSan (in its own build directory)
 #   BUILD=D  another build directory;  CC=clang  another compiler
+#   CRYPTO=libcrypto|sodium  whose ChaCha20-Poly1305 seals bulk data (same bytes; own BUILD each)
 CC      ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
@@ -25,12 +26,19 @@ OPT     ?= -O2 -g
 endif
 VERSION := 0.1.0
 
+CRYPTO  ?= libcrypto
+ifeq ($(CRYPTO),libcrypto)
+CRYPTO_FLAGS := -DMESHNET_LIBCRYPTO
+CRYPTO_LIBS  := -lcrypto
+else ifneq ($(CRYPTO),sodium)
+$(error CRYPTO=$(CRYPTO): wanted libcrypto or sodium)
+endif
 PKGS    := libevent libevent_pthreads json-c libsodium sqlite3 libmnl libnftables libcrypto
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Werror
 CFLAGS  := -std=c17 -D_GNU_SOURCE -DMESHNET_VERSION='"$(VERSION)"' $(OPT) $(WARN) $(SANFLAGS) \
-           -fstack-protector-strong -Icommon -Iapps -I. $(EXTRA_CFLAGS)
+           -fstack-protector-strong -Icommon -Iapps -I. $(CRYPTO_FLAGS) $(EXTRA_CFLAGS)
 LDFLAGS := $(SANFLAGS) $(EXTRA_LDFLAGS)
-LDLIBS  := -levent -ljson-c -lsodium -lsqlite3 -lmnl -lnftables -linih -lcrypto -lm
+LDLIBS  := -levent -ljson-c -lsodium -lsqlite3 -lmnl -lnftables -linih $(CRYPTO_LIBS) -lm
 
 BIN      := $(BUILD)/bin
 DAEMONS  := nodemanager node apptracker gatewayd subscriberd
@@ -66,6 +74,7 @@ help:
 	@echo "make            build the daemons and apps into $(BIN)"
 	@echo "make demo       show a mesh carrying a subscriber to the Internet (root; KEEP=1 keeps it)"
 	@echo "make test       all tests (root for the lab; SUITES='unit lab' for some)"
+	@echo "make sim        the overlay on a virtual clock (SEEDS=1000; make test runs 40)"
 	@echo "make fuzz       fuzz every parser (SECONDS_EACH=60)"
 	@echo "make bench      measure; results in build/bench/*.json (root; NAMES='chain echo' for some)"
 	@echo "make lint       layers, sizes, clang-tidy, cppcheck"
@@ -101,7 +110,7 @@ $(eval $(call program,socks-server,apps/socks_server,apps/socks))
 $(BUILD)/unit/%: tests/unit/%.c $(LIBPARTS) $(LIBMESHNET)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP -Itests $(LDFLAGS) $< $(LIBPARTS) $(LIBMESHNET) $(LDLIBS) -lcmocka -o $@
-$(BUILD)/sim: $(SIM_SRC) $(LIBPARTS) $(LIBMESHNET)
+$(BUILD)/sim: $(SIM_SRC) $(wildcard tests/sim/*.h) $(LIBPARTS) $(LIBMESHNET)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -Itests $(LDFLAGS) $(SIM_SRC) $(LIBPARTS) $(LIBMESHNET) $(LDLIBS) -o $@
 
@@ -128,6 +137,7 @@ fuzz-bins: $(FUZZ_BIN)
 
 # --- what is run rather than built -----------------------------------------------------------
 SECONDS_EACH ?= 60
+SEEDS        ?= 1000
 KEEP         ?= 0
 PYTHON       := /usr/bin/python3
 JOBS         := $(shell nproc 2>/dev/null || echo 2)
@@ -145,6 +155,11 @@ demo:
 lint:
 	@etc/deps.sh lint
 	@tests/lint/run
+
+sim:
+	@etc/deps.sh build
+	@$(MAKE) --no-print-directory -s -j$(JOBS) sim-bin
+	@$(BUILD)/sim --seeds $(SEEDS)
 
 fuzz:
 	@etc/deps.sh fuzz
@@ -171,7 +186,7 @@ uninstall:
 
 clean:
 	rm -rf build
-.PHONY: test demo lint fuzz bench install uninstall clean
+.PHONY: test sim demo lint fuzz bench install uninstall clean
 
 .SECONDARY:
 -include $(shell find $(BUILD)/obj $(BUILD)/unit $(BUILD)/fuzz -name '*.d' 2>/dev/null)

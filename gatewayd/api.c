@@ -100,7 +100,7 @@ static struct json_object *lease_json(const struct gw_api *api, const struct lea
 
 	rpc_set_str(o, "sid", l->sid);
 	rpc_set_str(o, "method", l->method);
-	rpc_set_u64(o, "timeoutTimestamp", l->expires_s);
+	rpc_set_u64(o, "timeoutTimestamp", steady_clock_wall_s(&api->clock, l->expires_s));
 	rpc_set_u64(o, "leaseSeconds", gw_engine_terms(api->engine)->lease_s);
 	set_family(o, '4', &l->ip4, gw_engine_pool4(api->engine));
 	set_family(o, '6', &l->ip6, gw_engine_pool6(api->engine));
@@ -138,8 +138,8 @@ static struct json_object *session_json(const struct gw_api *api, const struct l
 	set_address(o, "host", &l->who.host);
 	set_address(o, "ipv4", &l->ip4);
 	set_address(o, "ipv6", &l->ip6);
-	rpc_set_u64(o, "grantedAt", l->granted_s);
-	rpc_set_u64(o, "timeoutTimestamp", l->expires_s);
+	rpc_set_u64(o, "grantedAt", steady_clock_wall_s(&api->clock, l->granted_s));
+	rpc_set_u64(o, "timeoutTimestamp", steady_clock_wall_s(&api->clock, l->expires_s));
 	rpc_set_u64(o, "rateKbps", l->rate_kbps);
 	rpc_set_u64(o, "quotaBytes", l->quota_bytes);
 	rpc_set_str(o, "interface", l->interface);
@@ -304,7 +304,7 @@ static void api_request(struct rpc_call *call, struct json_object *params, void 
 	struct gw_refusal why;
 
 	if (request_read(call, params, &a)) {
-		if (gw_engine_request(api->engine, &a.req, daemon_wall_s(), &l, &why))
+		if (gw_engine_request(api->engine, &a.req, steady_clock_s(&api->clock), &l, &why))
 			rpc_reply(call, lease_json(api, l));
 		else
 			reply_refusal(call, &why);
@@ -323,12 +323,12 @@ static void api_renew(struct rpc_call *call, struct json_object *params, void *a
 
 	if (!sid_param(call, params, RPC_REQUIRED, &sid))
 		return;
-	if (!gw_engine_renew(api->engine, sid, &who, daemon_wall_s(), &l, &why)) {
+	if (!gw_engine_renew(api->engine, sid, &who, steady_clock_s(&api->clock), &l, &why)) {
 		reply_refusal(call, &why);
 		return;
 	}
 	o = success();
-	rpc_set_u64(o, "timeoutTimestamp", l->expires_s);
+	rpc_set_u64(o, "timeoutTimestamp", steady_clock_wall_s(&api->clock, l->expires_s));
 	rpc_set_u64(o, "leaseSeconds", gw_engine_terms(api->engine)->lease_s);
 	rpc_reply(call, o);
 }
@@ -342,7 +342,7 @@ static void api_release(struct rpc_call *call, struct json_object *params, void 
 
 	if (!sid_param(call, params, RPC_REQUIRED, &sid))
 		return;
-	if (gw_engine_release(api->engine, sid, &who, daemon_wall_s(), &why))
+	if (gw_engine_release(api->engine, sid, &who, steady_clock_s(&api->clock), &why))
 		rpc_reply(call, success());
 	else
 		reply_refusal(call, &why);

@@ -12,6 +12,7 @@
 #include "gatewayd/api_method.h"
 #include "gatewayd/engine.h"
 #include "gatewayd/host.h"
+#include "io/clock.h"
 #include "io/jsonrpc.h"
 
 #define GW_API_SESSIONS_MAX 500u /* of one listSessions answer */
@@ -30,6 +31,7 @@ struct gw_api {
 	bool node_up;
 	const struct mesh_id *node; /* NULL before the first registration */
 	uint64_t started_s;
+	struct steady_clock clock; /* of the leases */
 };
 
 /* `api` outlives the server.  -ENOMEM. */

@@ -200,7 +200,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	struct gw_shell *s = arg;
 
 	(void)fd, (void)what;
-	gw_engine_run(s->engine, daemon_wall_s());
+	gw_engine_run(s->engine, steady_clock_s(&s->api.clock));
 	if (++s->ticks % GW_GUARD_S == 0)
 		gw_host_guard(s->host, s->d->cfg, s->engine);
 	info_update(s);
@@ -255,7 +255,7 @@ static void restore_one(const struct lease *l, void *ctx)
 {
 	struct gw_shell *s = ctx;
 
-	gw_engine_restore(s->engine, l, daemon_wall_s());
+	gw_engine_restore(s->engine, l, steady_clock_s(&s->api.clock));
 }
 
 static int leases_restore(struct gw_shell *s)
@@ -306,6 +306,7 @@ static int api_start(struct gw_shell *s)
 		.cfg = s->d->cfg,
 		.name = s->name,
 		.started_s = daemon_wall_s(),
+		.clock = steady_clock_begin(),
 	};
 	return rpc_start(s);
 }

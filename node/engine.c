@@ -58,6 +58,7 @@ struct node_engine *node_engine_new(const struct node_engine_config *config,
 	timerq_init(&e->timers);
 	pkt_pool_init(&e->pool, PKT_POOL_KEEP);
 	maps_init(e);
+	route_changed(e);
 	lists_init(e);
 	timer_init(&e->stats_timer, link_stats_fire, e);
 	timer_init(&e->request_timer, request_fire, e);

@@ -12,6 +12,7 @@
  *   engine_local.c       connections between two apps of this node
  *   engine_app.c         app channels
  *   engine_request.c     questions to the manager on behalf of apps
+ *   engine_tun.c         TUN interfaces that apps have handed to us
  *
  * Input functions only queue work; call node_engine_flush once after each batch of them.
  */
@@ -24,6 +25,7 @@
 
 struct node_engine;
 struct node_app; /* one app channel */
+struct node_tun; /* a TUN interface of an app */
 
 struct node_engine_ops {
 	/* 0; negative when the channel cannot take it (the channel will then go down). */
@@ -43,6 +45,13 @@ struct node_engine_ops {
 	void (*udp_send)(void *ctx, void *socket, const struct net_addr *to, struct pkt *const *v,
 			 size_t n);
 	void (*random)(void *ctx, void *out, size_t len);
+	/* The TUN interface whose descriptor has just come over `channel`; not reading yet.  0 and
+	 * *handle, or -errno.  NULL: interfaces are not taken. */
+	int (*tun_open)(void *ctx, void *channel, bool vnet, struct node_tun *t, void **handle);
+	void (*tun_close)(void *ctx, void *handle);
+	void (*tun_read)(void *ctx, void *handle, bool on);
+	/* With a header or without.  0 or -errno: the packet is lost. */
+	int (*tun_write)(void *ctx, void *handle, bool vnet, const uint8_t *record, size_t len);
 };
 
 struct node_engine_config {
@@ -90,6 +99,12 @@ bool node_engine_app_registered(const struct node_app *app);
 void node_engine_app_drained(struct node_engine *e, struct node_app *app, uint64_t now);
 /* The channel is closed; frees `app`. */
 void node_engine_app_down(struct node_engine *e, struct node_app *app, uint64_t now);
+
+/* A packet of the interface; `record`, with its header if it has them, is put in order in place. */
+void node_engine_tun_packet(struct node_engine *e, struct node_tun *t, uint8_t *record, size_t len,
+			    uint64_t now);
+/* The interface is gone; frees `t` and closes its handle. */
+void node_engine_tun_lost(struct node_engine *e, struct node_tun *t);
 
 /* One received UDP payload; takes a reference of `b` while it needs the bytes. */
 struct udp_slice {

@@ -45,6 +45,7 @@ struct node_app *node_engine_app_up(struct node_engine *e, void *channel, uint64
 	a->engine = e;
 	a->channel = channel;
 	TAILQ_INIT(&a->conns);
+	TAILQ_INIT(&a->tuns);
 	TAILQ_INSERT_TAIL(&e->all_apps, a, all);
 	e->app_count++;
 	return a;
@@ -65,6 +66,7 @@ void node_engine_app_down(struct node_engine *e, struct node_app *a, uint64_t no
 	request_drop_app(e, a);
 	while ((c = TAILQ_FIRST(&a->conns)))
 		conn_app_gone(c, now);
+	tun_drop_all(a);
 	if (a->registered)
 		unregister(a);
 	TAILQ_REMOVE(&e->all_apps, a, all);
@@ -78,6 +80,7 @@ void app_free_all(struct node_engine *e)
 
 	while ((a = TAILQ_FIRST(&e->all_apps))) {
 		TAILQ_REMOVE(&e->all_apps, a, all);
+		tun_drop_all(a);
 		free(a);
 	}
 }
@@ -263,6 +266,11 @@ int node_engine_app_message(struct node_engine *e, struct node_app *a, const str
 	case MSG_AppCredit:
 	case MSG_ConnectionShutdown:
 		to_connection(a, m, now);
+		return 0;
+	case MSG_AttachTun:
+	case MSG_DetachTun:
+	case MSG_TunRoute:
+		tun_message(a, m, now);
 		return 0;
 	case MSG_Ping:
 		app_ack(a, m->seq, CODE_OK, m->ping.nonce, NULL);

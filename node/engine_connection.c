@@ -45,6 +45,7 @@ static void join_app(struct node_conn *c, struct node_app *a)
 
 static void leave_app(struct node_conn *c)
 {
+	tun_leave(c);
 	if (!c->app)
 		return;
 	TAILQ_REMOVE(&c->app->conns, c, of_app);
@@ -71,20 +72,20 @@ static void bury(struct node_conn *c, uint16_t code)
 	TAILQ_INSERT_TAIL(&c->engine->dead_conns, c, work);
 }
 
-/* Finer than credit, which comes back with whole messages. */
-static size_t bytes_left(const struct node_conn *c)
+/* Finer than credit, which comes back with whole messages and counts nothing for empty ones. */
+size_t conn_bytes_left(const struct node_conn *c)
 {
 	struct connection_stats s;
 
 	if (!c->connection)
-		return c->outstanding;
+		return c->outstanding + (c->twin ? c->twin->local_count : 0);
 	connection_get_stats(c->connection, &s);
 	return s.send_buffered;
 }
 
 int conn_linger(struct node_conn *c, uint64_t now)
 {
-	c->lingering = bytes_left(c);
+	c->lingering = conn_bytes_left(c);
 	return timerq_set(&c->engine->timers, &c->deadline, now + LINGER_US);
 }
 
@@ -94,7 +95,7 @@ static void fire_deadline(struct timer *t, uint64_t now)
 
 	if (!c->leaving)
 		conn_kill(c, CODE_TIMEOUT, "took too long to set up", now);
-	else if (bytes_left(c) >= c->lingering || conn_linger(c, now))
+	else if (conn_bytes_left(c) >= c->lingering || conn_linger(c, now))
 		conn_kill(c, c->code, NULL, now);
 }
 
@@ -155,6 +156,7 @@ int conn_map(struct node_conn *c)
 
 	if (conn_by_low(e, low))
 		return -EEXIST;
+	route_changed(e);
 	int err = map_put(&e->conns, &c->id, c);
 	if (!err && (err = map_put(&e->conns_by_low, &low, c)))
 		map_del(&e->conns, &c->id);
@@ -170,6 +172,7 @@ static void unmap(struct node_conn *c)
 		return;
 	map_del(&e->conns, &c->id);
 	map_del(&e->conns_by_low, &low);
+	route_changed(e);
 }
 
 static void kill_one(struct node_conn *c, uint16_t code, const char *text, uint64_t now)
@@ -219,6 +222,7 @@ void conn_reap(struct node_engine *e)
 			log_debug("connection %llu with %s ends: %s", (unsigned long long)c->id,
 				  c->peer_app, msg_code_name(c->code));
 		unmap(c);
+		tun_tell(c);
 		tell_end(c);
 		if (c->twin)
 			c->twin->twin = NULL;
@@ -288,8 +292,7 @@ static size_t op_room(void *ctx, struct connection *connection)
 static bool op_message(void *ctx, struct connection *connection, struct bytes data, uint64_t now)
 {
 	(void)connection;
-	(void)now;
-	return conn_to_app(ctx, data);
+	return conn_to_app(ctx, data, now);
 }
 
 static void op_state(void *ctx, struct connection *connection, enum connection_state old,
@@ -508,6 +511,6 @@ void conn_flush(struct node_conn *c, uint64_t now)
 	if (c->connection)
 		connection_flush(c->connection, now);
 	conn_flush_credit(c);
-	if (c->leaving && c->outstanding == 0 && !c->dead)
+	if (c->leaving && !c->dead && conn_bytes_left(c) == 0)
 		conn_kill(c, c->code, NULL, now);
 }

@@ -9,6 +9,7 @@
 #include "base/timerq.h"
 #include "core/connection.h"
 #include "core/route_table.h"
+#include "core/tunroute.h"
 #include "node/engine.h"
 
 #define REQUESTS_PER_APP_MAX 64u
@@ -17,13 +18,37 @@
 #define REPORTS_MAX 4096u
 #define SIGNALS_PER_SECOND_MAX 100u
 #define LOCAL_MESSAGES_MAX 65536u
-#define LINGER_US 10000000u /* without progress */
+#define LINGER_US 30000000u /* without progress */
 #define STATS_SOON_US 500000u
 #define FLUSH_ROUNDS_MAX 64u
 #define PKT_POOL_KEEP 16384u
+#define CREDIT_STEP_BYTES (APP_CREDIT_BYTES / 4) /* what is given back at once */
+#define TUNS_PER_APP_MAX 8u
+#define TUN_STATS_US 200000u
 
 struct node_conn;
 TAILQ_HEAD(node_conn_list, node_conn);
+TAILQ_HEAD(node_tun_list, node_tun);
+
+struct node_tun {
+	struct node_engine *engine;
+	struct node_app *app;
+	uint32_t number;
+	void *handle;
+	struct tunroute_table table;
+	struct timer stats_timer; /* armed when there is something to tell */
+	struct log_limit log_foreign;
+	TAILQ_ENTRY(node_tun) of_app;
+};
+
+/* Where packets with this label go, as it was when `paths_changed` of the engine had this value. */
+struct next_hop {
+	uint64_t as_of;
+	uint32_t label;
+	struct route_rule *rule;
+	struct node_link *out;	/* NULL: it ends here, */
+	struct node_conn *conn; /* at this connection */
+};
 
 struct node_link {
 	struct node_engine *engine;
@@ -33,6 +58,7 @@ struct node_link {
 	uint16_t port, code; /* code: why it is dead */
 	bool dirty, dead;
 	bool told;		     /* the manager knows already that it is dead */
+	struct next_hop last;	     /* of what came in: packets come in runs */
 	struct node_conn_list conns; /* those whose first hop this is */
 	TAILQ_ENTRY(node_link) all, work;
 };
@@ -76,6 +102,10 @@ struct node_conn {
 	size_t lingering;      /* bytes that were left when `deadline` was set */
 	size_t credit_due;     /* of those, what the next flush gives back */
 	struct timer deadline; /* to come up; later, to deliver what is left when leaving */
+	/* Its records are packets of this interface; NULL: messages for the app. */
+	struct node_tun *tun;
+	struct tunroute route;
+	struct tunroute_counters told_counters;
 	TAILQ_ENTRY(node_conn) of_app, of_link, work;
 };
 
@@ -86,6 +116,8 @@ struct node_app {
 	char name[NAME_MAX_BYTES + 1], type[NAME_MAX_BYTES + 1], info[APP_INFO_MAX_BYTES + 1];
 	size_t conn_count, request_count;
 	struct node_conn_list conns;
+	struct node_tun_list tuns;
+	size_t tun_count;
 	TAILQ_ENTRY(node_app) all;
 };
 TAILQ_HEAD(node_app_list, node_app);
@@ -128,6 +160,7 @@ struct node_engine {
 
 	struct map links, conns, conns_by_low, requests;
 	struct route_table routes;
+	uint64_t paths_changed; /* counts what a next_hop depends on: rules, links, connections */
 	struct node_link_list all_links, dirty_links, dead_links;
 	struct node_conn_list dirty_conns, dead_conns;
 	struct node_app_list all_apps;
@@ -169,6 +202,8 @@ void route_message(struct node_engine *e, const struct msg *m);
 /* Consumes p. */
 void route_deliver(struct node_link *l, struct pkt *p, uint64_t now);
 void route_drop_all(struct node_engine *e);
+/* A rule, a link or a connection has come or gone. */
+void route_changed(struct node_engine *e);
 
 /* engine_connection.c */
 void conn_message(struct node_engine *e, const struct msg *m, uint64_t now);
@@ -186,6 +221,8 @@ void conn_discard(struct node_conn *c);
 /* 0, or -errno. */
 int conn_map(struct node_conn *c);
 void conn_touch(struct node_conn *c);
+/* What its app sent and the far end (its twin's app) does not have yet. */
+size_t conn_bytes_left(const struct node_conn *c);
 /* Gives a leaving connection time to deliver, again and again while it makes progress.  0/-errno.
  */
 int conn_linger(struct node_conn *c, uint64_t now);
@@ -202,10 +239,12 @@ void conn_link_lost(struct node_link *l);
 
 /* engine_stream.c: between a connection and its app */
 /* One message for the app; false: not now (`stalled` is set). */
-bool conn_to_app(struct node_conn *c, struct bytes data);
+bool conn_to_app(struct node_conn *c, struct bytes data, uint64_t now);
 void conn_from_app(struct node_conn *c, struct bytes data, uint64_t now);
 /* These bytes of our app have left: the next flush gives them back. */
 void conn_credit_back(struct node_conn *c, size_t bytes);
+/* A record for the far end.  False: there was no room, it is lost. */
+bool conn_send_datagram(struct node_conn *c, struct bytes data, uint64_t now);
 void conn_flush_credit(struct node_conn *c);
 void conn_app_credit(struct node_conn *c, uint32_t bytes, uint64_t now);
 /* The app's socket has drained. */
@@ -215,13 +254,26 @@ void conn_app_close(struct node_conn *c, uint16_t code, struct bytes text, uint6
 /* The app is gone, nobody is left to deliver to. */
 void conn_app_gone(struct node_conn *c, uint64_t now);
 
+/* engine_tun.c */
+/* AttachTun, DetachTun, TunRoute of an app. */
+void tun_message(struct node_app *a, const struct msg *m, uint64_t now);
+/* A record of the peer of `c`, whose `tun` is set. */
+void tun_from_peer(struct node_conn *c, struct bytes record, uint64_t now);
+/* Its records are messages again. */
+void tun_leave(struct node_conn *c);
+/* Tells the app the counters as they are now. */
+void tun_tell(struct node_conn *c);
+void tun_drop_all(struct node_app *a);
+
 /* engine_local.c */
 /* CODE_OK, or why not. */
 uint16_t local_assign(struct node_engine *e, const struct msg_assign_connection *a, uint64_t now);
 void local_start(struct node_conn *c);
 void local_send(struct node_conn *from, struct bytes data, uint64_t now);
+/* For a record; false: lost. */
+bool local_send_datagram(struct node_conn *from, struct bytes data, uint64_t now);
 /* Our app takes messages again. */
-void local_resume(struct node_conn *c);
+void local_resume(struct node_conn *c, uint64_t now);
 void local_drop_queue(struct node_conn *c);
 
 /* engine_app.c */

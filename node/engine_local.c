@@ -65,12 +65,15 @@ void local_send(struct node_conn *from, struct bytes data, uint64_t now)
 
 	if (!to || to->dead)
 		return;
-	if (TAILQ_EMPTY(&to->local) && conn_to_app(to, data))
-		conn_credit_back(from, data.len);
-	else if (from->cls == CLASS_DATAGRAM)
+	if (TAILQ_EMPTY(&to->local) && conn_to_app(to, data, now))
 		conn_credit_back(from, data.len);
 	else if (to->local_count >= LOCAL_MESSAGES_MAX || !enqueue(to, data))
 		conn_kill(from, CODE_BUSY, "the node cannot hold more", now);
+}
+
+bool local_send_datagram(struct node_conn *from, struct bytes data, uint64_t now)
+{
+	return from->twin && !from->twin->dead && conn_to_app(from->twin, data, now);
 }
 
 static void drop_first(struct node_conn *c)
@@ -82,11 +85,11 @@ static void drop_first(struct node_conn *c)
 	free(m);
 }
 
-void local_resume(struct node_conn *c)
+void local_resume(struct node_conn *c, uint64_t now)
 {
 	struct local_message *m;
 
-	while ((m = TAILQ_FIRST(&c->local)) && conn_to_app(c, bytes_of(m->data, m->len))) {
+	while ((m = TAILQ_FIRST(&c->local)) && conn_to_app(c, bytes_of(m->data, m->len), now)) {
 		if (c->twin)
 			conn_credit_back(c->twin, m->len);
 		drop_first(c);

@@ -3,6 +3,11 @@
 
 #include <errno.h>
 
+void route_changed(struct node_engine *e)
+{
+	e->paths_changed++;
+}
+
 /* --- rules ----------------------------------------------------------------------------------- */
 
 static void add_route(struct node_engine *e, const struct msg *m)
@@ -21,6 +26,7 @@ static void add_route(struct node_engine *e, const struct msg *m)
 		return;
 	}
 	int err = route_table_add(&e->routes, &rule);
+	route_changed(e);
 	if (err)
 		e->past.refused++;
 	engine_manager_ack(e, m->seq, err ? CODE_BUSY : CODE_OK, 0, err ? "too many rules" : NULL);
@@ -34,6 +40,7 @@ void route_message(struct node_engine *e, const struct msg *m)
 	}
 	/* Gone already (with its transport, say) is what was asked for. */
 	route_table_remove(&e->routes, m->remove_route.in_transport, m->remove_route.in_route);
+	route_changed(e);
 	engine_manager_ack(e, m->seq, CODE_OK, 0, NULL);
 }
 
@@ -44,6 +51,7 @@ void route_drop_all(struct node_engine *e)
 	e->ops.random(e->ctx, &seed, sizeof seed);
 	route_table_free(&e->routes);
 	route_table_init(&e->routes, e->config.max_routes, seed);
+	route_changed(e);
 }
 
 /* --- signals --------------------------------------------------------------------------------- */
@@ -105,11 +113,8 @@ static void signal_arrived(struct node_link *l, uint32_t label, uint64_t now)
 
 /* --- forwarding ------------------------------------------------------------------------------ */
 
-static void deliver_here(struct node_link *l, struct pkt *p, uint32_t low, uint64_t now)
+static void deliver_here(struct node_engine *e, struct node_conn *c, struct pkt *p, uint64_t now)
 {
-	struct node_engine *e = l->engine;
-	struct node_conn *c = conn_by_low(e, low);
-
 	if (!c || c->dead || !c->connection) {
 		pkt_free(&e->pool, p);
 		return;
@@ -130,6 +135,23 @@ static void forward(struct node_engine *e, struct route_rule *rule, struct node_
 	link_touch(out);
 }
 
+/* NULL when there is no rule, or none that works. */
+static const struct next_hop *next_hop(struct node_link *l, uint32_t label)
+{
+	struct node_engine *e = l->engine;
+	struct next_hop *n = &l->last;
+
+	if (n->as_of != e->paths_changed || n->label != label) {
+		*n = (struct next_hop){.as_of = e->paths_changed, .label = label};
+		n->rule = route_table_lookup(&e->routes, l->id, label);
+		if (n->rule && n->rule->out_transport)
+			n->out = link_find(e, n->rule->out_transport);
+		else if (n->rule)
+			n->conn = conn_by_low(e, n->rule->out_route);
+	}
+	return n->rule && (!n->rule->out_transport || (n->out && !n->out->dead)) ? n : NULL;
+}
+
 void route_deliver(struct node_link *l, struct pkt *p, uint64_t now)
 {
 	struct node_engine *e = l->engine;
@@ -140,15 +162,13 @@ void route_deliver(struct node_link *l, struct pkt *p, uint64_t now)
 		pkt_free(&e->pool, p);
 		return;
 	}
-	struct route_rule *rule = route_table_lookup(&e->routes, l->id, label);
-	struct node_link *out =
-		rule && rule->out_transport ? link_find(e, rule->out_transport) : NULL;
-	if (!rule || (rule->out_transport && (!out || out->dead))) {
+	const struct next_hop *n = next_hop(l, label);
+	if (!n) {
 		unknown_label(l, label, now);
 		pkt_free(&e->pool, p);
-	} else if (out) {
-		forward(e, rule, out, p, now);
+	} else if (n->out) {
+		forward(e, n->rule, n->out, p, now);
 	} else {
-		deliver_here(l, p, rule->out_route, now);
+		deliver_here(e, n->conn, p, now);
 	}
 }

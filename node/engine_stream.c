@@ -1,5 +1,6 @@
 #include "node/engine_impl.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,10 +14,14 @@ static bool app_takes(const struct node_conn *c)
 	       e->ops.app_pending(e->ctx, c->app->channel) <= e->config.app_pending_max_bytes;
 }
 
-bool conn_to_app(struct node_conn *c, struct bytes data)
+bool conn_to_app(struct node_conn *c, struct bytes data, uint64_t now)
 {
 	struct msg m = {.type = MSG_AppMessage};
 
+	if (c->tun) {
+		tun_from_peer(c, data, now);
+		return true;
+	}
 	if (!c->app) /* It has closed: nobody wants this any more. */
 		return true;
 	if (!app_takes(c)) {
@@ -38,7 +43,7 @@ static void resume(struct node_conn *c, uint64_t now)
 	if (c->connection)
 		connection_resume(c->connection, now);
 	else
-		local_resume(c);
+		local_resume(c, now);
 	if (c->far_closed && !c->stalled)
 		conn_kill(c, CODE_CLOSED, NULL, now);
 	conn_touch(c);
@@ -71,7 +76,8 @@ void conn_flush_credit(struct node_conn *c)
 {
 	struct msg m = {.type = MSG_AppCredit};
 
-	if (!c->credit_due)
+	/* In pieces that are worth a message: the app has the rest to go on with. */
+	if (!c->credit_due || (c->credit_due < CREDIT_STEP_BYTES && !c->leaving))
 		return;
 	m.app_credit.connection = c->id;
 	m.app_credit.bytes = (uint32_t)c->credit_due;
@@ -89,10 +95,25 @@ static void send_stream(struct node_conn *c, struct bytes data, uint64_t now)
 		conn_kill(c, CODE_BUSY, "the node cannot hold more", now);
 }
 
+/* What a batch has queued goes out first when it stands in the way. */
+bool conn_send_datagram(struct node_conn *c, struct bytes data, uint64_t now)
+{
+	int err;
+
+	if (!c->connection)
+		return local_send_datagram(c, data, now);
+	err = connection_send(c->connection, data, now);
+	if (err == -EAGAIN && c->link && !c->link->dead) {
+		transport_flush(c->link->transport, now);
+		err = connection_send(c->connection, data, now);
+	}
+	return err == 0;
+}
+
 /* A datagram that finds no room is lost; its credit comes back all the same. */
 static void send_datagram(struct node_conn *c, struct bytes data, uint64_t now)
 {
-	(void)connection_send(c->connection, data, now);
+	(void)conn_send_datagram(c, data, now);
 	conn_credit_back(c, data.len);
 }
 
@@ -112,10 +133,10 @@ void conn_from_app(struct node_conn *c, struct bytes data, uint64_t now)
 		return;
 	}
 	c->outstanding += data.len;
-	if (!c->connection)
-		local_send(c, data, now);
-	else if (c->cls == CLASS_DATAGRAM)
+	if (c->cls == CLASS_DATAGRAM)
 		send_datagram(c, data, now);
+	else if (!c->connection)
+		local_send(c, data, now);
 	else
 		send_stream(c, data, now);
 	conn_touch(c);
@@ -125,6 +146,8 @@ void conn_from_app(struct node_conn *c, struct bytes data, uint64_t now)
 
 static void detach(struct node_conn *c)
 {
+	tun_tell(c);
+	tun_leave(c);
 	TAILQ_REMOVE(&c->app->conns, c, of_app);
 	c->app->conn_count--;
 	c->app = NULL;
@@ -134,7 +157,7 @@ static void detach(struct node_conn *c)
  * of its acknowledgements. */
 void conn_app_close(struct node_conn *c, uint16_t code, struct bytes text, uint64_t now)
 {
-	bool wait = c->up && !c->dead && c->cls == CLASS_STREAM && c->outstanding > c->credit_due;
+	bool wait = c->up && !c->dead && c->cls == CLASS_STREAM && conn_bytes_left(c) > 0;
 
 	c->app_told = true;
 	detach(c);

@@ -187,6 +187,7 @@ static int link_new(struct node_engine *e, const struct msg_transport_create *m,
 	l->port = (uint16_t)port;
 	l->transport = make_transport(l, m, now);
 	int err = l->transport ? map_put(&e->links, &l->id, l) : -ENOMEM;
+	route_changed(e);
 	if (err) {
 		link_free(l);
 		return err;
@@ -213,6 +214,7 @@ void link_reap(struct node_engine *e)
 		TAILQ_REMOVE(&e->dead_links, l, work);
 		TAILQ_REMOVE(&e->all_links, l, all);
 		map_del(&e->links, &l->id);
+		route_changed(e);
 		conn_link_lost(l);
 		route_table_drop_transport(&e->routes, l->id);
 		link_bank_counters(l);

@@ -5,10 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "io/chan.h"
 #include "io/keyfile.h"
+#include "io/tun.h"
 #include "node/delay.h"
 #include "node/engine.h"
 #include "node/hostaddr.h"
@@ -26,6 +28,7 @@ struct node_shell {
 	struct chan *manager_chan;
 	struct chan_listener *apps;
 	struct event *tick, *flush, *leave;
+	int offered_fd;	     /* came with the message that is being handled; -1 */
 	uint64_t tick_at_us; /* when `tick` is armed for */
 };
 
@@ -154,6 +157,78 @@ static void op_random(void *ctx, void *out, size_t len)
 	randombytes_buf(out, len);
 }
 
+/* --- TUN interfaces of apps ------------------------------------------------------------------ */
+
+struct shell_tun {
+	struct node_shell *shell;
+	struct node_tun *engine_tun;
+	struct tun *tun;
+};
+
+static void on_tun_packet(uint8_t *record, size_t len, void *arg)
+{
+	struct shell_tun *t = arg;
+
+	node_engine_tun_packet(t->shell->engine, t->engine_tun, record, len, daemon_now_us());
+	flush_soon(t->shell);
+}
+
+static void on_tun_lost(int err, void *arg)
+{
+	struct shell_tun *t = arg;
+
+	(void)err;
+	node_engine_tun_lost(t->shell->engine, t->engine_tun);
+}
+
+static int op_tun_open(void *ctx, void *channel, bool vnet, struct node_tun *engine_tun,
+		       void **handle)
+{
+	struct node_shell *s = ctx;
+	struct shell_tun *t = s->offered_fd < 0 ? NULL : calloc(1, sizeof *t);
+	int err;
+
+	(void)channel;
+	if (!t)
+		return s->offered_fd < 0 ? -ENOENT : -ENOMEM;
+	err = tun_adopt(&t->tun, s->daemon->base, s->offered_fd, vnet ? TUN_VNET : TUN_PLAIN);
+	s->offered_fd = -1;
+	if (err) {
+		free(t);
+		return err;
+	}
+	t->shell = s;
+	t->engine_tun = engine_tun;
+	tun_set_callbacks(t->tun, on_tun_packet, on_tun_lost, t);
+	*handle = t;
+	return 0;
+}
+
+static void op_tun_close(void *ctx, void *handle)
+{
+	struct shell_tun *t = handle;
+
+	(void)ctx;
+	tun_free(t->tun);
+	free(t);
+}
+
+static void op_tun_read(void *ctx, void *handle, bool on)
+{
+	struct shell_tun *t = handle;
+
+	(void)ctx;
+	(void)tun_set_reading(t->tun, on);
+}
+
+static int op_tun_write(void *ctx, void *handle, bool vnet, const uint8_t *record, size_t len)
+{
+	struct shell_tun *t = handle;
+
+	(void)ctx;
+	return vnet ? tun_write(t->tun, record, len) : tun_write_plain(t->tun, record, len);
+}
+
 static const struct node_engine_ops engine_ops = {
 	.manager_send = op_manager_send,
 	.manager_close = op_manager_close,
@@ -164,6 +239,10 @@ static const struct node_engine_ops engine_ops = {
 	.udp_close = op_udp_close,
 	.udp_send = op_udp_send,
 	.random = op_random,
+	.tun_open = op_tun_open,
+	.tun_close = op_tun_close,
+	.tun_read = op_tun_read,
+	.tun_write = op_tun_write,
 };
 
 /* --- UDP ------------------------------------------------------------------------------------- */
@@ -253,12 +332,15 @@ static void on_app_msg(struct chan *ch, const struct msg *m)
 	struct node_app *app = chan_arg(ch);
 	uint64_t now = daemon_now_us();
 
+	s->offered_fd = m->type == MSG_AttachTun ? chan_take_fd(ch) : -1;
 	if (node_engine_app_message(s->engine, app, m, now)) {
 		chan_finish(ch, "protocol");
 		node_engine_app_down(s->engine, app, now);
 	} else if (!chan_is_ready(ch) && node_engine_app_registered(app)) {
 		chan_ready(ch);
 	}
+	if (s->offered_fd >= 0)
+		close(s->offered_fd);
 	flush_soon(s);
 }
 
@@ -390,6 +472,8 @@ static int open_apps(struct node_shell *s)
 		.cb = {on_app_up, on_app_msg, on_app_down, on_app_drain},
 		.arg = s,
 		.max_channels = (unsigned)cfg->node_max_apps,
+		.take_fds = true,
+		.local_twin = true,
 	};
 	char where[512];
 	int n = snprintf(where, sizeof where, "%s%s%s%s", cfg->node_app_talk_addr,

@@ -26,7 +26,7 @@
 #define RX_SLICES_MAX 256u
 /* A short datagram whose bytes may be kept is copied: it must not pin a whole receive block. */
 #define RX_COPY_BYTES (RX_BLOCK_BYTES / 4)
-#define TX_PACKETS 64u
+#define TX_PACKETS 256u
 #define TX_RUN_BYTES 65000u
 
 struct udp {

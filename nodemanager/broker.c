@@ -2,8 +2,9 @@
  * Connections between apps: a path is installed, both ends are told, and when a transport of the
  * path dies the same again with a new path, before the old rules go.
  *
- *   ROUTING -> ASSIGNING -> ON -> ROUTING (path broken) ...; WAITING while an end's control channel
- *   is away and the connection needs a path.
+ *   ROUTING -> ASSIGNING -> ON -> ROUTING (path broken) ...; WAITING while the connection needs a
+ * path and there is none, or an end's control channel is away.  Links come back: only who waits for
+ * too long ends.
  */
 #include "nodemanager/state.h"
 
@@ -25,9 +26,14 @@ static const char *state_name(enum nm_conn_state state)
 
 static void set_state(struct nm_conn *c, enum nm_conn_state state)
 {
-	if (c->state != state)
-		log_debug("connection %016llx: %s -> %s", (unsigned long long)c->id,
-			  state_name(c->state), state_name(state));
+	if (c->state == state)
+		return;
+	log_debug("connection %016llx: %s -> %s", (unsigned long long)c->id, state_name(c->state),
+		  state_name(state));
+	if (c->state == NM_CONN_WAITING)
+		TAILQ_REMOVE(&c->nm->waiting, c, wait);
+	if (state == NM_CONN_WAITING)
+		TAILQ_INSERT_TAIL(&c->nm->waiting, c, wait);
 	c->state = state;
 }
 
@@ -41,6 +47,9 @@ static unsigned end_count(const struct nm_conn *c)
 static void conn_free(struct nm *nm, struct nm_conn *c)
 {
 	nm_request_drop(nm, &c->requests);
+	timerq_cancel(&nm->timers, &c->deadline);
+	if (c->state == NM_CONN_WAITING)
+		TAILQ_REMOVE(&nm->waiting, c, wait);
 	if (c->path)
 		nm_path_remove(nm, c->path);
 	if (c->next)
@@ -90,14 +99,36 @@ static bool ends_connected(const struct nm_conn *c)
 
 static const struct nm_path_owner conn_path;
 
+static void no_way(struct nm *nm, struct nm_conn *c)
+{
+	char text[TEXT_MAX_BYTES + 1], a[NAME_MAX_BYTES + 1], b[NAME_MAX_BYTES + 1];
+	snprintf(text, sizeof text, "no way from %s to %s", nm_node_text(c->end[0].node, a),
+		 nm_node_text(c->end[1].node, b));
+	conn_end(nm, c, CODE_NO_ROUTE, text, NULL);
+}
+
+static void waited_too_long(struct timer *t, uint64_t now)
+{
+	struct nm_conn *c = t->owner;
+	(void)now;
+	no_way(c->nm, c);
+}
+
+/* From the first moment without a path, however often one is tried meanwhile. */
+static void wait_for_path(struct nm *nm, struct nm_conn *c, uint64_t now)
+{
+	uint64_t patience = NM_PATIENCE_TIMEOUTS * (uint64_t)nm->config.connection_timeout_us;
+	set_state(c, NM_CONN_WAITING);
+	if (!c->deadline.index && timerq_set(&nm->timers, &c->deadline, now + patience))
+		conn_end(nm, c, CODE_BUSY, "the nodemanager is out of memory", NULL);
+}
+
 /* May end (and free) the connection. */
 static void route(struct nm *nm, struct nm_conn *c, uint64_t now)
 {
-	char text[TEXT_MAX_BYTES + 1], a[NAME_MAX_BYTES + 1], b[NAME_MAX_BYTES + 1];
-	set_state(c, NM_CONN_ROUTING);
 	if (!ends_connected(c)) {
 		if (c->established)
-			set_state(c, NM_CONN_WAITING);
+			wait_for_path(nm, c, now);
 		else
 			conn_end(nm, c, CODE_NOT_FOUND, "a node is not connected", NULL);
 		return;
@@ -105,13 +136,13 @@ static void route(struct nm *nm, struct nm_conn *c, uint64_t now)
 	int err = nm_path_find(nm, c->id, c->end[0].node, c->end[1].node, &conn_path, c, &c->next,
 			       now);
 	if (!err)
-		return;
-	snprintf(text, sizeof text, "no way from %s to %s", nm_node_text(c->end[0].node, a),
-		 nm_node_text(c->end[1].node, b));
-	if (err == -ENETUNREACH)
-		conn_end(nm, c, CODE_NO_ROUTE, text, NULL);
-	else
+		set_state(c, NM_CONN_ROUTING);
+	else if (err != -ENETUNREACH)
 		conn_end(nm, c, CODE_BUSY, "the nodemanager is out of memory", NULL);
+	else if (c->established)
+		wait_for_path(nm, c, now);
+	else
+		no_way(nm, c);
 }
 
 static void next_drop(struct nm *nm, struct nm_conn *c)
@@ -128,10 +159,14 @@ static void path_failed(struct nm *nm, struct nm_path *path, const struct nm_rep
 	char text[TEXT_MAX_BYTES + 1];
 	snprintf(text, sizeof text, "%s", why->text);
 	next_drop(nm, c);
-	if (++c->tries < NM_PATH_TRIES)
+	if (++c->tries < NM_PATH_TRIES) {
 		route(nm, c, now);
-	else
+	} else if (c->established) {
+		wait_for_path(nm, c, now);
+		nm_conns_retry(nm, now + NM_CONN_RETRY_US);
+	} else {
 		conn_end(nm, c, why->code, text, NULL);
+	}
 }
 
 static void path_broken(struct nm *nm, struct nm_path *path, uint64_t now)
@@ -168,6 +203,7 @@ static void assigned(struct nm *nm, struct nm_conn *c)
 	c->path = c->next;
 	c->next = NULL;
 	c->tries = 0;
+	timerq_cancel(&nm->timers, &c->deadline);
 	set_state(c, NM_CONN_ON);
 	if (!c->established)
 		established(nm, c);
@@ -177,7 +213,6 @@ static void assign_acked(struct nm *nm, void *owner, uint32_t side, const struct
 			 uint64_t now)
 {
 	struct nm_conn *c = owner;
-	(void)now;
 	if (reply->code == CODE_OK) {
 		c->end[side].acked = true;
 		if (c->local || c->end[!side].acked)
@@ -187,7 +222,7 @@ static void assign_acked(struct nm *nm, void *owner, uint32_t side, const struct
 	if (c->established && reply->code == CODE_LOST && c->end[side].node->present) {
 		if (c->next)
 			next_drop(nm, c);
-		set_state(c, NM_CONN_WAITING);
+		wait_for_path(nm, c, now);
 		return;
 	}
 	/* Who refused has nothing to end. */
@@ -252,6 +287,7 @@ static struct nm_conn *conn_new(struct nm *nm, struct nm_node *a, struct nm_node
 		return NULL;
 	c->nm = nm;
 	c->id = nm_number_next(nm);
+	timer_init(&c->deadline, waited_too_long, c);
 	if (map_put(&nm->conns, &c->id, c)) {
 		free(c);
 		return NULL;
@@ -360,15 +396,41 @@ void nm_conns_resume(struct nm *nm, struct nm_node *node, uint64_t now)
 	}
 }
 
-void nm_conns_strand(struct nm *nm, struct nm_node *node)
+/* Each costs a search through the graph: a few at a time, so that other work is not held up. */
+static void retry(struct timer *t, uint64_t now)
 {
-	struct nm_conn_end *e = LIST_FIRST(&node->conns);
-	while (e) {
-		struct nm_conn_end *next = LIST_NEXT(e, of_node);
-		if (e->conn->state == NM_CONN_WAITING)
-			conn_end(nm, e->conn, CODE_NO_ROUTE, "the node cannot be reached", NULL);
-		e = next;
+	struct nm *nm = t->owner;
+	for (size_t n = 0; n < NM_CONNS_AT_ONCE && nm->waiting_due; n++) {
+		struct nm_conn *c = TAILQ_FIRST(&nm->waiting);
+		if (!c)
+			nm->waiting_due = 0;
+		if (!c)
+			return;
+		nm->waiting_due--;
+		/* Whoever goes on waiting goes to the end of the line. */
+		set_state(c, NM_CONN_ROUTING);
+		route(nm, c, now);
 	}
+	if (nm->waiting_due)
+		timerq_set(&nm->timers, t, now);
+}
+
+void nm_conns_retry(struct nm *nm, uint64_t at)
+{
+	const struct nm_conn *c;
+	nm->waiting_due = 0;
+	TAILQ_FOREACH(c, &nm->waiting, wait)
+		nm->waiting_due++;
+	if (nm->waiting_due &&
+	    at < (nm->waiting_timer.index ? nm->waiting_timer.at_us : TIMER_NEVER))
+		timerq_set(&nm->timers, &nm->waiting_timer, at);
+}
+
+void nm_conns_init(struct nm *nm)
+{
+	TAILQ_INIT(&nm->conn_list);
+	TAILQ_INIT(&nm->waiting);
+	timer_init(&nm->waiting_timer, retry, nm);
 }
 
 void nm_conns_end(struct nm *nm, struct nm_node *node, uint64_t now)
@@ -384,4 +446,5 @@ void nm_conns_free(struct nm *nm)
 {
 	while (!TAILQ_EMPTY(&nm->conn_list))
 		conn_free(nm, TAILQ_FIRST(&nm->conn_list));
+	timerq_cancel(&nm->timers, &nm->waiting_timer);
 }

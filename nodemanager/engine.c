@@ -12,10 +12,10 @@ void nm_config_default(struct nm_config *c)
 		.start_port = 20000,
 		.max_buffer = 4u << 20,
 		.time_unit_us = 1000,
-		.send_interval_us = 10000,
+		.send_interval_us = SECOND_US,
 		.connection_timeout_us = 10 * SECOND_US,
-		.max_packet_size = 1400,
-		.retransmit_limit = 10,
+		.max_packet_size = 1452,
+		.retransmit_limit = 30,
 		.nodes_max = 100000,
 		.transports_per_node_max = 256,
 		.connections_per_node_max = 16384,
@@ -64,7 +64,7 @@ struct nm *nm_new(const struct nm_config *config, const struct nm_ops *ops, void
 	TAILQ_INIT(&nm->node_list);
 	TAILQ_INIT(&nm->transport_list);
 	TAILQ_INIT(&nm->link_list);
-	TAILQ_INIT(&nm->conn_list);
+	nm_conns_init(nm);
 	TAILQ_INIT(&nm->route_list);
 	map_init(&nm->sessions, sizeof(uint64_t), config->nodes_max + SESSIONS_SPARE, nm->seed);
 	map_init(&nm->nodes, MESH_ID_BYTES, config->nodes_max, nm->seed);

@@ -33,6 +33,9 @@
 #define NM_DEBTS_MAX 1024   /* what an absent node will be told */
 #define NM_PORT_TRIES 20
 #define NM_PATH_TRIES 3
+#define NM_PATIENCE_TIMEOUTS 2 /* connection timeouts: so long a connection waits for a path */
+#define NM_CONN_RETRY_US 1000000u
+#define NM_CONNS_AT_ONCE 64 /* that look for a path in one go */
 #define NM_COST_UNMEASURED 1000
 #define NM_APP_CANDIDATES 16 /* "any node that has the app" looks at so many */
 
@@ -332,11 +335,11 @@ enum nm_conn_state {
 	NM_CONN_ROUTING,   /* rules are being installed */
 	NM_CONN_ASSIGNING, /* the ends are being told */
 	NM_CONN_ON,
-	NM_CONN_WAITING, /* needs a new path, but an end's control channel is away */
+	NM_CONN_WAITING, /* needs a path; there is none, or an end's control channel is away */
 };
 
 struct nm_conn {
-	TAILQ_ENTRY(nm_conn) all;
+	TAILQ_ENTRY(nm_conn) all, wait;
 	struct nm *nm;
 	uint64_t id;
 	struct nm_conn_end end[2]; /* the first asked; for a local one there is only the first */
@@ -348,6 +351,7 @@ struct nm_conn {
 	unsigned tries;
 	struct nm_path *path, *next; /* in use; being installed */
 	struct nm_request_list requests;
+	struct timer deadline; /* runs while it has no path */
 	uint64_t ask_channel;
 	uint32_t ask_seq;
 };
@@ -357,8 +361,9 @@ void nm_connection_shutdown(struct nm *nm, struct nm_node *node,
 			    const struct msg_connection_shutdown *m, uint64_t now);
 /* Its channel is back and nothing was lost: connections that waited for it go on. */
 void nm_conns_resume(struct nm *nm, struct nm_node *node, uint64_t now);
-/* Its channel is away and its last transport died: connections that wait for it end. */
-void nm_conns_strand(struct nm *nm, struct nm_node *node);
+/* There may be a path now for those that wait for one: they look at that time. */
+void nm_conns_retry(struct nm *nm, uint64_t at);
+void nm_conns_init(struct nm *nm);
 /* The node is gone: its connections end. */
 void nm_conns_end(struct nm *nm, struct nm_node *node, uint64_t now);
 void nm_conns_free(struct nm *nm);
@@ -403,7 +408,9 @@ struct nm {
 	uint32_t next_seq;
 
 	struct map conns; /* number -> nm_conn */
-	TAILQ_HEAD(, nm_conn) conn_list;
+	TAILQ_HEAD(, nm_conn) conn_list, waiting;
+	struct timer waiting_timer;
+	size_t waiting_due;
 	uint64_t next_connection; /* the upper half is random, so that a restart repeats nothing */
 	TAILQ_HEAD(, nm_route) route_list;
 	size_t route_count;

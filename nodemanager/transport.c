@@ -253,19 +253,6 @@ void nm_transport_drop(struct nm *nm, struct nm_transport *t, const struct nm_no
 	free(t);
 }
 
-/* Without control channel and without any link: nothing can reach it, so its peers should know. */
-static bool stranded(const struct nm_node *node)
-{
-	const struct nm_end *e;
-	if (node->session || !node->present)
-		return false;
-	LIST_FOREACH(e, &node->ends, of_node) {
-		if (e->transport->status == NM_TRANSPORT_CONNECTED)
-			return false;
-	}
-	return true;
-}
-
 void nm_transport_end(struct nm *nm, struct nm_transport *t, const struct nm_node *except,
 		      uint16_t code, const char *text, uint64_t now)
 {
@@ -277,9 +264,6 @@ void nm_transport_end(struct nm *nm, struct nm_transport *t, const struct nm_nod
 		log_debug("transport %u (%s) failed: %s", t->id, pair_text(t, pair), text);
 	link->transport = NULL;
 	nm_transport_drop(nm, t, except, code, now);
-	for (unsigned i = 0; i < 2; i++)
-		if (stranded(link->end[i].node))
-			nm_conns_strand(nm, link->end[i].node);
 	nm_link_failed(nm, link, code, text, now);
 }
 
@@ -335,6 +319,7 @@ static void transport_up(struct nm *nm, struct nm_transport *t, uint64_t now)
 	t->status = NM_TRANSPORT_CONNECTED;
 	nm->transports_up++;
 	log_info("transport %u (%s) is up", t->id, pair_text(t, pair));
+	nm_conns_retry(nm, now);
 	nm_link_up(nm, t->link, now);
 }
 

@@ -390,8 +390,12 @@ void sub_engine_on_probe(struct sub_engine *e, uint64_t serial, bool answered, d
 		return;
 	}
 	sub_quality_silence(&e->current->quality);
-	if (++e->probes_lost >= e->policy.probe_losses)
+	if (++e->probes_lost >= e->policy.probe_losses) {
 		give_up(e, "it no longer answers through the tunnel", now);
+		return;
+	}
+	e->probe_at_us = now; /* make sure at once */
+	arm(e);
 }
 
 /* --- time --------------------------------------------------------------------------------- */

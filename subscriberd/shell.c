@@ -21,6 +21,10 @@
 
 #define ASK_TIMEOUT_US 4000000u
 #define REQUEST_TIMEOUT_US 5000000u
+/* A probe is lost after some round trips, within these bounds. */
+#define PROBE_ROUND_TRIPS 5
+#define PROBE_TIMEOUT_MIN_US 250000u
+#define PROBE_TIMEOUT_MAX_US 2000000u
 #define GATEWAY_TYPE "internet_gateway"
 #define SUBSCRIBER_TYPE "internet_subscriber"
 #define KNOWN_AT_START 64u
@@ -314,7 +318,15 @@ static void on_probe(uint64_t serial, bool answered, double rtt_ms, void *arg)
 static void op_probe(void *ctx, uint64_t serial)
 {
 	struct shell *s = ctx;
-	probe_send(s->probe, serial, s->policy.probe_interval_us);
+	struct sub_status status;
+
+	sub_engine_status(s->engine, &status);
+	uint64_t wait = (uint64_t)(status.gateway->quality.rtt_ms * 1000) * PROBE_ROUND_TRIPS;
+	if (wait < PROBE_TIMEOUT_MIN_US)
+		wait = PROBE_TIMEOUT_MIN_US;
+	if (wait > PROBE_TIMEOUT_MAX_US)
+		wait = PROBE_TIMEOUT_MAX_US;
+	probe_send(s->probe, serial, wait);
 }
 
 /* --- discovery ---------------------------------------------------------------------------- */

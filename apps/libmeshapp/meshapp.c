@@ -33,6 +33,7 @@ void meshapp_close(struct meshapp *app)
 	chan_client_free(app->client);
 	meshapp_list_fail_all(app, CODE_CLOSED, true);
 	meshconn_drop_all(app);
+	meshtun_drop_all(app);
 	map_free(&app->by_id);
 	if (app->timer)
 		event_free(app->timer);
@@ -135,6 +136,9 @@ static void on_msg(struct chan *ch, const struct msg *m)
 	case MSG_AppListResponse:
 		meshapp_list_response(app, m);
 		break;
+	case MSG_DetachTun:
+		meshtun_detached(app, &m->detach_tun);
+		break;
 	default:
 		meshconn_input(app, m);
 	}
@@ -153,6 +157,7 @@ static void on_down(struct chan *ch, uint16_t code, const char *reason)
 	meshapp_list_fail_all(app, CODE_LOST, false);
 	if (!app->dead)
 		meshconn_fail_all(app, CODE_LOST, "the channel to the node ended");
+	meshtun_fail_all(app);
 	if (!app->dead && was_up)
 		tell_state(app, false, reason);
 	meshapp_put(app);
@@ -183,6 +188,7 @@ static int app_init(struct meshapp *app, const struct meshapp_options *opt)
 		.name = "node",
 		.key = opt->key,
 		.plain_local = true,
+		.local_twin = true,
 		.expected = opt->node_key,
 		.peer_role = FROM_NODE,
 		.max_body_bytes = FRAME_MAX_BYTES,
@@ -217,6 +223,7 @@ struct meshapp *meshapp_open(struct event_base *base, const struct meshapp_optio
 	TAILQ_INIT(&app->open);
 	TAILQ_INIT(&app->blocked);
 	TAILQ_INIT(&app->lists);
+	TAILQ_INIT(&app->tuns);
 	map_init(&app->by_id, sizeof(uint64_t), MESHAPP_CONNS_MAX, seed);
 	int err = app_init(app, opt);
 	if (err) {

@@ -104,6 +104,8 @@ void meshconn_set_callbacks(struct meshconn *conn, const struct meshconn_callbac
 /* Copies.  0; -EAGAIN when the credit is used up (on_writable follows); -ENOTCONN before on_up;
  * -EMSGSIZE over the node's max_message or MESHAPP_DATAGRAM_MAX_BYTES; -ENOMEM. */
 int meshconn_send(struct meshconn *conn, const void *data, size_t len);
+/* A message would be taken now; if not, on_writable follows. */
+bool meshconn_is_writable(struct meshconn *conn);
 /* Bytes of credit left, zero when in debt. */
 size_t meshconn_credit(const struct meshconn *conn);
 /* With manual credit the app says itself when it is done with data: back-pressure to the sender. */

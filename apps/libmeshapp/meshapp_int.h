@@ -1,5 +1,5 @@
 /* What the parts of libmeshapp share: meshapp.c (the channel, registration), meshapp_list.c
- * (lists), meshconn.c (connections). */
+ * (lists), meshconn.c (connections), meshtun.c (TUN interfaces handed to the node). */
 #ifndef LIBMESHAPP_MESHAPP_INT_H
 #define LIBMESHAPP_MESHAPP_INT_H
 
@@ -9,12 +9,14 @@
 #include "base/map.h"
 #include "io/chan.h"
 #include "libmeshapp/meshapp.h"
+#include "libmeshapp/meshtun.h"
 
 /* More than this waiting on the socket stops the app as missing credit does. */
 #define MESHAPP_OUTPUT_HIGH_BYTES (8u << 20)
 
 TAILQ_HEAD(meshconn_list, meshconn);
 TAILQ_HEAD(list_request_list, list_request);
+TAILQ_HEAD(meshtun_list, meshtun);
 
 struct meshapp {
 	struct event_base *base;
@@ -32,6 +34,7 @@ struct meshapp {
 	struct map by_id; /* connection id -> struct meshconn, as soon as the id is known */
 	unsigned conn_count;
 	struct list_request_list lists;
+	struct meshtun_list tuns;
 	/* Callbacks may close the app: it is freed when the last of them has returned. */
 	unsigned holds;
 	bool dead;
@@ -51,6 +54,7 @@ struct meshconn {
 	size_t unconsumed;    /* bytes delivered to the app and not consumed yet */
 	size_t credit_due;    /* consumed, not yet told to the node */
 	uint64_t deadline_us; /* to come up */
+	struct tunroute_counters tun_counters;
 	struct mesh_id peer;
 	char peer_app[NAME_MAX_BYTES + 1];
 	unsigned holds;
@@ -66,6 +70,14 @@ void meshapp_list_response(struct meshapp *app, const struct msg *m);
 void meshapp_list_expire(struct meshapp *app, uint64_t now);
 /* Fails all with a code; `quiet` drops them without a callback. */
 void meshapp_list_fail_all(struct meshapp *app, uint16_t code, bool quiet);
+
+/* False: the ack is for somebody else. */
+bool meshtun_ack(struct meshapp *app, const struct msg *m);
+void meshtun_detached(struct meshapp *app, const struct msg_detach_tun *d);
+void meshtun_stats(struct meshconn *c, const struct msg_tun_stats *s);
+void meshtun_fail_all(struct meshapp *app);
+/* Without a word to their owners, who close them later. */
+void meshtun_drop_all(struct meshapp *app);
 
 /* CommonAck, ConnectionOn, ConnectionShutdown, AppMessage, AppCredit. */
 void meshconn_input(struct meshapp *app, const struct msg *m);

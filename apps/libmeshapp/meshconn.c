@@ -277,6 +277,11 @@ int meshconn_send(struct meshconn *c, const void *data, size_t len)
 	return err == -ENOBUFS ? -ENOTCONN : err;
 }
 
+bool meshconn_is_writable(struct meshconn *c)
+{
+	return c->up && !c->dead && c->app->ch && !must_wait(c);
+}
+
 static void maybe_writable(struct meshconn *c)
 {
 	if (!c->want_write || c->credit <= 0)
@@ -345,6 +350,8 @@ static uint64_t connection_of(const struct msg *m)
 		return m->app_message.connection;
 	case MSG_AppCredit:
 		return m->app_credit.connection;
+	case MSG_TunStats:
+		return m->tun_stats.connection;
 	case MSG_ConnectionShutdown:
 		return m->connection_shutdown.connection;
 	default:
@@ -367,6 +374,8 @@ static void to_connection(struct meshapp *app, const struct msg *m)
 		conn_end(c, code ? code : CODE_CLOSED, text[0] ? text : msg_code_name(code));
 	} else if (m->type == MSG_AppMessage && c->up) {
 		data_arrived(c, m->app_message.data);
+	} else if (m->type == MSG_TunStats) {
+		meshtun_stats(c, &m->tun_stats);
 	} else if (m->type == MSG_AppCredit) {
 		credit_arrived(c, m->app_credit.bytes);
 	}
@@ -374,6 +383,8 @@ static void to_connection(struct meshapp *app, const struct msg *m)
 
 void meshconn_input(struct meshapp *app, const struct msg *m)
 {
+	if (m->type == MSG_CommonAck && meshtun_ack(app, m))
+		return;
 	if (m->type == MSG_CommonAck)
 		connect_ack(app, m);
 	else if (m->type == MSG_ConnectionOn && m->connection_on.handle)

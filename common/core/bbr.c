@@ -55,7 +55,7 @@ static void close_loss_round(struct bbr *b)
 }
 
 /* True when a round trip has passed since the last time. */
-static bool next_round(struct bbr *b, const struct bbr_sample *s)
+static bool next_round(struct bbr *b, const struct bbr_sample *s, uint64_t now)
 {
 	b->round_sent += s->packets + s->lost;
 	b->round_lost += s->lost;
@@ -63,14 +63,18 @@ static bool next_round(struct bbr *b, const struct bbr_sample *s)
 		return false;
 	b->round_end_bytes = s->delivered_bytes;
 	b->round++;
-	b->round_rate_bps[b->round % BBR_RATE_ROUNDS] = 0;
+	if (now >= b->slot_at_us + BBR_RATE_SLOT_US) {
+		b->slot_at_us = now;
+		b->slot++;
+		b->round_rate_bps[b->slot % BBR_RATE_ROUNDS] = 0;
+	}
 	close_loss_round(b);
 	return true;
 }
 
 static void update_rate(struct bbr *b, const struct bbr_sample *s)
 {
-	uint64_t *slot = &b->round_rate_bps[b->round % BBR_RATE_ROUNDS], greatest = 0;
+	uint64_t *slot = &b->round_rate_bps[b->slot % BBR_RATE_ROUNDS], greatest = 0;
 
 	if (s->rate_bps > *slot && (!s->app_limited || s->rate_bps > b->rate_bps))
 		*slot = s->rate_bps;
@@ -154,7 +158,7 @@ static void run_probe_rtt(struct bbr *b, uint64_t now)
 
 void bbr_update(struct bbr *b, const struct bbr_sample *s, uint64_t now)
 {
-	bool round = next_round(b, s);
+	bool round = next_round(b, s, now);
 
 	update_rate(b, s);
 	update_min_rtt(b, s, now);

@@ -10,7 +10,10 @@
 #include <stdint.h>
 
 #define BBR_LOSS_ROUNDS 4  /* and the loss floor after this many */
-#define BBR_RATE_ROUNDS 10 /* the rate filter forgets after this many round trips */
+#define BBR_RATE_ROUNDS 10 /* the rate filter forgets after this many round trips, */
+#define BBR_RATE_SLOT_US                                                                           \
+	5000u /* each of which counts as so long at least: on a path of microseconds               \
+		 what a busy machine does to a process must not look like the path */
 
 enum bbr_mode { BBR_STARTUP, BBR_DRAIN, BBR_PROBE_RATE, BBR_PROBE_RTT };
 
@@ -18,6 +21,7 @@ struct bbr {
 	enum bbr_mode mode;
 	uint64_t rate_bps; /* greatest of the rounds below */
 	uint64_t round_rate_bps[BBR_RATE_ROUNDS];
+	uint64_t slot, slot_at_us;	    /* of the filter: the current one, and its begin */
 	uint64_t round, round_end_bytes;    /* a round ends when this much has been delivered */
 	uint64_t round_sent, round_lost;    /* packets, for the loss floor */
 	uint32_t loss_ppm[BBR_LOSS_ROUNDS]; /* of the last measured rounds */

@@ -9,6 +9,7 @@
 #include "core/noise.h"
 #include "core/record.h"
 #include "core/replay.h"
+#include "core/seal.h"
 #include "core/stream_recv.h"
 #include "core/stream_send.h"
 #include "wire/msg.h"
@@ -19,6 +20,7 @@
 #define HANDSHAKE_MESSAGE_MAX 96
 #define ACK_DELAY_US 5000u
 #define ACK_EVERY_RECORDS 2u
+#define PROGRESS_TIMEOUTS 3u	   /* a way that is cut is found again, or another one: patience */
 #define WINDOW_PROBE_US 500000u	   /* how often a sender without window asks for it */
 #define STREAM_RECORD_BYTES 60000u /* of stream data in one record */
 #define RECORD_ROOM_BYTES 68000u   /* the first hop must take a whole record */
@@ -43,12 +45,14 @@ struct connection {
 	size_t packet_bytes; /* 0: no route yet */
 
 	struct noise noise;
-	struct noise_keys keys;
+	const struct seal_suite *suite;
+	struct seal *seal_out, *seal_in; /* there when `keyed` */
 	bool keyed;
 	uint8_t hello[HANDSHAKE_MESSAGE_MAX]; /* our handshake message, to repeat */
 	size_t hello_len;
 	uint8_t hello_hash[32]; /* responder: of the initiator's message */
-	uint64_t hello_at_us, hello_wait_us;
+	uint64_t hello_at_us, hello_wait_us, hello_sent_us;
+	unsigned hello_sends;
 
 	uint64_t next_record;
 	struct replay replay;
@@ -105,6 +109,7 @@ struct connection *connection_new(const struct connection_config *config,
 	if (!c)
 		return NULL;
 	c->config = *config;
+	c->suite = seal_suite();
 	c->ops = ops;
 	c->ctx = ctx;
 	if (start_noise(c, now) != 0) {
@@ -130,6 +135,8 @@ void connection_free(struct connection *c)
 		return;
 	timerq_cancel(c->config.timers, &c->timer);
 	noise_wipe(&c->noise);
+	c->suite->drop(c->seal_out);
+	c->suite->drop(c->seal_in);
 	reassembly_free(&c->reassembly);
 	stream_send_free(&c->out);
 	stream_recv_free(&c->in);
@@ -172,18 +179,28 @@ static void send_cipher(struct connection *c, uint8_t kind, uint64_t number, str
 	c->ops->output(c->ctx, c, v, n, now);
 }
 
-/* Seals `len` bytes of `plain` in place (there is room for the tag) and sends them. */
-static uint64_t send_record(struct connection *c, uint8_t *plain, size_t len, uint64_t now)
+/* Seals `head`, which may lie in `room` already, and `tail` into `room` and sends them. */
+static uint64_t send_sealed(struct connection *c, struct bytes head, struct bytes tail,
+			    uint8_t *room, uint64_t now)
 {
 	uint64_t number = c->next_record++;
 
-	noise_seal(c->keys.send, number, bytes_of(NULL, 0), bytes_of(plain, len), plain);
-	send_cipher(c, RECORD_DATA, number, bytes_of(plain, len + AEAD_TAG_BYTES), now);
+	if (c->suite->seal(c->seal_out, number, head, tail, room) == 0)
+		send_cipher(c, RECORD_DATA, number,
+			    bytes_of(room, head.len + tail.len + AEAD_TAG_BYTES), now);
 	return number;
+}
+
+/* In place: `plain` has room for the tag. */
+static uint64_t send_record(struct connection *c, uint8_t *plain, size_t len, uint64_t now)
+{
+	return send_sealed(c, bytes_of(plain, len), bytes_of(NULL, 0), plain, now);
 }
 
 static void send_hello(struct connection *c, uint64_t now)
 {
+	c->hello_sent_us = now;
+	c->hello_sends++;
 	send_cipher(c, RECORD_HANDSHAKE, c->config.initiator ? 0 : 1,
 		    bytes_of(c->hello, c->hello_len), now);
 }
@@ -231,7 +248,7 @@ static void send_stream(struct connection *c, uint64_t now)
 
 static int send_datagram(struct connection *c, struct bytes data, uint64_t now)
 {
-	uint8_t buf[1 + DATAGRAM_MAX_BYTES + AEAD_TAG_BYTES];
+	uint8_t buf[1 + DATAGRAM_MAX_BYTES + AEAD_TAG_BYTES], type = INNER_DATAGRAM;
 
 	if (data.len > DATAGRAM_MAX_BYTES)
 		return -EMSGSIZE;
@@ -239,10 +256,7 @@ static int send_datagram(struct connection *c, struct bytes data, uint64_t now)
 		c->stats.dropped++;
 		return -EAGAIN;
 	}
-	buf[0] = INNER_DATAGRAM;
-	if (data.len)
-		memcpy(buf + 1, data.data, data.len);
-	send_record(c, buf, 1 + data.len, now);
+	send_sealed(c, bytes_of(&type, 1), data, buf, now);
 	return 0;
 }
 
@@ -322,11 +336,25 @@ void connection_start(struct connection *c, uint64_t now)
 	arm(c, now);
 }
 
-static void take_keys(struct connection *c)
+/* The handshake is the first that is known of the round trip, if its messages went once. */
+static void sample_hello(struct connection *c, uint64_t now)
 {
-	noise_split(&c->noise, &c->keys);
+	if (c->hello_sends == 1)
+		rtt_sample(&c->out.rtt, now - c->hello_sent_us, 0);
+}
+
+/* 0 or -ENOMEM. */
+static int take_keys(struct connection *c)
+{
+	struct noise_keys keys;
+
+	noise_split(&c->noise, &keys);
 	noise_wipe(&c->noise);
-	c->keyed = true;
+	c->seal_out = c->suite->make(SEAL_OUT, keys.send);
+	c->seal_in = c->suite->make(SEAL_IN, keys.receive);
+	sodium_memzero(&keys, sizeof keys);
+	c->keyed = c->seal_out && c->seal_in;
+	return c->keyed ? 0 : -ENOMEM;
 }
 
 /* Responder.  The same message again gets the same answer; another one is not believed. */
@@ -348,9 +376,10 @@ static int on_hello(struct connection *c, struct bytes message, uint64_t now)
 		return -EBADMSG;
 	c->hello_len = wbuf_len(&w);
 	memcpy(c->hello_hash, hash, sizeof hash);
-	take_keys(c);
-	send_hello(c, now);
-	return 0;
+	int err = take_keys(c);
+	if (!err)
+		send_hello(c, now);
+	return err;
 }
 
 static int on_handshake(struct connection *c, uint64_t number, struct bytes message, uint64_t now)
@@ -366,7 +395,10 @@ static int on_handshake(struct connection *c, uint64_t number, struct bytes mess
 		return 0; /* our repeated hello was answered twice */
 	if (!c->hello_len || noise_read(&c->noise, message, none, sizeof none, &len) != 0)
 		return -EBADMSG;
-	take_keys(c);
+	int err = take_keys(c);
+	if (err)
+		return err;
+	sample_hello(c, now);
 	c->hello_at_us = now + c->hello_wait_us;
 	set_state(c, CONNECTION_CONNECTED, 0, now);
 	if (c->state == CONNECTION_CONNECTED)
@@ -441,7 +473,7 @@ static void on_record(struct connection *c, uint64_t number, uint8_t *cipher, si
 		      struct block *block, uint64_t now)
 {
 	if (!c->keyed || len <= AEAD_TAG_BYTES ||
-	    noise_open(c->keys.receive, number, bytes_of(NULL, 0), bytes_of(cipher, len), cipher)) {
+	    c->suite->open(c->seal_in, number, bytes_of(cipher, len), cipher)) {
 		c->stats.bad_records++;
 		return;
 	}
@@ -450,8 +482,10 @@ static void on_record(struct connection *c, uint64_t number, uint8_t *cipher, si
 		return;
 	}
 	c->stats.rx_records++;
-	if (c->state == CONNECTION_CONNECTING)
+	if (c->state == CONNECTION_CONNECTING) {
+		sample_hello(c, now);
 		set_state(c, CONNECTION_CONNECTED, 0, now);
+	}
 	if (c->state != CONNECTION_CONNECTED)
 		return;
 	if (on_inner(c, number, bytes_of(cipher, len - AEAD_TAG_BYTES), block, now) != 0) {
@@ -527,7 +561,7 @@ static uint64_t progress_deadline(const struct connection *c)
 {
 	if (c->state != CONNECTION_CONNECTED || c->peer_closed || c->out.una == c->out.next)
 		return TIMER_NEVER;
-	return c->out.progress_us + c->config.timeout_us;
+	return c->out.progress_us + PROGRESS_TIMEOUTS * c->config.timeout_us;
 }
 
 static void arm(struct connection *c, uint64_t now)

@@ -43,8 +43,8 @@ struct partial {
 	uint64_t record, started_us;
 	uint8_t kind;
 	uint16_t total;
-	size_t have;
-	struct ranges got;
+	size_t front; /* everything below has come; the usual case, since hops seldom reorder */
+	struct ranges got; /* what has come beyond */
 	struct block *block;
 };
 
@@ -78,7 +78,7 @@ static struct partial *partial_new(const struct fragment_header *f, uint64_t now
 	p->started_us = now;
 	p->kind = f->kind;
 	p->total = f->total;
-	ranges_init(&p->got, REASSEMBLY_FRAGMENTS_MAX);
+	ranges_init(&p->got, REASSEMBLY_FRAGMENTS_MAX - 1);
 	p->block = block_new(f->total);
 	if (!p->block) {
 		free(p);
@@ -106,21 +106,38 @@ static int find_partial(struct reassembly *r, const struct fragment_header *f, u
 	return *out ? 0 : -ENOMEM;
 }
 
+static int note(struct partial *p, size_t start, size_t end)
+{
+	if (start > p->front)
+		return ranges_add(&p->got, start, end);
+	p->front = end;
+	if (p->got.count && p->got.v[0].start <= p->front) {
+		struct ranges *g = &p->got;
+		size_t joined = 0;
+		for (; joined < g->count && g->v[joined].start <= p->front; joined++)
+			if (g->v[joined].end > p->front)
+				p->front = (size_t)g->v[joined].end;
+		ranges_remove(g, 0, p->front);
+	}
+	return 0;
+}
+
 int reassembly_add(struct reassembly *r, const struct fragment_header *f, const uint8_t *body,
 		   size_t len, uint64_t now, struct block **out)
 {
+	size_t end = f->offset + len;
 	struct partial *p;
 	int err = find_partial(r, f, now, &p);
 
 	if (err)
 		return err;
-	if (ranges_covers(&p->got, f->offset, f->offset + len))
+	if (end <= p->front || ranges_covers(&p->got, f->offset, end))
 		return 0; /* a duplicate, after a change of route */
-	err = ranges_add(&p->got, f->offset, f->offset + len);
+	err = note(p, f->offset, end);
 	if (err)
 		return err;
 	memcpy(p->block->data + f->offset, body, len);
-	if (!ranges_covers(&p->got, 0, p->total))
+	if (p->front < p->total)
 		return 0;
 	*out = p->block;
 	p->block = NULL;

@@ -1,8 +1,10 @@
 /*
- * ChaCha20-Poly1305 (RFC 8439) for bulk data, one direction of one connection: the key is scheduled
- * once, each record has its number as nonce (four zero bytes, then 64 bits little-endian, as in
- * Noise).  Built with CRYPTO=libcrypto it is OpenSSL's, several times as fast on large records;
- * with CRYPTO=sodium libsodium's.  The bytes are the same, and both are always there to compare.
+ * ChaCha20-Poly1305 (RFC 8439) for bulk data: one direction of one connection.  The key is
+ * scheduled once; each record has its number as nonce (four zero bytes, then 64 bits little-endian,
+ * as in Noise) and no associated data.
+ *
+ * Built with CRYPTO=libcrypto (the default) it is OpenSSL's, several times as fast on large
+ * records; with CRYPTO=sodium it is libsodium's.  The bytes are the same.
  */
 #ifndef CORE_SEAL_H
 #define CORE_SEAL_H
@@ -15,21 +17,30 @@
 #define SEAL_KEY_BYTES 32
 #define SEAL_TAG_BYTES 16
 
-struct seal; /* one direction: either sealing or opening */
-struct seal_ops {
-	const char *name; /* "libcrypto", "libsodium" */
-	/* NULL when out of memory. */
-	struct seal *(*make)(const uint8_t key[SEAL_KEY_BYTES]);
-	/* Wipes the key. */
+struct seal;
+
+enum seal_direction { SEAL_OUT, SEAL_IN };
+
+struct seal_suite {
+	const char *name;
+	/* NULL: out of memory. */
+	struct seal *(*make)(enum seal_direction direction, const uint8_t key[SEAL_KEY_BYTES]);
+	/* Wipes the key.  NULL is fine. */
 	void (*drop)(struct seal *s);
+	/* The record that begins with `head` and goes on with `tail`: writes both lengths and
+	 * SEAL_TAG_BYTES to `out`, where `head` (then with an empty tail), but nothing else of
+	 * them, may lie already.  0 or -EIO (nothing is to be sent). */
 	int (*seal)(struct seal *s, uint64_t nonce, struct bytes head, struct bytes tail,
 		    uint8_t *out);
+	/* Writes cipher.len - SEAL_TAG_BYTES to `out`, which may be where the cipher lies.  0;
+	 * -EBADMSG: not authentic, and what `out` holds must not be looked at. */
 	int (*open)(struct seal *s, uint64_t nonce, struct bytes cipher, uint8_t *out);
 };
-extern const struct seal_ops seal_sodium;
+
+extern const struct seal_suite seal_sodium;
 #ifdef MESHNET_LIBCRYPTO
-extern const struct seal_ops seal_libcrypto;
+extern const struct seal_suite seal_libcrypto;
 #endif
 /* What this build uses. */
-const struct seal_ops *seal_default(void);
+const struct seal_suite *seal_suite(void);
 #endif

@@ -63,6 +63,7 @@ int sendstate_enter(struct sendstate *s, struct pkt *p)
 	p->seq = s->next++;
 	p->state = PKT_NEW;
 	p->tries = 0;
+	p->probed = false;
 	*slot(s, p->seq) = p;
 	return 0;
 }
@@ -105,8 +106,9 @@ static void leave_flight(struct sendstate *s, struct pkt *p)
 	s->inflight_packets--;
 }
 
-static void mark_lost(struct sendstate *s, struct pkt *p)
+static void mark_lost(struct sendstate *s, struct pkt *p, bool probed)
 {
+	p->probed = probed;
 	leave_flight(s, p);
 	p->state = PKT_LOST;
 	TAILQ_INSERT_TAIL(&s->lost, p, queue);
@@ -127,6 +129,7 @@ static void unlink_packet(struct sendstate *s, struct pkt *p)
 struct newest {
 	bool any, app_limited;
 	uint64_t sent_us, first_sent_us, delivered, delivered_us;
+	uint64_t before; /* newest_order until now */
 };
 
 /* draft-ietf-ccwg-bbr section 4.1.2: over the longer of the time to send and the time to be
@@ -146,25 +149,36 @@ static void rate_sample(struct sendstate *s, const struct newest *n, const struc
 		out->rate_bps = (s->delivered_bytes - n->delivered) * 8 * 1000000 / elapsed;
 }
 
-/* An acknowledgement that comes sooner than any round trip belongs to an earlier transmission. */
-static bool was_spurious(const struct pkt *p, const struct rtt *rtt, uint64_t now)
+/* Which transmission of a packet an ack is for, when there were several. */
+enum acked { ACKED_LAST, ACKED_EARLIER, ACKED_UNKNOWN };
+
+/* One that comes sooner than any round trip belongs to an earlier transmission; of the latest
+ * arrival the ack says it. */
+static enum acked which_acked(const struct pkt *p, const struct ack *a, const struct rtt *rtt,
+			      uint64_t now)
 {
 	if (p->state == PKT_LOST || p->state == PKT_TAKEN)
-		return true;
-	return p->tries > 1 && now - p->sent_us < rtt->min_us;
+		return ACKED_EARLIER;
+	if (p->tries == 1)
+		return ACKED_LAST;
+	if (p->seq == a->latest)
+		return (uint8_t)(p->tries - 1) == a->latest_tries ? ACKED_LAST : ACKED_EARLIER;
+	return now - p->sent_us < rtt->min_us ? ACKED_EARLIER : ACKED_UNKNOWN;
 }
 
-/* The windowed maximum of packets' round trips.  One that was sent again tells it only if the first
- * transmission is what arrived. */
-static void note_slowest(struct sendstate *s, const struct pkt *p, bool spurious, uint64_t now)
+/* The windowed maximum of the round trips of packets that others overtook.  An ack that comes late
+ * because others were lost says nothing about that: it tells of all at once. */
+static void note_overtaken(struct sendstate *s, const struct pkt *p, enum acked which, uint64_t now)
 {
 	uint64_t took = now - p->first_tx_us;
 
-	if (p->tries > 1 && !spurious)
-		return;
 	if (took >= s->slowest_us || now > s->slowest_at_us + SLOWEST_WINDOW_US) {
 		s->slowest_us = took;
 		s->slowest_at_us = now;
+	}
+	if (which == ACKED_EARLIER) {
+		s->reordering = true;
+		s->reordered_at_us = now;
 	}
 }
 
@@ -172,23 +186,31 @@ static void ack_packet(struct sendstate *s, struct pkt *p, const struct ack *a,
 		       const struct rtt *rtt, uint64_t now, struct newest *newest,
 		       struct sendstate_acked *out)
 {
-	bool latest = p->seq == a->latest && (uint8_t)(p->tries - 1) == a->latest_tries;
+	enum acked which = which_acked(p, a, rtt, now);
+	bool overtaken =
+		which == ACKED_EARLIER ? !p->probed : p->tries == 1 && p->order < newest->before;
 
 	out->packets++;
 	out->bytes += p->len;
 	s->delivered_bytes += p->len;
 	s->delivered_us = now;
-	bool spurious = was_spurious(p, rtt, now);
-	note_slowest(s, p, spurious, now);
-	if (spurious) {
+	if (overtaken)
+		note_overtaken(s, p, which, now);
+	/* Only what certainly arrived shows what was sent before it and did not: a mistake here
+	 * would make the whole flight look lost. */
+	if (which == ACKED_EARLIER) {
 		out->spurious++;
-	} else if (p->order > s->newest_order) {
+	} else if (which == ACKED_LAST && p->order > s->newest_order) {
 		s->newest_order = p->order;
-		*newest =
-			(struct newest){true,	      p->app_limited, p->sent_us, p->first_sent_us,
-					p->delivered, p->delivered_us};
+		*newest = (struct newest){
+			true,	      p->app_limited,  p->sent_us,    p->first_sent_us,
+			p->delivered, p->delivered_us, newest->before};
 	}
-	if (latest && p->state == PKT_FLIGHT)
+	/* Also when it was sent again too soon: else a round trip that has grown would never be
+	 * seen. */
+	if (p->seq == a->latest && a->latest_tries == 0)
+		out->rtt_us = now - p->first_tx_us;
+	else if (which == ACKED_LAST && p->seq == a->latest)
 		out->rtt_us = now - p->sent_us;
 	unlink_packet(s, p);
 	*slot(s, p->seq) = NULL;
@@ -209,7 +231,7 @@ static void ack_range(struct sendstate *s, uint64_t start, uint64_t end, const s
 int sendstate_ack(struct sendstate *s, const struct ack *a, const struct rtt *rtt, uint64_t now,
 		  struct sendstate_acked *out)
 {
-	struct newest newest = {0};
+	struct newest newest = {.before = s->newest_order};
 
 	*out = (struct sendstate_acked){0};
 	if (a->cumulative > s->next || (a->largest != UINT64_MAX && a->largest >= s->next))
@@ -220,10 +242,6 @@ int sendstate_ack(struct sendstate *s, const struct ack *a, const struct rtt *rt
 	while (s->base < s->next && !*slot(s, s->base))
 		s->base++;
 	rate_sample(s, &newest, rtt, now, out);
-	if (out->spurious) {
-		s->reordering = true;
-		s->reordered_at_us = now;
-	}
 	return 0;
 }
 
@@ -249,7 +267,7 @@ uint64_t sendstate_detect(struct sendstate *s, const struct rtt *rtt, uint64_t n
 			break;
 		}
 		bytes += p->len;
-		mark_lost(s, p);
+		mark_lost(s, p, false);
 	}
 	return bytes;
 }
@@ -258,5 +276,5 @@ void sendstate_probe(struct sendstate *s, unsigned n)
 {
 	struct pkt *p;
 	while (n-- && (p = TAILQ_FIRST(&s->flight)))
-		mark_lost(s, p);
+		mark_lost(s, p, true);
 }

@@ -24,8 +24,8 @@ struct sendstate {
 	uint64_t newest_order; /* highest order known to have arrived */
 	uint64_t inflight_bytes, inflight_packets, lost_packets;
 	uint64_t delivered_bytes, delivered_us, first_sent_us; /* for rate samples */
-	/* How late packets may come on this path: the longest round trip of a packet seen lately.
-	 * Once reordering was seen only time tells a loss (RFC 8985 section 6.2). */
+	/* How late packets may come on this path: the longest round trip of one that was overtaken
+	 * lately.  Once reordering has misled us only time tells a loss (RFC 8985 section 6.2). */
 	uint64_t slowest_us, slowest_at_us, reordered_at_us;
 	bool reordering;
 	struct pkt_pool *pool;

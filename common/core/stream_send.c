@@ -8,7 +8,10 @@
 #define STREAM_REORDER_US 20000u /* hops repair losses: give them time before we do it again */
 #define STREAM_PTO_MIN_US 50000u
 #define STREAM_PTO_MAX_US 2000000u
-#define STREAM_INITIAL_WINDOW (1u << 20)
+/* Doubles with each round trip.  More would lie in the queue of a slow link for seconds, and with
+ * it the acks of the other direction. */
+#define STREAM_INITIAL_WINDOW (128u << 10)
+#define STREAM_RECORD_LEAST 8192u
 
 struct stream_chunk {
 	TAILQ_ENTRY(stream_chunk) queue;
@@ -155,10 +158,21 @@ static size_t take_lost(struct stream_send *s, uint8_t *out, size_t max, uint64_
 	return len;
 }
 
+/* A small window is sent in several records: a record is of use only when all of it is there. */
+static size_t record_limit(const struct stream_send *s, size_t max)
+{
+	uint64_t part = s->congestion.cwnd_bytes / 4;
+
+	if (part < STREAM_RECORD_LEAST)
+		part = STREAM_RECORD_LEAST;
+	return part < max ? (size_t)part : max;
+}
+
 size_t stream_send_next(struct stream_send *s, uint8_t *out, size_t max, uint64_t *offset)
 {
 	if (s->inflight_bytes >= s->congestion.cwnd_bytes || s->sent_count >= STREAM_SENT_MAX)
 		return 0;
+	max = record_limit(s, max);
 	if (s->lost.count)
 		return take_lost(s, out, max, offset);
 	uint64_t end = s->end < s->peer_limit ? s->end : s->peer_limit;
@@ -178,9 +192,12 @@ int stream_send_sent(struct stream_send *s, uint64_t record, uint64_t offset, si
 {
 	struct stream_sent *x = malloc(sizeof *x);
 
-	if (s->sent_count == 0)
+	/* Patience begins with what is sent for the first time, and not anew when it is repeated.
+	 */
+	if (offset == s->una && offset == s->sent_end)
 		s->progress_us = now;
-	s->last_sent_us = now;
+	if (offset + len > s->sent_end)
+		s->sent_end = offset + len;
 	if (!x) {
 		ranges_add(&s->lost, offset, offset + len);
 		return -ENOMEM;

@@ -38,7 +38,7 @@ struct stream_send {
 	unsigned pto_count;
 	uint32_t marked;      /* as the last ack told */
 	uint64_t progress_us; /* when something was last acknowledged, or sending began */
-	uint64_t last_sent_us;
+	uint64_t sent_end;    /* end of what was ever sent */
 };
 
 /* What an ack record says (PROTOCOL.md section 4.4). */

@@ -223,7 +223,7 @@ static int on_probe(struct transport *t, struct bytes body, const struct net_add
 	return 0;
 }
 
-static void follow_peer(struct transport *t, const struct net_addr *to)
+static void follow_peer(struct transport *t, const struct net_addr *to, uint64_t now)
 {
 	char old[NET_ADDR_TEXT], new[NET_ADDR_TEXT];
 	log_info("transport %u: the peer moved from %s to %s", t->config.id,
@@ -231,6 +231,9 @@ static void follow_peer(struct transport *t, const struct net_addr *to)
 	t->remote = *to;
 	t->candidate.family = 0;
 	t->stats.moves++;
+	/* What was under way to the old address is sent again soon; the new way may be narrower. */
+	t->pto_count = 0;
+	pathmtu_init(&t->mtu, t->mtu.base, t->mtu.limit, now);
 }
 
 static int on_probe_reply(struct transport *t, struct bytes body, const struct net_addr *from,
@@ -240,13 +243,17 @@ static int on_probe_reply(struct transport *t, struct bytes body, const struct n
 
 	if (read_probe(&q, body) != 0)
 		return -EBADMSG;
-	if (q.kind == PROBE_ANSWER && q.nonce <= now && now - q.nonce < t->config.liveness_us)
+	if (q.kind == PROBE_ANSWER && q.nonce <= now && now - q.nonce < t->config.liveness_us) {
 		rtt_sample(&t->rtt, now - q.nonce, 0); /* our own clock, echoed */
-	else if (q.kind == PROBE_MTU)
+		/* There is a way (again): what waits for its turn need not wait so long. */
+		if (t->pto_count > PTO_COLLAPSE)
+			t->pto_count = PTO_COLLAPSE;
+	} else if (q.kind == PROBE_MTU) {
 		pathmtu_confirm(&t->mtu, q.size, now);
-	else if (q.kind == PROBE_PATH && t->candidate.family && q.nonce == t->challenge &&
-		 net_addr_equal(from, &t->candidate))
-		follow_peer(t, from);
+	} else if (q.kind == PROBE_PATH && t->candidate.family && q.nonce == t->challenge &&
+		   net_addr_equal(from, &t->candidate)) {
+		follow_peer(t, from, now);
+	}
 	return 0;
 }
 

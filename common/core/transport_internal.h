@@ -17,7 +17,7 @@
 #define HANDSHAKE_RETRY_US 250000u     /* the same INIT again */
 #define HANDSHAKE_REPEATS 4u	       /* then a new attempt with a new ephemeral */
 #define HANDSHAKE_TIMEOUT_US 15000000u /* then the transport is DISCONNECTED */
-#define PROBE_ASK_INTERVAL_US 250000u  /* a silent peer is asked this often */
+#define PROBE_ASK_INTERVAL_US 100000u  /* a silent peer is asked this often: 16 times in all */
 
 /* What the owner leaves at 0. */
 #define DEFAULT_IDLE_US 1000000u
@@ -27,11 +27,16 @@
 
 #define PTO_MAX_US 1000000u
 #define PTO_BACKOFF_MAX 6u
-#define PTO_BLACKHOLE 2u /* timeouts in a row before full packets are suspected to vanish */
-#define PTO_COLLAPSE 3u	 /* timeouts in a row before the window collapses */
-#define FLUSH_BATCH 64u
-#define SOURCE_QUEUE_BYTES (256u << 10) /* beyond the window, for our own connections */
-#define PACE_BURST_US 1000u		/* how much of missed time may be made up for at once */
+#define PTO_BLACKHOLE 2u   /* timeouts in a row before full packets are suspected to vanish */
+#define PTO_COLLAPSE 3u	   /* timeouts in a row before the window collapses */
+#define TRIES_BLACKHOLE 8u /* of one packet while others get through: the same suspicion */
+#define FLUSH_BATCH                                                                                \
+	256u /* several of the largest records, each of which is one run for the kernel */
+/* What our own connections may queue beyond the window: at least so much, and what goes out in so
+ * long, so that the end of the queue is not what a fast flow meets first. */
+#define SOURCE_QUEUE_BYTES (256u << 10)
+#define SOURCE_QUEUE_US 3000u
+#define PACE_BURST_US 1000u   /* how much of missed time may be made up for at once */
 #define PACE_QUANTUM_US 200u  /* paced sending wakes up this rarely, for the sake of batches */
 #define PATH_CHECK_US 250000u /* a new address of the peer is challenged this often */
 #define PROBE_BODY_BYTES 11u

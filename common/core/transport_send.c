@@ -87,7 +87,9 @@ void transport_send_ack(struct transport *t, uint64_t now)
  * a source can wait as well before it seals. */
 static uint64_t source_limit(const struct transport *t)
 {
-	uint64_t limit = t->congestion.cwnd_bytes + SOURCE_QUEUE_BYTES;
+	uint64_t queue = t->congestion.pacing_bps / 8 * SOURCE_QUEUE_US / 1000000;
+	uint64_t limit = t->congestion.cwnd_bytes +
+			 (queue > SOURCE_QUEUE_BYTES ? queue : SOURCE_QUEUE_BYTES);
 	return limit < t->config.egress_bytes ? limit : t->config.egress_bytes;
 }
 
@@ -215,6 +217,8 @@ static struct pkt *next_packet(struct transport *t, uint64_t now)
 
 static void prepare(struct transport *t, struct pkt *p, uint64_t now)
 {
+	if (p->tries == TRIES_BLACKHOLE && p->len > t->mtu.base)
+		pathmtu_blackhole(&t->mtu, now);
 	if (p->len > t->mtu.good)
 		split(t, p);
 	struct hop_header h = {

@@ -16,8 +16,6 @@
 #include "wire/frame.h"
 
 #define FINISH_TIMEOUT_US 2000000u
-#define READ_CHUNK_BYTES (64u << 10)
-#define READ_CHUNK_LARGE_BYTES (256u << 10)
 
 /* --- group -------------------------------------------------------------------------------- */
 
@@ -78,8 +76,7 @@ void chan_hold(struct chan *ch)
 
 static void chan_destroy(struct chan *ch)
 {
-	if (ch->bev)
-		bufferevent_free(ch->bev);
+	chan_io_free(ch);
 	if (ch->later)
 		event_free(ch->later);
 	if (ch->tick)
@@ -117,8 +114,7 @@ static void chan_detach(struct chan *ch)
 		return;
 	unlink_from_group(ch);
 	ch->phase = CHAN_DEAD;
-	bufferevent_setcb(ch->bev, NULL, NULL, NULL, NULL);
-	bufferevent_disable(ch->bev, EV_READ | EV_WRITE);
+	chan_io_stop(ch);
 	event_del(ch->later);
 	event_del(ch->tick);
 	if (!told && g->on_gone)
@@ -162,6 +158,8 @@ void chan_group_clear(struct chan_group *g)
 	g->on_gone = NULL;
 	while ((ch = TAILQ_FIRST(&g->unready)) || (ch = TAILQ_FIRST(&g->ready)))
 		chan_close(ch, "shutting down");
+	block_put(g->scratch);
+	g->scratch = NULL;
 	sodium_memzero(&g->key, sizeof g->key);
 }
 
@@ -206,11 +204,6 @@ static void set_tick(struct chan *ch, uint64_t us)
 
 /* --- output ------------------------------------------------------------------------------- */
 
-size_t chan_output_pending(const struct chan *ch)
-{
-	return evbuffer_get_length(bufferevent_get_output(ch->bev));
-}
-
 static int encode_into(struct chan *ch, const struct msg *m, uint8_t *out, size_t body)
 {
 	size_t tag = ch->encrypted ? CHANNEL_TAG_BYTES : 0;
@@ -232,7 +225,7 @@ static int encode_into(struct chan *ch, const struct msg *m, uint8_t *out, size_
 /* Encodes straight into the output buffer: a large payload is copied once. */
 static int append_message(struct chan *ch, const struct msg *m)
 {
-	struct evbuffer *output = bufferevent_get_output(ch->bev);
+	struct evbuffer *output = ch->out;
 	size_t body = msg_encoded_size(m);
 	size_t total = FRAME_HEADER_BYTES + body + (ch->encrypted ? CHANNEL_TAG_BYTES : 0);
 	struct evbuffer_iovec vec;
@@ -245,7 +238,10 @@ static int append_message(struct chan *ch, const struct msg *m)
 	if (err)
 		return err;
 	vec.iov_len = total;
-	return evbuffer_commit_space(output, &vec, 1) ? -ENOMEM : 0;
+	if (evbuffer_commit_space(output, &vec, 1))
+		return -ENOMEM;
+	chan_output_added(ch);
+	return 0;
 }
 
 int chan_send(struct chan *ch, const struct msg *m)
@@ -289,40 +285,22 @@ static void send_ping(struct chan *ch)
 static void finish_written(struct chan *ch)
 {
 	if (chan_output_pending(ch) == 0)
-		shutdown(bufferevent_getfd(ch->bev), SHUT_WR);
+		shutdown(ch->fd, SHUT_WR);
 }
 
-static void on_written(struct bufferevent *bev, void *arg)
+void chan_written(struct chan *ch)
 {
-	struct chan *ch = arg;
-	(void)bev;
-	chan_hold(ch);
 	if (ch->phase == CHAN_FINISHING) {
 		finish_written(ch);
-	} else if (chan_is_up(ch) && ch->above_low_water) {
+	} else if (chan_is_up(ch) && ch->above_low_water &&
+		   chan_output_pending(ch) <= CHAN_LOW_WATER_BYTES) {
 		ch->above_low_water = false;
 		if (ch->group->opt.cb.on_drain)
 			ch->group->opt.cb.on_drain(ch);
 	}
-	chan_put(ch);
 }
 
 /* --- events ------------------------------------------------------------------------------- */
-
-static void on_readable(struct bufferevent *bev, void *arg)
-{
-	(void)bev;
-	chan_process_input(arg);
-}
-
-/* Bytes of a frame that is not whole yet are a sign of life too. */
-static void on_bytes(struct evbuffer *buf, const struct evbuffer_cb_info *info, void *arg)
-{
-	struct chan *ch = arg;
-	(void)buf;
-	if (info->n_added)
-		ch->heard_us = daemon_now_us();
-}
 
 static void on_later(evutil_socket_t fd, short what, void *arg)
 {
@@ -370,6 +348,17 @@ static void note_attempt_failed(struct chan *ch, const char *text)
 		log_warn("%s: cannot connect: %s; trying again", ch->text, text);
 }
 
+void chan_lost(struct chan *ch, uint16_t code, const char *text)
+{
+	if (ch->phase == CHAN_FINISHING) {
+		chan_detach(ch);
+		return;
+	}
+	if (!chan_is_up(ch))
+		note_attempt_failed(ch, text);
+	chan_end(ch, code, text);
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct chan *ch = arg;
@@ -399,22 +388,17 @@ static const char *failure_text(struct chan *ch, short what, int err)
 	return evutil_socket_error_to_string(err);
 }
 
+/* Of connecting; afterwards the bufferevent is silent. */
 static void on_event(struct bufferevent *bev, short what, void *arg)
 {
 	struct chan *ch = arg;
 	int err = EVUTIL_SOCKET_ERROR();
-	bool closed = (what & BEV_EVENT_EOF) || err == ECONNRESET || err == EPIPE;
 	(void)bev;
 	chan_hold(ch);
 	if (what & BEV_EVENT_CONNECTED) {
 		chan_begin(ch);
-	} else if (ch->phase == CHAN_FINISHING) {
-		chan_detach(ch);
 	} else {
-		const char *text = failure_text(ch, what, err);
-		if (!chan_is_up(ch))
-			note_attempt_failed(ch, text);
-		chan_end(ch, closed ? CODE_CLOSED : CODE_LOST, text);
+		chan_lost(ch, CODE_LOST, failure_text(ch, what, err));
 	}
 	chan_put(ch);
 }
@@ -448,9 +432,11 @@ static struct chan *chan_alloc(struct chan_group *g, struct bufferevent *bev)
 	}
 	ch->group = g;
 	ch->bev = bev;
+	ch->fd = -1;
+	ch->out = evbuffer_new();
 	ch->later = event_new(g->base, -1, 0, on_later, ch);
 	ch->tick = event_new(g->base, -1, 0, on_tick, ch);
-	if (!ch->later || !ch->tick || !evbuffer_add_cb(bufferevent_get_input(bev), on_bytes, ch)) {
+	if (!ch->out || !ch->later || !ch->tick) {
 		chan_destroy(ch);
 		return NULL;
 	}
@@ -459,7 +445,6 @@ static struct chan *chan_alloc(struct chan_group *g, struct bufferevent *bev)
 
 struct chan *chan_new(struct chan_group *g, struct bufferevent *bev, bool initiator, bool encrypted)
 {
-	bool large = g->opt.max_body_bytes > FRAME_CONTROL_MAX_BYTES;
 	struct chan *ch = chan_alloc(g, bev);
 
 	if (!ch)
@@ -472,10 +457,7 @@ struct chan *chan_new(struct chan_group *g, struct bufferevent *bev, bool initia
 		chan_destroy(ch);
 		return NULL;
 	}
-	bufferevent_setcb(bev, on_readable, on_written, on_event, ch);
-	bufferevent_setwatermark(bev, EV_READ, FRAME_HEADER_BYTES, 0);
-	bufferevent_setwatermark(bev, EV_WRITE, CHAN_LOW_WATER_BYTES, 0);
-	bufferevent_set_max_single_read(bev, large ? READ_CHUNK_LARGE_BYTES : READ_CHUNK_BYTES);
+	bufferevent_setcb(bev, NULL, NULL, on_event, ch);
 	TAILQ_INSERT_TAIL(&g->unready, ch, link);
 	g->unready_count++;
 	set_tick(ch, g->opt.handshake_timeout_us);
@@ -487,8 +469,9 @@ void chan_begin(struct chan *ch)
 	ch->phase = CHAN_SHAKING;
 	/* Small replies must not wait for acks; fails harmlessly on a Unix socket. */
 	setsockopt(bufferevent_getfd(ch->bev), IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-	bufferevent_enable(ch->bev, EV_READ | EV_WRITE);
-	if (!ch->encrypted)
+	if (chan_io_open(ch))
+		chan_end(ch, CODE_BUSY, "out of memory");
+	else if (!ch->encrypted)
 		event_active(ch->later, EV_TIMEOUT, 0);
 	else if (chan_send_handshake(ch))
 		chan_handshake_error(ch, "handshake failed");
@@ -524,9 +507,7 @@ void chan_finish(struct chan *ch, const char *reason)
 	TAILQ_INSERT_TAIL(&g->unready, ch, link);
 	g->unready_count++;
 	ch->paused = false;
-	bufferevent_setwatermark(ch->bev, EV_READ, 0, 0);
-	bufferevent_setwatermark(ch->bev, EV_WRITE, 0, 0);
-	bufferevent_enable(ch->bev, EV_READ);
+	chan_set_reading(ch, true);
 	set_tick(ch, FINISH_TIMEOUT_US);
 	finish_written(ch);
 	if (g->on_gone)

@@ -68,7 +68,11 @@ struct chan_options {
 	uint64_t ping_interval_us, silence_max_us;
 	struct chan_callbacks cb;
 	void *arg; /* first value of chan_arg for each channel */
+	/* A loopback TCP port has an abstract Unix socket beside it, which is faster and carries
+	 * descriptors: a listener makes it (if it can), a client tries it first. */
+	bool local_twin;
 	/* Listeners only. */
+	bool take_fds;		      /* descriptors may come with messages (Unix sockets) */
 	unsigned max_channels;	      /* 1024; more are closed as they arrive */
 	unsigned max_unauthenticated; /* not yet ready; 64; one more ends the oldest of them */
 	unsigned unix_mode;	      /* of a Unix socket; 0660 */
@@ -110,6 +114,12 @@ const struct chan_counters *chan_client_counters(const struct chan_client *c);
  * control channel with a hole is worth nothing.  Whoever can wait looks at chan_output_pending
  * first. */
 int chan_send(struct chan *ch, const struct msg *m);
+/* The same with a descriptor, of which a copy is sent.  -EOPNOTSUPP: not a Unix socket; -ENOBUFS:
+ * too many under way. */
+int chan_send_fd(struct chan *ch, const struct msg *m, int fd);
+/* The oldest descriptor that has come and was not taken, in the order of their messages: it is the
+ * caller's to close.  -1: there is none. */
+int chan_take_fd(struct chan *ch);
 /* The reply to a request: CommonAck with its sequence. */
 int chan_send_ack(struct chan *ch, uint32_t seq, uint16_t code, uint64_t value, const char *text);
 size_t chan_output_pending(const struct chan *ch);

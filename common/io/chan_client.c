@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "io/sockaddr.h"
 
@@ -88,23 +89,44 @@ static int start_connect(struct chan_client *c, struct bufferevent *bev)
 	return bufferevent_socket_connect_hostname(bev, c->dns, AF_UNSPEC, c->host, c->port);
 }
 
+/* The socket beside a loopback port, connected; -1 when there is none. */
+static int connect_twin(const struct chan_client *c)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sockaddr_local_twin(&ss, c->remote.port);
+	int fd = -1;
+
+	if (c->group.opt.local_twin && net_addr_is_loopback(&c->remote))
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&ss, len) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
 static void attempt(struct chan_client *c)
 {
 	struct chan_group *g = &c->group;
 	bool encrypted = g->opt.key && !(g->opt.plain_local && c->local);
-	struct bufferevent *bev = bufferevent_socket_new(g->base, -1, BEV_OPT_CLOSE_ON_FREE);
+	int twin = connect_twin(c);
+	struct bufferevent *bev = bufferevent_socket_new(g->base, twin, BEV_OPT_CLOSE_ON_FREE);
 	struct chan *ch = bev ? chan_new(g, bev, true, encrypted) : NULL;
 
+	if (!bev && twin >= 0)
+		close(twin);
 	if (!ch) {
 		arm_retry(c);
 		return;
 	}
 	c->ch = ch;
-	ch->remote = c->remote;
+	if (twin < 0)
+		ch->remote = c->remote;
 	memcpy(ch->text, c->text, sizeof ch->text);
 	chan_hold(ch);
 	/* A failure at once (no such socket file) may have ended it through its event already. */
-	if (start_connect(c, bev) && ch->phase != CHAN_DEAD)
+	if (twin >= 0)
+		chan_begin(ch);
+	else if (start_connect(c, bev) && ch->phase != CHAN_DEAD)
 		chan_end(ch, CODE_LOST, "cannot connect");
 	chan_put(ch);
 }

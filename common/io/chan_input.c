@@ -30,7 +30,10 @@ int chan_send_handshake(struct chan *ch)
 	if (len <= 0)
 		return (int)len;
 	frame_header_put(frame, (size_t)len);
-	return bufferevent_write(ch->bev, frame, FRAME_HEADER_BYTES + (size_t)len) ? -ENOMEM : 0;
+	if (evbuffer_add(ch->out, frame, FRAME_HEADER_BYTES + (size_t)len))
+		return -ENOMEM;
+	chan_output_added(ch);
+	return 0;
 }
 
 static bool pinned(struct chan *ch)
@@ -131,39 +134,23 @@ static void handle_body(struct chan *ch, uint8_t *data, size_t len)
 	deliver(ch, bytes_of(data, len));
 }
 
-/* Handles one frame if a whole one is there; false when there is none (or no channel any more). */
-static bool take_frame(struct chan *ch)
+/* Handles one frame if a whole one is there; its bytes, 0 when there is none (or no channel any
+ * more). */
+static size_t take_frame(struct chan *ch, uint8_t *data, size_t len)
 {
-	struct evbuffer *in = bufferevent_get_input(ch->bev);
-	uint8_t header[FRAME_HEADER_BYTES];
-	ev_ssize_t got = evbuffer_copyout(in, header, sizeof header);
 	struct bytes body;
-	size_t need;
+	long whole = frame_parse(bytes_of(data, len), body_limit(ch), &body, &ch->need);
 
-	if (frame_parse(bytes_of(header, got > 0 ? (size_t)got : 0), body_limit(ch), &body, &need) <
-	    0) {
+	if (whole < 0) {
 		if (ch->phase == CHAN_SHAKING)
 			chan_handshake_error(ch, "garbage instead of a handshake");
 		else
 			chan_protocol_error(ch, "a frame of impossible length");
-		return false;
+		return 0;
 	}
-	if (evbuffer_get_length(in) < need) {
-		/* Be woken when the frame is whole, not for each piece of it. */
-		bufferevent_setwatermark(ch->bev, EV_READ, need, 0);
-		return false;
-	}
-	uint8_t *frame = evbuffer_pullup(in, (ev_ssize_t)need);
-	if (!frame) {
-		chan_end(ch, CODE_BUSY, "out of memory");
-		return false;
-	}
-	handle_body(ch, frame + FRAME_HEADER_BYTES, need - FRAME_HEADER_BYTES);
-	if (ch->phase == CHAN_DEAD)
-		return false;
-	evbuffer_drain(in, need);
-	bufferevent_setwatermark(ch->bev, EV_READ, FRAME_HEADER_BYTES, 0);
-	return true;
+	if (whole > 0)
+		handle_body(ch, data + FRAME_HEADER_BYTES, (size_t)whole - FRAME_HEADER_BYTES);
+	return (size_t)whole;
 }
 
 static bool reads(const struct chan *ch)
@@ -171,16 +158,14 @@ static bool reads(const struct chan *ch)
 	return (ch->phase == CHAN_SHAKING || chan_is_up(ch)) && !ch->paused && !ch->doom_reason;
 }
 
-void chan_process_input(struct chan *ch)
+size_t chan_handle(struct chan *ch, uint8_t *data, size_t len)
 {
-	chan_hold(ch);
-	while (reads(ch) && take_frame(ch))
-		;
-	if (ch->phase == CHAN_FINISHING) {
-		struct evbuffer *in = bufferevent_get_input(ch->bev);
-		evbuffer_drain(in, evbuffer_get_length(in));
-	}
-	chan_put(ch);
+	size_t used = 0, n = 1;
+
+	ch->need = 0;
+	while (n && reads(ch))
+		used += n = take_frame(ch, data + used, len - used);
+	return used;
 }
 
 void chan_pause_input(struct chan *ch)
@@ -188,7 +173,7 @@ void chan_pause_input(struct chan *ch)
 	if (ch->paused || !chan_is_up(ch))
 		return;
 	ch->paused = true;
-	bufferevent_disable(ch->bev, EV_READ);
+	chan_set_reading(ch, false);
 }
 
 void chan_resume_input(struct chan *ch)
@@ -197,6 +182,6 @@ void chan_resume_input(struct chan *ch)
 		return;
 	ch->paused = false;
 	ch->heard_us = daemon_now_us();
-	bufferevent_enable(ch->bev, EV_READ);
+	chan_set_reading(ch, true);
 	event_active(ch->later, EV_TIMEOUT, 0);
 }

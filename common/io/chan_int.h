@@ -1,5 +1,6 @@
 /*
- * What chan.c, chan_input.c, chan_listener.c and chan_client.c share; nobody else includes it.
+ * What chan.c, chan_io.c, chan_input.c, chan_listener.c and chan_client.c share; nobody else
+ * includes it.
  *
  * Lifetime: a channel belongs to the group (listener or client) that made it until chan_detach.
  * Whoever calls out of it, or runs in one of its events, holds a reference (chan_hold, chan_put);
@@ -15,9 +16,11 @@
 
 #include "base/log.h"
 #include "core/channel.h"
+#include "core/pkt.h"
 #include "io/chan.h"
 
 #define CHAN_TEXT_BYTES 128
+#define CHAN_FDS_MAX 4u
 #define CHAN_REASON_BYTES 160
 /* Sequences of our own pings, so that their acks are told from the owner's. */
 #define CHAN_PING_SEQ_BIT 0x80000000u
@@ -41,6 +44,7 @@ struct chan_group {
 	struct mesh_id expected;
 	struct chan_list unready, ready;
 	unsigned unready_count, ready_count;
+	struct block *scratch; /* what is being read; made with the first read */
 	struct chan_counters counters;
 	struct log_limit limit_refused, limit_failed, limit_protocol;
 	/* The channel no longer belongs to its owner; NULL while the group is being freed. */
@@ -52,11 +56,20 @@ struct chan_group {
 struct chan {
 	TAILQ_ENTRY(chan) link; /* in unready or ready of the group */
 	struct chan_group *group;
-	struct bufferevent *bev;
+	struct bufferevent *bev; /* makes the connection, owns the descriptor */
+	evutil_socket_t fd;	 /* with its events: from chan_begin on */
+	struct event *rd, *wr;
+	struct evbuffer *out;
+	struct block *in; /* the first in_len bytes: of frames not handled yet */
+	size_t in_len;
+	size_t need; /* bytes of the whole frame that `in` begins with, as far as known */
+	int fds_out[CHAN_FDS_MAX], fds_in[CHAN_FDS_MAX]; /* copies to send; come and not taken */
+	unsigned fds_out_count, fds_in_count;
 	struct event *later; /* work that must not happen within the caller's stack */
 	struct event *tick;  /* deadline before READY, liveness after */
 	struct channel noise;
 	bool encrypted, initiator, paused, above_low_water;
+	bool blocked; /* the socket takes nothing now; `wr` waits for it */
 	enum chan_phase phase;
 	unsigned holds;
 	uint16_t doom_code; /* with doom_reason: end it from the event loop */
@@ -88,7 +101,21 @@ void chan_handshake_error(struct chan *ch, const char *what);
  * is up; deliver what has arrived. */
 int chan_send_handshake(struct chan *ch);
 void chan_come_up(struct chan *ch);
+/* Handles the whole frames in `data` as long as somebody reads; the bytes used. */
+size_t chan_handle(struct chan *ch, uint8_t *data, size_t len);
+/* chan_io.c */
+int chan_io_open(struct chan *ch);
+void chan_io_stop(struct chan *ch);
+void chan_io_free(struct chan *ch);
+void chan_set_reading(struct chan *ch, bool on);
+/* Handles what has been read before. */
 void chan_process_input(struct chan *ch);
+/* After each addition to `out`. */
+void chan_output_added(struct chan *ch);
+/* chan.c: the socket has ended. */
+void chan_lost(struct chan *ch, uint16_t code, const char *text);
+/* chan.c: some of `out` has been written, from the loop. */
+void chan_written(struct chan *ch);
 void chan_hold(struct chan *ch);
 void chan_put(struct chan *ch);
 /* Is this address one where no encryption is needed? */

@@ -222,6 +222,21 @@ static int listen_tcp(struct chan_listener *l, struct listen_socket *s, const ch
 	return adopt_socket(l, s, fd);
 }
 
+/* A wish: without it the port serves as well. */
+static void listen_twin(struct chan_listener *l, uint16_t port)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sockaddr_local_twin(&ss, port);
+	int fd = l->count < ADDRESSES_MAX ? bind_socket(&ss, len) : -1;
+
+	if (fd < 0)
+		return;
+	struct listen_socket *s = &l->sockets[l->count++];
+	s->owner = l;
+	s->local = true;
+	(void)adopt_socket(l, s, fd);
+}
+
 static int listen_one(struct chan_listener *l, const char *text)
 {
 	if (l->count == ADDRESSES_MAX)
@@ -236,6 +251,8 @@ static int listen_one(struct chan_listener *l, const char *text)
 			  err == -EINVAL  ? "not an address (host:port, [v6]:port or unix:/path)"
 			  : err == -EPERM ? "unencrypted only on a loopback address"
 					  : strerror(-err));
+	else if (!path && l->group.opt.local_twin && net_addr_is_loopback(&s->addr))
+		listen_twin(l, s->addr.port);
 	return err;
 }
 

@@ -29,4 +29,26 @@ static inline uint64_t daemon_wall_s(void)
 {
 	return daemon_wall_us() / 1000000u;
 }
+
+/* The wall clock as it was when this began, carried on by the monotonic one: whoever sets the
+ * host's clock neither ends nor prolongs what was promised by it. */
+struct steady_clock {
+	uint64_t offset_us;
+};
+
+static inline struct steady_clock steady_clock_begin(void)
+{
+	return (struct steady_clock){daemon_wall_us() - daemon_now_us()};
+}
+
+static inline uint64_t steady_clock_s(const struct steady_clock *c)
+{
+	return (daemon_now_us() + c->offset_us) / 1000000u;
+}
+
+/* What the wall clock will show, as it goes now, when the steady one shows this. */
+static inline uint64_t steady_clock_wall_s(const struct steady_clock *c, uint64_t steady_s)
+{
+	return steady_s + daemon_wall_s() - steady_clock_s(c);
+}
 #endif

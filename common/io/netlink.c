@@ -265,14 +265,25 @@ int nl_link_set_up(struct nl *nl, uint32_t index, bool up)
 	return nl_ask(nl, &q, NULL, NULL);
 }
 
-int nl_link_set_mtu(struct nl *nl, uint32_t index, uint32_t mtu)
+static int link_set(struct nl *nl, uint32_t index, uint16_t attr, uint32_t value)
 {
 	struct nl_request q;
 	struct ifinfomsg *m = nl_request_init(&q, RTM_NEWLINK, 0, sizeof *m);
 
 	m->ifi_index = (int)index;
-	mnl_attr_put_u32(q.h, IFLA_MTU, mtu);
+	mnl_attr_put_u32(q.h, attr, value);
 	return nl_ask(nl, &q, NULL, NULL);
+}
+
+int nl_link_set_mtu(struct nl *nl, uint32_t index, uint32_t mtu)
+{
+	return link_set(nl, index, IFLA_MTU, mtu);
+}
+
+/* Within 64 KB the kernel takes the same for IPv4. */
+int nl_link_set_gso_max(struct nl *nl, uint32_t index, uint32_t bytes)
+{
+	return link_set(nl, index, IFLA_GSO_MAX_SIZE, bytes);
 }
 
 int nl_link_add(struct nl *nl, const char *name, const char *kind)

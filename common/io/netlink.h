@@ -41,6 +41,8 @@ int nl_link_index(struct nl *nl, const char *name);
 int nl_link_get(struct nl *nl, const char *name, struct nl_link *out);
 int nl_link_set_up(struct nl *nl, uint32_t index, bool up);
 int nl_link_set_mtu(struct nl *nl, uint32_t index, uint32_t mtu);
+/* The largest super-packet that the link is given; longer ones are cut before. */
+int nl_link_set_gso_max(struct nl *nl, uint32_t index, uint32_t bytes);
 /* A link of a kind that needs no parameters, in NL_GROUP_MESHNET.  -EOPNOTSUPP: no such kind. */
 int nl_link_add(struct nl *nl, const char *name, const char *kind);
 int nl_link_del(struct nl *nl, uint32_t index);

@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
 
@@ -55,6 +56,17 @@ const char *sockaddr_unix_path(const char *text)
 	if (strncmp(text, "unix:", 5) == 0)
 		text += 5;
 	return text[0] == '/' ? text : NULL;
+}
+
+socklen_t sockaddr_local_twin(struct sockaddr_storage *out, uint16_t port)
+{
+	struct sockaddr_un *un = (struct sockaddr_un *)out;
+	int len;
+
+	memset(out, 0, sizeof *out);
+	un->sun_family = AF_UNIX;
+	len = snprintf(un->sun_path + 1, sizeof un->sun_path - 1, "meshnet-%u", port);
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
 }
 
 socklen_t sockaddr_from_path(struct sockaddr_storage *out, const char *path)

@@ -9,14 +9,22 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "io/sysctl.h"
 
 #define TUN_DEVICE "/dev/net/tun"
 
+/* Linux 6.2 */
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
 struct tun {
 	int fd;
+	enum tun_kind kind;
 	uint32_t index;
 	char name[IFNAMSIZ];
 	struct event *ev;
@@ -24,7 +32,7 @@ struct tun {
 	tun_error_cb *error;
 	void *arg;
 	bool *freed; /* set while a callback runs: tun_free answers through it */
-	uint8_t buf[TUN_PACKET_MAX];
+	uint8_t buf[TUN_HEADER_MAX + TUN_PACKET_MAX];
 };
 
 /* The kernel's own router solicitations on a new interface would look like spoofing at the other
@@ -40,18 +48,35 @@ static void quiet_ipv6(const char *name)
 	sysctl_write(key, "1");
 }
 
+/* The header is little-endian on the wire, so also here, whatever the host is. */
+static int tun_little_endian(struct tun *t)
+{
+	int one = 1, bytes = TUN_HEADER_MAX;
+
+	return ioctl(t->fd, TUNSETVNETHDRSZ, &bytes) < 0 || ioctl(t->fd, TUNSETVNETLE, &one) < 0
+		       ? -errno
+		       : 0;
+}
+
 static int tun_attach(struct tun *t, const char *name)
 {
 	struct ifreq ifr = {.ifr_flags = IFF_TUN | IFF_NO_PI};
+	int rc = 0;
 
 	if (!*name || strlen(name) >= IFNAMSIZ)
 		return -EINVAL;
+	if (t->kind == TUN_VNET)
+		ifr.ifr_flags |= IFF_VNET_HDR;
 	memcpy(ifr.ifr_name, name, strlen(name) + 1);
 	t->fd = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (t->fd < 0)
 		return -errno;
 	if (ioctl(t->fd, TUNSETIFF, &ifr) < 0)
 		return -errno;
+	if (t->kind == TUN_VNET)
+		rc = tun_little_endian(t);
+	if (rc)
+		return rc;
 	memcpy(t->name, ifr.ifr_name, IFNAMSIZ - 1);
 	t->index = if_nametoindex(t->name);
 	if (!t->index)
@@ -60,15 +85,32 @@ static int tun_attach(struct tun *t, const char *name)
 	return 0;
 }
 
+/* Never waits, even when somebody who shares the interface has made it blocking. */
+static ssize_t read_now(struct tun *t)
+{
+	const struct iovec v = {t->buf, sizeof t->buf};
+	ssize_t n = preadv2(t->fd, &v, 1, -1, RWF_NOWAIT);
+
+	return n < 0 && errno == EOPNOTSUPP ? read(t->fd, t->buf, sizeof t->buf) : n;
+}
+
+static ssize_t write_now(struct tun *t, const struct iovec *v, int count)
+{
+	ssize_t n = pwritev2(t->fd, v, count, -1, RWF_NOWAIT);
+
+	return n < 0 && errno == EOPNOTSUPP ? writev(t->fd, v, count) : n;
+}
+
 /* False when the batch must end: nothing left, an error, or the owner freed us. */
-static bool tun_read_one(struct tun *t)
+static bool tun_read_one(struct tun *t, size_t *bytes)
 {
 	bool freed = false;
-	ssize_t n = read(t->fd, t->buf, sizeof t->buf);
+	ssize_t n = read_now(t);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	t->freed = &freed;
+	*bytes += n > 0 ? (size_t)n : 0;
 	if (n >= 0) {
 		t->packet(t->buf, (size_t)n, t->arg);
 	} else {
@@ -84,27 +126,85 @@ static bool tun_read_one(struct tun *t)
 static void tun_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct tun *t = arg;
+	size_t bytes = 0;
 
 	(void)fd;
 	(void)what;
-	for (int i = 0; i < TUN_READ_BATCH && t->packet; i++)
-		if (!tun_read_one(t))
+	for (int i = 0; i < TUN_READ_BATCH && bytes < TUN_READ_BYTES && t->packet; i++)
+		if (!tun_read_one(t, &bytes))
 			return;
 }
 
-int tun_open(struct tun **out, struct event_base *base, const char *name)
+static struct tun *tun_new(enum tun_kind kind, int fd)
 {
 	struct tun *t = calloc(1, sizeof *t);
+
+	if (!t)
+		return NULL;
+	t->fd = fd;
+	t->kind = kind;
+	return t;
+}
+
+static int make_event(struct tun *t, struct event_base *base)
+{
+	t->ev = event_new(base, t->fd, EV_READ | EV_PERSIST, tun_readable, t);
+	return t->ev ? 0 : -ENOMEM;
+}
+
+static int check_adopted(struct tun *t)
+{
+	const short looked_at = IFF_TUN | IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+	short want = IFF_TUN | IFF_NO_PI;
+	struct ifreq ifr = {0};
+	int flags, bytes = TUN_HEADER_MAX;
+
+	if (t->kind == TUN_VNET)
+		want |= IFF_VNET_HDR;
+	if (ioctl(t->fd, TUNGETIFF, &ifr) < 0 || (ifr.ifr_flags & looked_at) != want ||
+	    (t->kind == TUN_VNET && ioctl(t->fd, TUNGETVNETHDRSZ, &bytes) < 0) ||
+	    bytes != TUN_HEADER_MAX)
+		return -EINVAL;
+	memcpy(t->name, ifr.ifr_name, IFNAMSIZ - 1);
+	flags = fcntl(t->fd, F_GETFL);
+	return flags < 0 || fcntl(t->fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+int tun_adopt(struct tun **out, struct event_base *base, int fd, enum tun_kind kind)
+{
+	struct tun *t = tun_new(kind, fd);
+	int rc;
+
+	if (!t) {
+		close(fd);
+		return -ENOMEM;
+	}
+	rc = check_adopted(t);
+	if (!rc)
+		rc = make_event(t, base);
+	if (rc) {
+		tun_free(t);
+		return rc;
+	}
+	*out = t;
+	return 0;
+}
+
+int tun_fd(const struct tun *t)
+{
+	return t->fd;
+}
+
+int tun_open(struct tun **out, struct event_base *base, const char *name, enum tun_kind kind)
+{
+	struct tun *t = tun_new(kind, -1);
 	int rc;
 
 	if (!t)
 		return -ENOMEM;
-	t->fd = -1;
 	rc = tun_attach(t, name);
-	if (!rc) {
-		t->ev = event_new(base, t->fd, EV_READ | EV_PERSIST, tun_readable, t);
-		rc = t->ev ? 0 : -ENOMEM;
-	}
+	if (!rc)
+		rc = make_event(t, base);
 	if (rc) {
 		tun_free(t);
 		return rc;
@@ -150,24 +250,67 @@ int tun_set_reading(struct tun *t, bool on)
 	return rc ? -ENOMEM : 0;
 }
 
-int tun_write(struct tun *t, const uint8_t *packet, size_t len)
+int tun_set_offload(struct tun *t, bool on)
 {
-	ssize_t n = write(t->fd, packet, len);
+	const unsigned long tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
 
+	if (t->kind != TUN_VNET)
+		return on ? -EOPNOTSUPP : 0;
+	if (on && (ioctl(t->fd, TUNSETOFFLOAD, tcp | TUN_F_USO4 | TUN_F_USO6) == 0 ||
+		   ioctl(t->fd, TUNSETOFFLOAD, tcp) == 0))
+		return 0;
+	int rc = on ? -errno : 0;
+	if (ioctl(t->fd, TUNSETOFFLOAD, 0ul) < 0 && !rc)
+		rc = -errno;
+	return rc;
+}
+
+static int written(ssize_t n)
+{
 	if (n < 0)
 		return errno == ENOBUFS ? -EAGAIN : -errno;
 	return 0;
 }
 
-int tun_probe(void)
+int tun_write(struct tun *t, const uint8_t *packet, size_t len)
+{
+	const struct iovec v = {(void *)(uintptr_t)packet, len};
+
+	return written(write_now(t, &v, 1));
+}
+
+int tun_write_plain(struct tun *t, const uint8_t *packet, size_t len)
+{
+	static const uint8_t none[TUN_HEADER_MAX];
+	const struct iovec v[] = {{(void *)(uintptr_t)none, sizeof none},
+				  {(void *)(uintptr_t)packet, len}};
+
+	return t->kind == TUN_VNET ? written(write_now(t, v, 2)) : tun_write(t, packet, len);
+}
+
+static int tun_features(unsigned *features)
 {
 	int fd = open(TUN_DEVICE, O_RDWR | O_CLOEXEC);
-	unsigned features;
 
 	if (fd < 0)
 		return errno == EACCES ? -EPERM : -errno;
-	int rc = ioctl(fd, TUNGETFEATURES, &features) < 0 ? -errno : 0;
+	int rc = ioctl(fd, TUNGETFEATURES, features) < 0 ? -errno : 0;
 	close(fd);
+	return rc;
+}
+
+bool tun_probe_vnet(void)
+{
+	unsigned features = 0;
+
+	return tun_features(&features) == 0 && (features & IFF_VNET_HDR);
+}
+
+int tun_probe(void)
+{
+	unsigned features;
+	int rc = tun_features(&features);
+
 	/* The device node opens for everybody; making an interface needs the capability. */
 	return rc ? rc : geteuid() ? -EPERM : 0;
 }

@@ -2,8 +2,11 @@
  * The method "mesh": IP packets as records of a datagram connection between the subscriber's app
  * and the gateway's.  One record is one packet; the overlay encrypts and fragments.
  *
- *   options  {"node": id, "app": id}          of the subscriber's app
- *   answer   {"node": id, "app": id, "mtu": n} of the gateway's app
+ *   options  {"node": id, "app": id, "vnet": true}           of the subscriber's app
+ *   answer   {"node": id, "app": id, "mtu": n, "vnet": true} of the gateway's app
+ *
+ * "vnet" in both means that records begin with a virtio header and may be super-packets
+ * (tunpump.h); without it in the options or in the answer they are plain packets.
  *
  * The gateway has one TUN for all leases and finds the lease by destination address; what a
  * subscriber sends must come from its leased address.
@@ -18,13 +21,13 @@
 #include <string.h>
 #include <sys/queue.h>
 
-#include "base/ippacket.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "io/clock.h"
 #include "io/hostjournal.h"
 #include "io/tun.h"
 #include "libmeshapp/meshapp.h"
+#include "tunnel/tunpump.h"
 
 #define MESH_MTU_DEFAULT 1420u
 #define MESH_MTU_MIN 1280u /* IPv6 */
@@ -98,27 +101,37 @@ static uint32_t mtu_within(int64_t mtu)
 	return mtu > MESH_MTU_MAX ? MESH_MTU_MAX : (uint32_t)mtu;
 }
 
-/* The interface dies with us, so nothing of this goes to the journal.  Up comes first: the kernel
- * loses the route to an IPv6 peer when the address is given to an interface that is down. */
-static int tun_configure(struct nl *nl, const struct tun *t, uint32_t mtu,
-			 const struct nl_addr *addrs, size_t count)
+static bool get_bool(struct json_object *o, const char *key)
 {
-	int rc = nl_link_set_mtu(nl, tun_index(t), mtu);
+	struct json_object *v;
 
+	return o && json_object_object_get_ex(o, key, &v) &&
+	       json_object_is_type(v, json_type_boolean) && json_object_get_boolean(v);
+}
+
+static void set_vnet(struct json_object *o)
+{
+	json_object_object_add(o, "vnet", json_object_new_boolean(true));
+}
+
+static int pump_open(struct tunpump **out, const struct tunnel_env *env,
+		     const struct tunpump_config *config)
+{
+	struct nl *nl = env->journal ? hostjournal_nl(env->journal) : NULL;
+	int rc;
+
+	if (nl)
+		return tunpump_open(out, env->base, nl, config);
+	rc = nl_open(&nl);
 	if (!rc)
-		rc = nl_link_set_up(nl, tun_index(t), true);
-	for (size_t i = 0; i < count && !rc; i++) {
-		struct nl_addr a = addrs[i];
-		a.link = tun_index(t);
-		if (a.prefix.addr.family)
-			rc = nl_addr_add(nl, &a);
-		/* A host without IPv6 still has IPv4. */
-		if (rc && a.prefix.addr.family == 6) {
-			log_warn("%s: no IPv6 address: %s", tun_name(t), strerror(-rc));
-			rc = 0;
-		}
-	}
+		rc = tunpump_open(out, env->base, nl, config);
+	nl_close(nl);
 	return rc;
+}
+
+static struct tunroute_filter filter_of(const struct net_addr *ip4, const struct net_addr *ip6)
+{
+	return (struct tunroute_filter){.v4 = ip4->family != 0, .v6 = ip6->family != 0};
 }
 
 /* ==== gateway ==== */
@@ -132,13 +145,13 @@ struct mesh_lease {
 	struct mesh_end peer;
 	struct net_addr ip4, ip6;
 	struct meshconn *conn;
-	struct tunnel_counters counters;
-	struct log_limit spoof_log;
+	struct tunpump_route *route;
+	bool vnet; /* its records have headers */
 };
 
 struct mesh_gateway {
 	struct tunnel_env env;
-	struct tun *tun;
+	struct tunpump *pump;
 	uint32_t mtu;
 	LIST_HEAD(, mesh_lease) leases;
 	struct map by_sid, by_peer, by_ip4, by_ip6;
@@ -167,52 +180,28 @@ static struct mesh_lease *lease_by_addr(const struct mesh_gateway *gw, const str
 
 /* ---- packets ---- */
 
-static void gateway_from_tun(const uint8_t *packet, size_t len, void *arg)
-{
-	struct mesh_gateway *gw = arg;
-	struct net_addr src, dst;
-	struct mesh_lease *l;
-
-	if (ippacket_ends(packet, len, &src, &dst))
-		return;
-	l = lease_by_addr(gw, &dst);
-	if (!l) /* nobody has this address, or multicast of the kernel's own */
-		return;
-	if (!l->conn || meshconn_send(l->conn, packet, len)) {
-		l->counters.dropped++;
-		return;
-	}
-	l->counters.down_packets++;
-	l->counters.down_bytes += len;
-}
-
-static void lease_spoofed(struct mesh_lease *l, const struct net_addr *src)
-{
-	char text[NET_ADDR_TEXT], node[MESH_ID_SHORT];
-
-	l->counters.spoofed++;
-	if (log_limit_due(&l->spoof_log, daemon_now_us()))
-		log_warn("mesh: %s/%s sends from %s, which is not its address (%llu packets "
-			 "dropped)",
-			 mesh_id_short(&l->peer.node, node), l->peer.app,
-			 net_addr_ip_text(src, text), (unsigned long long)l->counters.spoofed);
-}
-
-static void gateway_from_conn(struct meshconn *conn, const uint8_t *packet, size_t len)
+static void gateway_from_conn(struct meshconn *conn, const uint8_t *record, size_t len)
 {
 	struct mesh_lease *l = meshconn_arg(conn);
-	struct net_addr src, dst;
 
-	if (ippacket_ends(packet, len, &src, &dst)) {
-		l->counters.dropped++;
-	} else if (!net_addr_same_ip(&src, src.family == 4 ? &l->ip4 : &l->ip6)) {
-		lease_spoofed(l, &src);
-	} else if (tun_write(l->gw->tun, packet, len)) {
-		l->counters.dropped++;
-	} else {
-		l->counters.up_packets++;
-		l->counters.up_bytes += len;
-	}
+	tunpump_consume(l->route, record, len);
+}
+
+static void gateway_writable(struct meshconn *conn)
+{
+	struct mesh_lease *l = meshconn_arg(conn);
+
+	tunpump_writable(l->route);
+}
+
+/* Who closes it says so to the peer afterwards. */
+static struct meshconn *lease_disconnect(struct mesh_lease *l)
+{
+	struct meshconn *conn = l->conn;
+
+	l->conn = NULL;
+	tunpump_connect(l->route, NULL);
+	return conn;
 }
 
 static void gateway_conn_closed(struct meshconn *conn, uint16_t code, const char *reason)
@@ -220,12 +209,13 @@ static void gateway_conn_closed(struct meshconn *conn, uint16_t code, const char
 	struct mesh_lease *l = meshconn_arg(conn);
 
 	log_debug("mesh: connection of %s closed: %u %s", l->peer.app, code, reason);
-	l->conn = NULL;
+	lease_disconnect(l);
 }
 
 static bool gateway_accept(void *arg, struct meshconn *conn)
 {
 	static const struct meshconn_callbacks cb = {.consume = gateway_from_conn,
+						     .on_writable = gateway_writable,
 						     .on_closed = gateway_conn_closed};
 	struct mesh_gateway *gw = arg;
 	uint8_t key[MESH_HASH_BYTES];
@@ -239,9 +229,10 @@ static bool gateway_accept(void *arg, struct meshconn *conn)
 		return false;
 	/* The peer is authenticated: its old connection is one that it has lost. */
 	if (l->conn)
-		meshconn_close(l->conn, CODE_CLOSED, "replaced by a newer connection");
+		meshconn_close(lease_disconnect(l), CODE_CLOSED, "replaced by a newer connection");
 	l->conn = conn;
 	meshconn_set_callbacks(conn, &cb, l);
+	tunpump_connect(l->route, conn);
 	return true;
 }
 
@@ -252,7 +243,8 @@ static void lease_free(struct mesh_lease *l)
 	struct mesh_gateway *gw = l->gw;
 
 	if (l->conn)
-		meshconn_close(l->conn, CODE_CLOSED, "the lease has ended");
+		meshconn_close(lease_disconnect(l), CODE_CLOSED, "the lease has ended");
+	tunpump_remove(l->route);
 	if (map_get(&gw->by_sid, l->sid_key) == l)
 		map_del(&gw->by_sid, l->sid_key);
 	if (map_get(&gw->by_peer, l->peer_key) == l)
@@ -276,6 +268,12 @@ static int lease_index(struct mesh_lease *l)
 		rc = map_put(&gw->by_ip4, l->ip4.ip, l);
 	if (!rc && l->ip6.family)
 		rc = map_put(&gw->by_ip6, l->ip6.ip, l);
+	if (!rc) {
+		struct tunroute_filter f = filter_of(&l->ip4, &l->ip6);
+		f.remote4 = l->ip4;
+		f.remote6 = l->ip6;
+		rc = tunpump_add(gw->pump, &f, l->vnet, &l->route);
+	}
 	return rc;
 }
 
@@ -327,6 +325,7 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 			 "options must name the subscriber: node (64 hex digits) and app");
 		return -EINVAL;
 	}
+	want.vnet = get_bool(t->options, "vnet") && tunpump_can_vnet();
 	sid_key(want.sid_key, t->sid);
 	key_of(want.peer_key, &want.peer.node, sizeof want.peer.node, want.peer.app);
 	have = map_get(&gw->by_sid, want.sid_key);
@@ -336,13 +335,17 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 		snprintf(why, TUNNEL_WHY_MAX, "this sid is another app's");
 		return -EEXIST;
 	}
-	if (!have)
+	if (have)
+		tunpump_set_vnet(have->route, want.vnet);
+	else
 		rc = lease_new(gw, t, &want, why);
 	if (rc)
 		return rc;
 	end_put(answer, gw->env.app);
 	json_object_object_add(answer, "mtu", json_object_new_int64(gw->mtu));
-	snprintf(interface, IFNAMSIZ, "%s", tun_name(gw->tun));
+	if (want.vnet)
+		set_vnet(answer);
+	snprintf(interface, IFNAMSIZ, "%s", tunpump_interface(gw->pump));
 	return 0;
 }
 
@@ -368,8 +371,15 @@ static int gateway_counters(void *arg, const char *sid, struct tunnel_counters *
 
 	if (!l)
 		return -ENOENT;
-	*out = l->counters;
-	out->connected = l->conn != NULL;
+	/* A gateway's "up" is what comes from its peer. */
+	struct tunroute_counters n = tunpump_counters(l->route);
+	*out = (struct tunnel_counters){.up_packets = n.in_packets,
+					.up_bytes = n.in_bytes,
+					.down_packets = n.out_packets,
+					.down_bytes = n.out_bytes,
+					.spoofed = n.foreign,
+					.dropped = n.dropped,
+					.connected = l->conn != NULL};
 	return 0;
 }
 
@@ -379,8 +389,8 @@ static void gateway_tun_lost(int err, void *arg)
 {
 	struct mesh_gateway *gw = arg;
 
-	log_error("mesh: interface %s is gone (%s); restart the gateway", tun_name(gw->tun),
-		  strerror(-err));
+	log_error("mesh: interface %s is gone (%s); restart the gateway",
+		  tunpump_interface(gw->pump), strerror(-err));
 }
 
 static void gateway_stop(void *arg)
@@ -395,21 +405,24 @@ static void gateway_stop(void *arg)
 	map_free(&gw->by_peer);
 	map_free(&gw->by_ip4);
 	map_free(&gw->by_ip6);
-	tun_free(gw->tun);
+	tunpump_close(gw->pump);
 	free(gw);
 }
 
 static int gateway_tun(struct mesh_gateway *gw, const struct tunnel_gateway_config *config)
 {
 	const struct nl_addr addrs[] = {{.prefix = config->addr4}, {.prefix = config->addr6}};
-	int rc = tun_open(&gw->tun, gw->env.base, config->interface);
+	const struct tunpump_config pc = {
+		.interface = config->interface,
+		.mtu = gw->mtu,
+		.addrs = addrs,
+		.addr_count = 2,
+		.app = gw->env.app,
+		.lost = gateway_tun_lost,
+		.arg = gw,
+	};
 
-	if (!rc)
-		rc = tun_configure(hostjournal_nl(gw->env.journal), gw->tun, gw->mtu, addrs, 2);
-	if (rc)
-		return rc;
-	tun_set_callbacks(gw->tun, gateway_from_tun, gateway_tun_lost, gw);
-	return tun_set_reading(gw->tun, true);
+	return pump_open(&gw->pump, &gw->env, &pc);
 }
 
 static int gateway_start(void **out, const struct tunnel_env *env,
@@ -464,21 +477,30 @@ struct mesh_client {
 	tunnel_client_state *state;
 	void *arg;
 	struct meshconn *conn;
-	struct tun *tun; /* from the first time up to the end */
+	struct tunpump *pump; /* from the first time up to the end */
+	struct tunpump_route *route;
+	bool vnet; /* records have headers */
 	struct event *retry;
 	uint64_t retry_us, lost_at_us; /* lost_at_us 0: not lost */
-	struct tunnel_counters counters;
-	struct log_limit foreign_log;
 };
 
 static void client_connect(struct mesh_client *c);
 
-/* The owner may free the client in this call: nothing may follow it. */
-static void client_fail(struct mesh_client *c, const char *text)
+static struct meshconn *client_disconnect(struct mesh_client *c)
 {
 	struct meshconn *conn = c->conn;
 
 	c->conn = NULL;
+	if (c->route)
+		tunpump_connect(c->route, NULL);
+	return conn;
+}
+
+/* The owner may free the client in this call: nothing may follow it. */
+static void client_fail(struct mesh_client *c, const char *text)
+{
+	struct meshconn *conn = client_disconnect(c);
+
 	evtimer_del(c->retry);
 	if (conn)
 		meshconn_close(conn, CODE_CLOSED, text);
@@ -487,55 +509,20 @@ static void client_fail(struct mesh_client *c, const char *text)
 
 /* ---- packets ---- */
 
-static void client_from_tun(const uint8_t *packet, size_t len, void *arg)
-{
-	struct mesh_client *c = arg;
-	struct net_addr src, dst;
-
-	/* The kernel may choose another source (a bound socket, a forwarded packet): the gateway
-	 * would take it for spoofing. */
-	if (ippacket_ends(packet, len, &src, &dst) ||
-	    !net_addr_same_ip(&src, src.family == 4 ? &c->ip4.addr : &c->ip6.addr)) {
-		c->counters.dropped++;
-		if (log_limit_due(&c->foreign_log, daemon_now_us()))
-			log_debug("mesh: packets from foreign addresses are not sent (%llu)",
-				  (unsigned long long)c->foreign_log.count);
-		return;
-	}
-	int rc = c->conn ? meshconn_send(c->conn, packet, len) : -ENOTCONN;
-	if (rc) {
-		c->counters.dropped++;
-		/* The interface's queue waits in the kernel until there is room (or a connection).
-		 */
-		if (rc == -EAGAIN || rc == -ENOTCONN)
-			tun_set_reading(c->tun, false);
-		return;
-	}
-	c->counters.up_packets++;
-	c->counters.up_bytes += len;
-}
-
-static void client_from_conn(struct meshconn *conn, const uint8_t *packet, size_t len)
+static void client_from_conn(struct meshconn *conn, const uint8_t *record, size_t len)
 {
 	struct mesh_client *c = meshconn_arg(conn);
-	struct net_addr src, dst;
 
-	if (!c->tun || ippacket_ends(packet, len, &src, &dst) ||
-	    !net_addr_same_ip(&dst, dst.family == 4 ? &c->ip4.addr : &c->ip6.addr) ||
-	    tun_write(c->tun, packet, len)) {
-		c->counters.dropped++;
-		return;
-	}
-	c->counters.down_packets++;
-	c->counters.down_bytes += len;
+	if (c->route)
+		tunpump_consume(c->route, record, len);
 }
 
 static void client_writable(struct meshconn *conn)
 {
 	struct mesh_client *c = meshconn_arg(conn);
 
-	if (c->tun)
-		tun_set_reading(c->tun, true);
+	if (c->route)
+		tunpump_writable(c->route);
 }
 
 /* ---- connection ---- */
@@ -558,31 +545,42 @@ static struct nl_addr client_addr(const struct net_prefix *own, const struct net
 	return a;
 }
 
+/* What is not from our address (of a bound socket, or forwarded) the gateway would take for
+ * spoofing; and it cannot send into our other networks. */
 static int client_tun(struct mesh_client *c)
 {
 	const struct nl_addr addrs[] = {client_addr(&c->ip4, &c->gateway4),
 					client_addr(&c->ip6, &c->gateway6)};
-	int rc = tun_open(&c->tun, c->env.base, c->interface);
+	const struct tunpump_config pc = {
+		.interface = c->interface,
+		.mtu = c->mtu,
+		.addrs = addrs,
+		.addr_count = 2,
+		.app = c->env.app,
+		.hold = true,
+		.lost = client_tun_lost,
+		.arg = c,
+	};
+	struct tunroute_filter f = filter_of(&c->ip4.addr, &c->ip6.addr);
+	int rc = pump_open(&c->pump, &c->env, &pc);
 
-	if (rc)
-		return rc;
-	tun_set_callbacks(c->tun, client_from_tun, client_tun_lost, c);
-	return tun_configure(hostjournal_nl(c->env.journal), c->tun, c->mtu, addrs, 2);
+	f.local4 = c->ip4.addr;
+	f.local6 = c->ip6.addr;
+	return rc ? rc : tunpump_add(c->pump, &f, c->vnet, &c->route);
 }
 
 static void client_up(struct meshconn *conn)
 {
 	struct mesh_client *c = meshconn_arg(conn);
 	char text[TUNNEL_WHY_MAX];
-	int rc = c->tun ? 0 : client_tun(c);
+	int rc = c->pump ? 0 : client_tun(c);
 
-	if (!rc)
-		rc = tun_set_reading(c->tun, true);
 	if (rc) {
 		snprintf(text, sizeof text, "interface %s: %s", c->interface, strerror(-rc));
 		client_fail(c, text);
 		return;
 	}
+	tunpump_connect(c->route, conn);
 	c->lost_at_us = 0;
 	c->retry_us = MESH_RETRY_FIRST_US;
 	c->state(TUNNEL_UP, "", c->arg);
@@ -608,7 +606,7 @@ static void client_lost(struct mesh_client *c, uint16_t code, const char *reason
 
 	if (first)
 		c->lost_at_us = now;
-	if (!c->tun || code == CODE_REFUSED || now - c->lost_at_us >= MESH_GIVE_UP_US) {
+	if (!c->pump || code == CODE_REFUSED || now - c->lost_at_us >= MESH_GIVE_UP_US) {
 		snprintf(text, sizeof text, "connection to the gateway: %s",
 			 *reason ? reason : "refused");
 		client_fail(c, text);
@@ -623,7 +621,7 @@ static void client_closed(struct meshconn *conn, uint16_t code, const char *reas
 {
 	struct mesh_client *c = meshconn_arg(conn);
 
-	c->conn = NULL;
+	client_disconnect(c);
 	client_lost(c, code, reason);
 }
 
@@ -665,6 +663,8 @@ static int client_options(const struct tunnel_env *env, struct json_object *opti
 	}
 	if (!rc)
 		end_put(options, env->app);
+	if (!rc && tunpump_can_vnet())
+		set_vnet(options);
 	return rc;
 }
 
@@ -675,10 +675,10 @@ static void client_close(void *arg)
 	if (!c)
 		return;
 	if (c->conn)
-		meshconn_close(c->conn, CODE_CLOSED, "the subscriber has left");
+		meshconn_close(client_disconnect(c), CODE_CLOSED, "the subscriber has left");
 	if (c->retry)
 		event_free(c->retry);
-	tun_free(c->tun);
+	tunpump_close(c->pump);
 	free(c);
 }
 
@@ -696,6 +696,7 @@ static int client_fill(struct mesh_client *c, const struct tunnel_grant *grant, 
 	}
 	json_object_object_get_ex(grant->object, "mtu", &mtu);
 	c->mtu = mtu_within(json_object_get_int64(mtu));
+	c->vnet = get_bool(grant->object, "vnet") && tunpump_can_vnet();
 	c->ip4 = grant->ip4;
 	c->ip6 = grant->ip6;
 	c->gateway4 = grant->gateway4;
@@ -738,15 +739,23 @@ static const char *client_interface(void *arg)
 {
 	const struct mesh_client *c = arg;
 
-	return c->tun ? tun_name(c->tun) : "";
+	return c->pump ? tunpump_interface(c->pump) : "";
 }
 
 static void client_counters(void *arg, struct tunnel_counters *out)
 {
 	const struct mesh_client *c = arg;
 
-	*out = c->counters;
-	out->connected = c->conn && meshconn_is_up(c->conn);
+	struct tunroute_counters n = {0};
+
+	if (c->route)
+		n = tunpump_counters(c->route);
+	*out = (struct tunnel_counters){.up_packets = n.out_packets,
+					.up_bytes = n.out_bytes,
+					.down_packets = n.in_packets,
+					.down_bytes = n.in_bytes,
+					.dropped = n.dropped + n.foreign,
+					.connected = c->conn && meshconn_is_up(c->conn)};
 }
 
 const struct tunnel_method tunnel_mesh = {

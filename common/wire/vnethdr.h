@@ -3,7 +3,7 @@
  * virtio 1.0 network header of 10 bytes, little-endian, as a TUN interface with IFF_VNET_HDR gives
  * and takes it.  It says which checksum is still to be computed and into which segments the packet
  * is to be cut, so that up to 64 KB cross the mesh as one record and meet the kernel's offloads at
- * both ends (PROTOCOL.md section 6).
+ * both ends (PROTOCOL.md section 5).
  *
  * What arrives from a peer is hostile: the kernel must not see a header that vnethdr_check refused.
  */

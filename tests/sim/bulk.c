@@ -13,12 +13,12 @@ static bool arrived(struct sim *s)
 /* A transport repairs 30 % loss without a retransmission storm (DESIGN.md section 6). */
 bool bulk_run(struct sim *s)
 {
-	static const unsigned link[1][2] = {{0, 1}};
 	struct sim_path p = {.delay_us = 10000, .rate_bps = 100000000, .queue_bytes = 1u << 20};
 
 	s->host_count = 2;
+	s->topology = (struct sim_topology){.links = {{0, 1}}, .count = 1};
 	network_path(s, 0, 1, &p);
-	if (scenario_open(s, link, 1)) {
+	if (scenario_open(s)) {
 		p.loss_ppm = BULK_LOSS_PPM;
 		network_path(s, 0, 1, &p);
 		s->wire_bytes = 0;

@@ -130,14 +130,12 @@ static uint64_t next_time(const struct sim *s)
 	if (t < next)
 		next = t;
 	for (unsigned i = 0; i < s->host_count; i++) {
-		t = s->hosts[i].engine ? node_engine_next_timeout(s->hosts[i].engine) : TIMER_NEVER;
+		t = host_next_timeout(&s->hosts[i]);
 		if (t < next)
 			next = t;
 	}
 	return next;
 }
-
-#define QUEUED_MAX (96u << 20)
 
 static void run_host(struct sim *s, struct sim_host *h)
 {
@@ -145,16 +143,16 @@ static void run_host(struct sim *s, struct sim_host *h)
 
 	if (!h->engine)
 		return;
-	if (node_engine_next_timeout(h->engine) <= s->now)
-		node_engine_tick(h->engine, s->now);
+	if (node_engine_next_timeout(h->engine) <= host_now(h))
+		node_engine_tick(h->engine, host_now(h));
 	else
-		node_engine_flush(h->engine, s->now);
+		node_engine_flush(h->engine, host_now(h));
 	if (sim_random(s) % 64)
 		return;
 	node_engine_get_status(h->engine, &st);
 	if (st.queued_bytes > h->most_queued)
 		h->most_queued = st.queued_bytes;
-	if (st.queued_bytes > QUEUED_MAX)
+	if (st.queued_bytes > h->may_queue)
 		sim_fail(s, "host %u holds %zu bytes", h->index, st.queued_bytes);
 }
 

@@ -34,7 +34,7 @@ static void app_lands(struct sim_letter *l, const struct msg *m)
 	traffic_heard(a, m);
 	if (a->full && a->pending < APP_LOW_WATER && a->handle) {
 		a->full = false;
-		node_engine_app_drained(a->host->engine, a->handle, l->sim->now);
+		node_engine_app_drained(a->host->engine, a->handle, host_now(a->host));
 	}
 }
 
@@ -110,6 +110,23 @@ static const struct node_engine_ops ops = {
 	.random = op_random,
 };
 
+uint64_t host_now(const struct sim_host *h)
+{
+	int64_t now = (int64_t)h->sim->now;
+
+	return h->clock_us + (uint64_t)(now + now * h->drift_ppm / 1000000);
+}
+
+/* May be some microseconds early: then nothing is due and it is asked again. */
+uint64_t host_next_timeout(const struct sim_host *h)
+{
+	uint64_t at = h->engine ? node_engine_next_timeout(h->engine) : TIMER_NEVER;
+
+	if (at == TIMER_NEVER || at <= h->clock_us)
+		return at == TIMER_NEVER ? at : 0;
+	return (at - h->clock_us) * 1000000 / (uint64_t)(1000000 + h->drift_ppm);
+}
+
 void host_open(struct sim *s, unsigned index)
 {
 	struct sim_host *h = &s->hosts[index];
@@ -125,9 +142,21 @@ void host_open(struct sim *s, unsigned index)
 	c.id = h->id;
 	memcpy(c.secret, h->secret, sizeof c.secret);
 	snprintf(c.name, sizeof c.name, "n%u", index);
-	h->engine = node_engine_new(&c, &ops, h, s->now);
+	c.rekey_us = h->rekey_us;
+	h->engine = node_engine_new(&c, &ops, h, host_now(h));
 	addr = network_address(h, 0);
 	node_engine_set_addrs(h->engine, &addr, 1);
+}
+
+void host_move(struct sim_host *h)
+{
+	struct net_addr addr;
+
+	h->moves++;
+	addr = network_address(h, 0);
+	if (h->engine)
+		node_engine_set_addrs(h->engine, &addr, 1);
+	sim_log(h->sim, "host %u moves to another address", h->index);
 }
 
 void host_register_apps(struct sim_host *h)
@@ -137,7 +166,7 @@ void host_register_apps(struct sim_host *h)
 		struct msg m = {.type = MSG_RegisterApp, .seq = 1};
 		a->host = h;
 		snprintf(a->name, sizeof a->name, "app%u%c", h->index, 'a' + (int)i);
-		a->handle = node_engine_app_up(h->engine, a, h->sim->now);
+		a->handle = node_engine_app_up(h->engine, a, host_now(h));
 		m.register_app.app = bytes_str(a->name);
 		m.register_app.type = bytes_str("sim");
 		host_say(a, &m);
@@ -146,7 +175,7 @@ void host_register_apps(struct sim_host *h)
 
 void host_say(struct sim_app *a, const struct msg *m)
 {
-	if (a->handle && node_engine_app_message(a->host->engine, a->handle, m, a->host->sim->now))
+	if (a->handle && node_engine_app_message(a->host->engine, a->handle, m, host_now(a->host)))
 		sim_fail(a->host->sim, "%s: the node refuses %s", a->name, msg_type_name(m->type));
 }
 
@@ -162,7 +191,7 @@ void host_close(struct sim_host *h)
 {
 	for (unsigned i = 0; i < SIM_APPS; i++) {
 		if (h->apps[i].handle)
-			node_engine_app_down(h->engine, h->apps[i].handle, h->sim->now);
+			node_engine_app_down(h->engine, h->apps[i].handle, host_now(h));
 		h->apps[i].handle = NULL;
 	}
 	node_engine_free(h->engine);

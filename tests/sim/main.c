@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +7,7 @@
 #include "base/log.h"
 #include "sim/sim.h"
 
-#define DEFAULT_SEEDS 30u
+#define DEFAULT_SEEDS 40u
 
 struct options {
 	uint64_t seed, count;
@@ -17,7 +18,8 @@ static int usage(void)
 {
 	fprintf(stderr,
 		"usage: sim [--seed N] [--seeds COUNT] [--verbose]\n"
-		"  one seed, or COUNT seeds from 1 on (default 30); 0 is the bulk transfer\n");
+		"  one seed, or COUNT seeds from 1 on (default %u); 0 is the bulk transfer\n",
+		DEFAULT_SEEDS);
 	return 2;
 }
 
@@ -69,8 +71,9 @@ static bool run(uint64_t seed, bool verbose)
 	s->verbose = verbose;
 	bool ok = seed ? scenario_run(s) : bulk_run(s);
 	if (!ok)
-		printf("seed %llu: %s\nreplay: build/sim --seed %llu --verbose\n",
-		       (unsigned long long)seed, s->failure, (unsigned long long)seed);
+		printf("seed %llu: %s\nreplay: %s --seed %llu --verbose\n",
+		       (unsigned long long)seed, s->failure, program_invocation_name,
+		       (unsigned long long)seed);
 	else if (verbose)
 		printf("seed %llu: ok, %u hosts, %u connections, %llu packets, %.1f s\n",
 		       (unsigned long long)seed, s->host_count, s->conn_count,

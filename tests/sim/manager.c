@@ -22,7 +22,7 @@ static void at_manager(struct sim_letter *l, const struct msg *m)
 static void at_node(struct sim_letter *l, const struct msg *m)
 {
 	if (l->host->channel == l->channel && l->host->engine)
-		node_engine_manager_message(l->host->engine, m, l->sim->now);
+		node_engine_manager_message(l->host->engine, m, host_now(l->host));
 }
 
 int manager_letter(struct sim_host *h, const struct msg *m)
@@ -43,7 +43,7 @@ void manager_connect(struct sim_host *h)
 	sim_log(s, "host %u: control channel up", h->index);
 	if (nm_node_up(s->nm, &h->id, &from, h->channel, s->now))
 		sim_fail(s, "the manager refuses host %u", h->index);
-	node_engine_manager_up(h->engine, s->now);
+	node_engine_manager_up(h->engine, host_now(h));
 }
 
 void manager_disconnect(struct sim_host *h)
@@ -56,7 +56,30 @@ void manager_disconnect(struct sim_host *h)
 	sim_log(h->sim, "host %u: control channel down", h->index);
 	nm_node_down(h->sim->nm, channel, h->sim->now);
 	if (h->engine)
-		node_engine_manager_down(h->engine, h->sim->now);
+		node_engine_manager_down(h->engine, host_now(h));
+}
+
+/* --- links ----------------------------------------------------------------------------------- */
+
+static void linked(void *arg, uint16_t code, const char *text, uint64_t value)
+{
+	struct sim *s = arg;
+
+	(void)value;
+	if (code && !s->faults)
+		sim_fail(s, "a link does not come up: %s", text);
+	s->links_pending--;
+}
+
+void manager_link(struct sim *s, unsigned a, unsigned b)
+{
+	s->links_pending++;
+	nm_connect_nodes(s->nm, &s->hosts[a].id, &s->hosts[b].id, linked, s, s->now);
+}
+
+void manager_unlink(struct sim *s, unsigned a, unsigned b)
+{
+	nm_disconnect_nodes(s->nm, &s->hosts[a].id, &s->hosts[b].id, s->now);
 }
 
 /* --- ops ------------------------------------------------------------------------------------- */

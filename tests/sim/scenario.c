@@ -3,26 +3,10 @@
 #include "sim/sim.h"
 
 #define SETUP_US (30u * SEC)
-#define TRAFFIC_US (180u * SEC)
-
-enum fault { FAULT_NONE, FAULT_BLINK, FAULT_LINK, FAULT_CHANNEL, FAULT_CRASH, FAULT_KINDS };
-
-struct topology {
-	unsigned links[SIM_HOSTS * 2][2];
-	unsigned count;
-};
+#define TRAFFIC_US (600u * SEC)
+#define RECOVERY_US (60u * SEC)
 
 /* --- setting up ------------------------------------------------------------------------------ */
-
-static void linked(void *arg, uint16_t code, const char *text, uint64_t value)
-{
-	struct sim *s = arg;
-
-	(void)value;
-	if (code)
-		sim_fail(s, "a link does not come up: %s", text);
-	s->links_pending--;
-}
 
 static bool registered(struct sim *s)
 {
@@ -40,10 +24,24 @@ static bool links_up(struct sim *s)
 	return s->links_pending == 0 && st.transports_connected == st.links;
 }
 
-bool scenario_open(struct sim *s, const unsigned (*links)[2], unsigned link_count)
+/* A link holds its queue and its window; some packets are on the way within the host.  Each
+ * connection adds to this. */
+static void bound_queues(struct sim *s)
 {
+	for (unsigned i = 0; i < s->host_count; i++)
+		s->hosts[i].may_queue = 2u << 20;
+	for (unsigned i = 0; i < s->topology.count; i++)
+		for (unsigned side = 0; side < 2; side++)
+			s->hosts[s->topology.links[i][side]].may_queue += 2u << 20;
+}
+
+bool scenario_open(struct sim *s)
+{
+	const struct sim_topology *t = &s->topology;
+
 	timerq_init(&s->events);
 	s->now = SEC;
+	bound_queues(s);
 	manager_open(s);
 	for (unsigned i = 0; i < s->host_count; i++)
 		host_open(s, i);
@@ -53,14 +51,11 @@ bool scenario_open(struct sim *s, const unsigned (*links)[2], unsigned link_coun
 		sim_fail(s, "the nodes do not register");
 	for (unsigned i = 0; !s->failure[0] && i < s->host_count; i++)
 		host_register_apps(&s->hosts[i]);
-	for (unsigned i = 0; !s->failure[0] && i < link_count; i++) {
-		s->links_pending++;
-		nm_connect_nodes(s->nm, &s->hosts[links[i][0]].id, &s->hosts[links[i][1]].id,
-				 linked, s, s->now);
-	}
+	for (unsigned i = 0; !s->failure[0] && i < t->count; i++)
+		manager_link(s, t->links[i][0], t->links[i][1]);
 	if (!sim_run(s, s->now + SETUP_US, links_up))
 		sim_fail(s, "the links do not come up");
-	sim_log(s, "%u hosts, %u links are up", s->host_count, link_count);
+	sim_log(s, "%u hosts, %u links are up", s->host_count, t->count);
 	return !s->failure[0];
 }
 
@@ -87,8 +82,10 @@ static void check_empty(struct sim *s, const struct sim_host *h)
 		(unsigned long long)st.delivered_packets, (unsigned long long)st.unknown_labels,
 		h->most_queued);
 	if (st.live_packets || st.transports || st.connections || st.requests)
-		sim_fail(s, "host %u ends with %zu packets, %zu transports, %zu connections",
-			 h->index, st.live_packets, st.transports, st.connections);
+		sim_fail(s,
+			 "host %u ends with %zu packets, %zu transports, %zu connections, %zu "
+			 "requests",
+			 h->index, st.live_packets, st.transports, st.connections, st.requests);
 }
 
 void scenario_close(struct sim *s)
@@ -101,7 +98,7 @@ void scenario_close(struct sim *s)
 	for (unsigned i = 0; i < s->host_count; i++) {
 		if (!s->hosts[i].engine)
 			continue;
-		node_engine_shutdown(s->hosts[i].engine, s->now);
+		node_engine_shutdown(s->hosts[i].engine, host_now(&s->hosts[i]));
 		check_empty(s, &s->hosts[i]);
 		host_close(&s->hosts[i]);
 	}
@@ -112,180 +109,16 @@ void scenario_close(struct sim *s)
 
 /* --- a random mesh --------------------------------------------------------------------------- */
 
-static struct sim_path random_path(struct sim *s)
+static void random_hosts(struct sim *s)
 {
-	struct sim_path p = {
-		.delay_us = sim_between(s, 100, 20000),
-		.rate_bps = sim_between(s, 4, 200) * 1000000,
-		.queue_bytes = 256u << 10,
-	};
+	bool rekey = sim_chance(s, 500000);
 
-	p.loss_ppm = (uint32_t)(sim_chance(s, 500000) ? sim_between(s, 0, 100000) : 0);
-	p.jitter_us = sim_chance(s, 300000) ? sim_between(s, 100, 5000) : 0;
-	p.duplicate_ppm = (uint32_t)(sim_chance(s, 300000) ? sim_between(s, 0, 50000) : 0);
-	return p;
-}
-
-static bool has_link(const struct topology *t, unsigned a, unsigned b)
-{
-	for (unsigned i = 0; i < t->count; i++)
-		if ((t->links[i][0] == a && t->links[i][1] == b) ||
-		    (t->links[i][0] == b && t->links[i][1] == a))
-			return true;
-	return false;
-}
-
-static void add_link(struct topology *t, unsigned a, unsigned b)
-{
-	if (a == b || has_link(t, a, b) || t->count == SIM_HOSTS * 2)
-		return;
-	t->links[t->count][0] = a;
-	t->links[t->count++][1] = b;
-}
-
-/* A tree, and a few links more. */
-static void random_topology(struct sim *s, struct topology *t)
-{
-	s->host_count = (unsigned)sim_between(s, 2, SIM_HOSTS);
-	t->count = 0;
-	for (unsigned i = 1; i < s->host_count; i++)
-		add_link(t, i, (unsigned)sim_between(s, 0, i - 1));
-	for (uint64_t extra = sim_between(s, 0, s->host_count); extra; extra--)
-		add_link(t, (unsigned)sim_between(s, 0, s->host_count - 1),
-			 (unsigned)sim_between(s, 0, s->host_count - 1));
-	for (unsigned a = 0; a < s->host_count; a++) {
-		for (unsigned b = a + 1; b < s->host_count; b++) {
-			struct sim_path p = random_path(s);
-			network_path(s, a, b, &p);
-		}
+	for (unsigned i = 0; i < s->host_count; i++) {
+		struct sim_host *h = &s->hosts[i];
+		h->clock_us = sim_between(s, 0, 1000000 * (uint64_t)SEC);
+		h->drift_ppm = (int64_t)sim_between(s, 0, 200) - 100;
+		h->rekey_us = rekey ? sim_between(s, 500 * MS, 5 * SEC) : 0;
 	}
-}
-
-static void random_traffic(struct sim *s)
-{
-	unsigned n = (unsigned)sim_between(s, 1, 6);
-
-	for (unsigned i = 0; i < n; i++) {
-		unsigned a = (unsigned)sim_between(s, 0, s->host_count - 1);
-		unsigned b = (unsigned)sim_between(s, 0, s->host_count - 1);
-		uint8_t cls = sim_chance(s, 250000) ? CLASS_DATAGRAM : CLASS_STREAM;
-		/* The two apps differ, so that a == b is a connection within one node. */
-		traffic_begin(s, &s->hosts[a].apps[0], &s->hosts[b].apps[1], cls,
-			      (unsigned)sim_between(s, 1, cls == CLASS_STREAM ? 40 : 200));
-		s->conns[i].close_early = cls == CLASS_STREAM && sim_chance(s, 250000);
-		if (s->conns[i].close_early)
-			s->conns[i].flow[1].total = 0;
-	}
-}
-
-/* --- faults ---------------------------------------------------------------------------------- */
-
-#define NOTHING UINT32_MAX
-
-/* Do all hosts reach each other without this link, or without this host? */
-static bool reaches_all(const struct topology *t, unsigned hosts, unsigned without_link,
-			unsigned without_host)
-{
-	unsigned all = ((1u << hosts) - 1) & ~(without_host < hosts ? 1u << without_host : 0u);
-	unsigned seen = all & -all, before = 0;
-
-	while (seen != before) {
-		before = seen;
-		for (unsigned i = 0; i < t->count; i++) {
-			unsigned pair = 1u << t->links[i][0] | 1u << t->links[i][1];
-			if (i != without_link && (pair & ~all) == 0 && (pair & seen))
-				seen |= pair;
-		}
-	}
-	return seen == all;
-}
-
-struct cut {
-	unsigned a, b;
-};
-static struct cut the_cut; /* one at a time */
-
-static void heal(struct sim *s, void *arg)
-{
-	(void)arg;
-	s->paths[the_cut.a][the_cut.b].cut = s->paths[the_cut.b][the_cut.a].cut = false;
-	sim_log(s, "hosts %u and %u hear each other again", the_cut.a, the_cut.b);
-}
-
-static void cut(struct sim *s, void *arg)
-{
-	(void)arg;
-	s->paths[the_cut.a][the_cut.b].cut = s->paths[the_cut.b][the_cut.a].cut = true;
-	sim_log(s, "hosts %u and %u are parted", the_cut.a, the_cut.b);
-}
-
-static void rejoin(struct sim *s, void *arg)
-{
-	(void)s;
-	manager_connect(arg);
-}
-
-static void lose_channel(struct sim *s, void *arg)
-{
-	manager_disconnect(arg);
-	sim_at(s, s->now + sim_between(s, 100 * MS, 3 * SEC), rejoin, arg);
-}
-
-static void reborn(struct sim *s, void *arg)
-{
-	struct sim_host *h = arg;
-
-	sim_log(s, "host %u is back", h->index);
-	host_open(s, h->index);
-	manager_connect(h);
-	host_register_apps(h);
-}
-
-static void crash(struct sim *s, void *arg)
-{
-	struct sim_host *h = arg;
-
-	sim_log(s, "host %u crashes", h->index);
-	host_crash(h);
-	traffic_crashed(s, h);
-	manager_disconnect(h);
-	sim_at(s, s->now + sim_between(s, 200 * MS, 3 * SEC), reborn, h);
-}
-
-/* Those of the host itself die with it. */
-static bool plan_crash(struct sim *s, const struct topology *t, uint64_t at)
-{
-	struct sim_host *h = &s->hosts[sim_between(s, 0, s->host_count - 1)];
-
-	for (unsigned i = 0; i < s->conn_count; i++)
-		s->conns[i].may_die =
-			s->conns[i].app[0]->host == h || s->conns[i].app[1]->host == h;
-	sim_at(s, at, crash, h);
-	return reaches_all(t, s->host_count, NOTHING, h->index);
-}
-
-/* True when every connection (but those that may_die) must survive what is going to happen. */
-static bool plan_fault(struct sim *s, const struct topology *t)
-{
-	enum fault f = (enum fault)sim_between(s, 0, FAULT_KINDS - 1);
-	unsigned link = (unsigned)sim_between(s, 0, t->count - 1);
-	uint64_t at = s->now + sim_between(s, 10 * MS, 2 * SEC);
-	/* Far below the liveness timeout, or far above. */
-	uint64_t until = at + (f == FAULT_BLINK ? sim_between(s, 50 * MS, 1 * SEC)
-						: sim_between(s, 5 * SEC, 8 * SEC));
-
-	if (f == FAULT_NONE)
-		return true;
-	if (f == FAULT_CHANNEL) {
-		sim_at(s, at, lose_channel, &s->hosts[sim_between(s, 0, s->host_count - 1)]);
-		return true;
-	}
-	if (f == FAULT_CRASH)
-		return plan_crash(s, t, at);
-	the_cut = (struct cut){t->links[link][0], t->links[link][1]};
-	sim_at(s, at, cut, NULL);
-	sim_at(s, until, heal, NULL);
-	return f == FAULT_BLINK || reaches_all(t, s->host_count, link, NOTHING);
 }
 
 /* --- what must hold -------------------------------------------------------------------------- */
@@ -304,7 +137,7 @@ static bool all_done(struct sim *s)
 	for (unsigned i = 0; i < s->conn_count; i++)
 		if (!conn_done(&s->conns[i]))
 			return false;
-	return true;
+	return s->conns_due == 0;
 }
 
 static void log_conn(struct sim *s, const struct sim_conn *c)
@@ -319,12 +152,12 @@ static void log_conn(struct sim *s, const struct sim_conn *c)
 	}
 }
 
-static void check_conn(struct sim *s, const struct sim_conn *c, bool must_survive)
+static void check_conn(struct sim *s, const struct sim_conn *c)
 {
 	bool whole = traffic_flow_done(&c->flow[0]) && traffic_flow_done(&c->flow[1]);
 
 	log_conn(s, c);
-	if (!must_survive || c->may_die)
+	if (c->may_die || (c->late && (c->refused || !c->up[0])))
 		return;
 	if (c->refused)
 		sim_fail(s, "connection %u is refused: %s", c->index, msg_code_name(c->code));
@@ -332,21 +165,36 @@ static void check_conn(struct sim *s, const struct sim_conn *c, bool must_surviv
 		sim_fail(s, "connection %u ends too early: %s", c->index, msg_code_name(c->code));
 }
 
+static bool all_up(struct sim *s)
+{
+	for (unsigned i = 0; i < s->conn_count; i++)
+		if (!s->conns[i].up[0] && !s->conns[i].ended[0])
+			return false;
+	return true;
+}
+
+static bool all_healed(struct sim *s)
+{
+	return s->faults == 0 && links_up(s);
+}
+
 bool scenario_run(struct sim *s)
 {
-	struct topology t;
-
-	random_topology(s, &t);
-	if (scenario_open(s, t.links, t.count)) {
+	topology_random(s);
+	random_hosts(s);
+	if (scenario_open(s)) {
 		/* A connection that is asked for while a fault lasts may be refused. */
-		random_traffic(s);
-		sim_run(s, s->now + 500 * MS, NULL);
-		bool must_survive = plan_fault(s, &t);
+		traffic_random(s);
+		sim_run(s, s->now + 20 * SEC, all_up);
+		faults_plan(s);
 		if (!sim_run(s, s->now + TRAFFIC_US, all_done))
 			sim_fail(s, "messages do not arrive");
 		for (unsigned i = 0; i < s->conn_count; i++)
-			check_conn(s, &s->conns[i], must_survive);
-		sim_run(s, s->now + 9 * SEC, NULL); /* planned faults are over */
+			check_conn(s, &s->conns[i]);
+		if (!sim_run(s, s->now + RECOVERY_US, all_healed))
+			sim_fail(s, "the links do not come back");
+		sim_run(s, s->now + SEC, NULL); /* what was asked at the last moment is answered */
+		network_check(s);
 	}
 	scenario_close(s);
 	return !s->failure[0];

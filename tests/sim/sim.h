@@ -1,12 +1,14 @@
 /*
  * The overlay in one process on a virtual clock: node engines and the nodemanager's engine over a
- * network that loses, delays, reorders, duplicates and parts, all from one seed.
+ * network that loses, delays, reorders, duplicates, shrinks and parts, all from one seed.
  *
  *   main.c      seeds, command line
  *   clock.c     events, random numbers, failure
- *   network.c   UDP between hosts
- *   host.c      a node engine with its sockets, channels and apps' pipes
+ *   network.c   UDP between hosts, and what it cost
+ *   host.c      a node engine with its clock, sockets, channels and apps' pipes
  *   manager.c   the nodemanager's engine, control channels, a tracker that always says yes
+ *   topology.c  random meshes
+ *   faults.c    what goes wrong under way
  *   traffic.c   apps that send what the receiver can check
  *   scenario.c  what happens for a seed, and what must hold
  *   bulk.c      bytes on the wire under heavy loss
@@ -22,7 +24,8 @@
 #include "node/engine.h"
 #include "nodemanager/engine.h"
 
-#define SIM_HOSTS 8
+#define SIM_HOSTS 20
+#define SIM_LINKS (2 * SIM_HOSTS)
 #define SIM_SOCKETS 64
 #define SIM_APPS 2 /* of each host */
 #define SIM_CONNS 12
@@ -35,9 +38,13 @@ struct sim;
 /* One direction between two hosts. */
 struct sim_path {
 	uint64_t delay_us, jitter_us, rate_bps, free_at_us, last_us;
-	uint32_t loss_ppm, duplicate_ppm;
-	size_t queue_bytes;
-	bool cut;
+	uint32_t loss_ppm, duplicate_ppm, reorder_ppm;
+	uint64_t reorder_us;	       /* at most so much later than the others */
+	size_t queue_bytes, mtu_bytes; /* larger IP packets vanish; 0: none is too large */
+	unsigned cuts;		       /* faults that hold it cut now */
+	/* What was put on it: DATA for the first time and again, DATA that it lost, and packets of
+	 * other types; DATA that came out. */
+	uint64_t first_bytes, again_bytes, lost_bytes, control_packets, arrived_packets;
 };
 
 struct sim_socket {
@@ -61,11 +68,21 @@ struct sim_host {
 	struct node_engine *engine;
 	struct mesh_id id;
 	uint8_t secret[32];
+	/* Its clock began at another time and does not run at quite the same speed. */
+	uint64_t clock_us;
+	int64_t drift_ppm;
+	uint64_t rekey_us;
+	uint8_t moves; /* how often its address has changed */
 	struct sim_socket sockets[SIM_SOCKETS];
 	uint64_t channel; /* number of the control channel; 0: down */
 	uint64_t to_manager_us, to_node_us;
 	struct sim_app apps[SIM_APPS];
-	size_t most_queued;
+	size_t most_queued, may_queue;
+};
+
+struct sim_topology {
+	unsigned links[SIM_LINKS][2];
+	unsigned count;
 };
 
 enum reader { READER_FAST, READER_SLOW, READER_LATE };
@@ -80,7 +97,7 @@ struct sim_flow {
 	int64_t credit;
 	enum reader reader;
 	uint32_t owed; /* credit that a slow reader has not given back */
-	uint64_t interval_us;
+	uint64_t interval_us, moved_us;
 	struct timer send_timer, read_timer;
 	uint8_t *seen; /* datagrams */
 };
@@ -92,6 +109,7 @@ struct sim_conn {
 	uint64_t id;
 	uint8_t cls;
 	bool up[2], ended[2], refused, close_early, may_die;
+	bool late; /* asked for while something may be wrong: it may be refused */
 	uint16_t code;
 	struct sim_flow flow[2]; /* by side of the sender */
 };
@@ -105,8 +123,10 @@ struct sim {
 	struct sim_host hosts[SIM_HOSTS];
 	unsigned host_count;
 	struct sim_path paths[SIM_HOSTS][SIM_HOSTS];
+	struct sim_topology topology;
 	struct sim_conn conns[SIM_CONNS];
-	unsigned conn_count;
+	unsigned conn_count, conns_due;
+	unsigned faults; /* planned and not over */
 	uint64_t app_us; /* time of the last event to an app */
 	uint64_t packets, packets_lost, wire_bytes;
 	unsigned links_pending;
@@ -143,6 +163,10 @@ void sim_post(struct sim *s, const struct msg *m, uint64_t at, struct sim_letter
 
 /* network.c */
 void network_path(struct sim *s, unsigned a, unsigned b, const struct sim_path *both_ways);
+/* Cuts both directions (1), or takes one such cut back (-1). */
+void network_cut(struct sim *s, unsigned a, unsigned b, int change);
+/* Fails when somebody sent again much more than was lost, or said much more than it had to. */
+void network_check(struct sim *s);
 void network_send(struct sim_socket *from, const struct net_addr *to, struct pkt *const *v,
 		  size_t n);
 struct net_addr network_address(const struct sim_host *h, uint16_t port);
@@ -150,6 +174,12 @@ struct net_addr network_address(const struct sim_host *h, uint16_t port);
 /* host.c */
 void host_open(struct sim *s, unsigned index);
 void host_close(struct sim_host *h);
+/* Its own clock at this moment. */
+uint64_t host_now(const struct sim_host *h);
+/* When it wants to be woken, by the simulator's clock. */
+uint64_t host_next_timeout(const struct sim_host *h);
+/* From now on its packets come from another address, and nothing reaches the old one. */
+void host_move(struct sim_host *h);
 /* As kill -9: nobody is told.  The key stays for host_open. */
 void host_crash(struct sim_host *h);
 void host_register_apps(struct sim_host *h);
@@ -160,12 +190,25 @@ void manager_open(struct sim *s);
 void manager_close(struct sim *s);
 void manager_connect(struct sim_host *h);
 void manager_disconnect(struct sim_host *h);
+void manager_link(struct sim *s, unsigned a, unsigned b);
+void manager_unlink(struct sim *s, unsigned a, unsigned b);
 int manager_letter(struct sim_host *h, const struct msg *m);
+
+/* topology.c */
+/* Picks hosts, links and paths. */
+void topology_random(struct sim *s);
+
+/* faults.c */
+/* Some things go wrong, one after the other: s->faults is 0 when all is well again.  Connections
+ * that cannot outlive one of them are marked. */
+void faults_plan(struct sim *s);
 
 /* traffic.c */
 void traffic_begin(struct sim *s, struct sim_app *from, struct sim_app *to, uint8_t cls,
 		   unsigned messages_each_way);
 void traffic_heard(struct sim_app *a, const struct msg *m);
+/* Between random hosts, of random kinds. */
+void traffic_random(struct sim *s);
 bool traffic_flow_done(const struct sim_flow *f);
 void traffic_close_all(struct sim *s);
 /* The apps of this host are gone. */
@@ -175,8 +218,8 @@ void traffic_free(struct sim *s);
 /* scenario.c, bulk.c: true when all went well; s->failure says what did not. */
 bool scenario_run(struct sim *s);
 bool bulk_run(struct sim *s);
-/* Both: hosts, manager, registration and `links` (pairs), until all are up. */
-bool scenario_open(struct sim *s, const unsigned (*links)[2], unsigned link_count);
+/* Both: hosts, manager, registration and the links of the topology, until all are up. */
+bool scenario_open(struct sim *s);
 /* Everybody leaves; checks that nothing is left over. */
 void scenario_close(struct sim *s);
 #endif

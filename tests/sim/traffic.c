@@ -6,7 +6,8 @@
 #define SMALL_MAX 400u
 #define MIDDLE_MAX 20000u
 #define LARGE_MAX 300000u
-#define HUGE_BYTES 1500000u /* more than the whole credit */
+#define HUGE_BYTES 1500000u	    /* more than the whole credit */
+#define CONN_QUEUE_BYTES (5u << 20) /* what either app may send and the window of the stream */
 #define SLOW_US 40000u
 #define LATE_US 1500000u
 
@@ -168,6 +169,7 @@ static void receive(struct sim_flow *f, struct bytes data)
 			 f->conn->index, f->side, f->received, data.len);
 	f->received++;
 	f->received_bytes += data.len;
+	f->moved_us = s->now;
 	consumed(f, data.len);
 }
 
@@ -279,11 +281,61 @@ void traffic_begin(struct sim *s, struct sim_app *from, struct sim_app *to, uint
 	*c = (struct sim_conn){.sim = s, .index = s->conn_count++, .app = {from, to}, .cls = cls};
 	flow_init(c, 0, messages_each_way);
 	flow_init(c, 1, messages_each_way);
+	from->host->may_queue += CONN_QUEUE_BYTES;
+	to->host->may_queue += CONN_QUEUE_BYTES;
 	m.connect_to_app.handle = c->index + 1;
 	m.connect_to_app.node = to->host->id;
 	m.connect_to_app.app = bytes_str(to->name);
 	m.connect_to_app.class = cls;
 	host_say(from, &m);
+}
+
+/* Half of the flows take their time, so that what goes wrong meets them. */
+static void spread(struct sim *s, struct sim_flow *f)
+{
+	if (f->total && sim_chance(s, 500000))
+		f->interval_us = sim_between(s, 2 * SEC, 30 * SEC) / f->total;
+}
+
+static void begin_random(struct sim *s)
+{
+	unsigned a = (unsigned)sim_between(s, 0, s->host_count - 1);
+	unsigned b = (unsigned)sim_between(s, 0, s->host_count - 1);
+	uint8_t cls = sim_chance(s, 250000) ? CLASS_DATAGRAM : CLASS_STREAM;
+	struct sim_conn *c = &s->conns[s->conn_count];
+
+	/* The two apps differ, so that a == b is a connection within one node. */
+	traffic_begin(s, &s->hosts[a].apps[0], &s->hosts[b].apps[1], cls,
+		      (unsigned)sim_between(s, 1, cls == CLASS_STREAM ? 40 : 200));
+	spread(s, &c->flow[0]);
+	spread(s, &c->flow[1]);
+	c->close_early = cls == CLASS_STREAM && sim_chance(s, 250000);
+	if (c->close_early)
+		c->flow[1].total = 0;
+}
+
+static void begin_late(struct sim *s, void *arg)
+{
+	struct sim_conn *c = &s->conns[s->conn_count];
+
+	(void)arg;
+	s->conns_due--;
+	if (!s->nm)
+		return;
+	begin_random(s);
+	c->late = true;
+	if (!c->app[0]->handle) /* the host that would ask is away */
+		c->ended[0] = c->ended[1] = c->may_die = true;
+}
+
+void traffic_random(struct sim *s)
+{
+	for (uint64_t n = sim_between(s, 1, SIM_CONNS * 2 / 3); n; n--)
+		begin_random(s);
+	for (uint64_t n = sim_between(s, 0, SIM_CONNS / 3); n; n--) {
+		s->conns_due++;
+		sim_at(s, s->now + sim_between(s, SEC, 30 * SEC), begin_late, NULL);
+	}
 }
 
 bool traffic_flow_done(const struct sim_flow *f)

@@ -11,10 +11,13 @@
 struct flight {
 	uint64_t at_us, serial;
 	int to;
+	uint16_t from_port, to_port; /* as they were when it was sent */
 	size_t len;
 	struct flight *next;
 	uint8_t data[];
 };
+
+#define LINKSIM_IP_UDP_BYTES 28u
 
 struct linksim {
 	uint64_t now, rng, serial;
@@ -23,7 +26,11 @@ struct linksim {
 	uint64_t rate_bps, queue_bytes; /* of each direction; 0: no limit */
 	uint64_t free_at_us[2], queue_drops, queue_peak_us;
 	uint64_t packets, bytes, lost;
+	uint64_t reorder_us; /* a reordered packet comes up to this much later */
+	unsigned reorder_ppm;
+	size_t mtu_bytes; /* larger IPv4 packets vanish without a word; 0: none does */
 	bool cut;
+	uint16_t from_port, to_port; /* of what is sent now, for who cares */
 	struct flight *first;
 };
 
@@ -40,8 +47,12 @@ static inline void linksim_insert(struct linksim *l, int to, const void *data, s
 {
 	struct flight *f = malloc(sizeof *f + len), **at = &l->first;
 	f->at_us = at_us + l->delay_us + (l->jitter_us ? linksim_random(l) % l->jitter_us : 0);
+	if (l->reorder_ppm && linksim_random(l) % 1000000 < l->reorder_ppm)
+		f->at_us += linksim_random(l) % l->reorder_us;
 	f->serial = l->serial++;
 	f->to = to;
+	f->from_port = l->from_port;
+	f->to_port = l->to_port;
 	f->len = len;
 	memcpy(f->data, data, len);
 	while (*at && (*at)->at_us <= f->at_us)
@@ -64,7 +75,7 @@ static inline void linksim_enqueue(struct linksim *l, int to, const void *data, 
 		}
 		if (wait > l->queue_peak_us)
 			l->queue_peak_us = wait;
-		*free_at += (len + 28) * 8000000 / l->rate_bps;
+		*free_at += (len + LINKSIM_IP_UDP_BYTES) * 8000000 / l->rate_bps;
 		at = *free_at;
 	}
 	linksim_insert(l, to, data, len, at);
@@ -74,7 +85,8 @@ static inline void linksim_send(struct linksim *l, int to, const void *data, siz
 {
 	l->packets++;
 	l->bytes += len;
-	if (l->cut || linksim_random(l) % 1000000 < l->loss_ppm) {
+	if (l->cut || (l->mtu_bytes && len + LINKSIM_IP_UDP_BYTES > l->mtu_bytes) ||
+	    linksim_random(l) % 1000000 < l->loss_ppm) {
 		l->lost++;
 		return;
 	}

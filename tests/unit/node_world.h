@@ -196,6 +196,59 @@ static void w_random(void *ctx, void *out, size_t len)
 	randombytes_buf(out, len);
 }
 
+/* An interface that an app has handed over: what was written to it. */
+struct test_tun {
+	struct node_tun *tun;
+	bool vnet, reading, open;
+	unsigned written;
+	bool written_vnet;
+	uint8_t last[70000];
+	size_t last_len;
+	int write_result;
+};
+static struct test_tun world_tun; /* the next one */
+static int world_tun_error;
+
+static int w_tun_open(void *ctx, void *channel, bool vnet, struct node_tun *t, void **handle)
+{
+	(void)ctx;
+	(void)channel;
+	if (world_tun_error)
+		return world_tun_error;
+	assert(!world_tun.open);
+	world_tun.tun = t;
+	world_tun.vnet = vnet;
+	world_tun.open = true;
+	world_tun.reading = false;
+	*handle = &world_tun;
+	return 0;
+}
+
+static void w_tun_close(void *ctx, void *handle)
+{
+	(void)ctx;
+	((struct test_tun *)handle)->open = false;
+}
+
+static void w_tun_read(void *ctx, void *handle, bool on)
+{
+	(void)ctx;
+	((struct test_tun *)handle)->reading = on;
+}
+
+static int w_tun_write(void *ctx, void *handle, bool vnet, const uint8_t *record, size_t len)
+{
+	struct test_tun *t = handle;
+
+	(void)ctx;
+	assert(t->open && len <= sizeof t->last);
+	memcpy(t->last, record, len);
+	t->last_len = len;
+	t->written_vnet = vnet;
+	t->written++;
+	return t->write_result;
+}
+
 static const struct node_engine_ops world_ops = {
 	.manager_send = w_manager_send,
 	.manager_close = w_manager_close,
@@ -206,6 +259,10 @@ static const struct node_engine_ops world_ops = {
 	.udp_close = w_udp_close,
 	.udp_send = w_udp_send,
 	.random = w_random,
+	.tun_open = w_tun_open,
+	.tun_close = w_tun_close,
+	.tun_read = w_tun_read,
+	.tun_write = w_tun_write,
 };
 
 static inline struct world *world_new(void (*adjust)(struct node_engine_config *))

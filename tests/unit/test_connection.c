@@ -14,6 +14,7 @@
 #include "core/connection.h"
 #include "linksim.h"
 #include "wire/msg.h"
+#include "wire/packet.h"
 
 struct pair;
 struct side {
@@ -34,6 +35,7 @@ struct pair {
 	struct pkt_pool pool;
 	struct side side[2];
 	size_t room;
+	unsigned mark_percent; /* of the packets in either direction */
 };
 
 static void op_output(void *ctx, struct connection *c, struct pkt *const *v, size_t n, uint64_t now)
@@ -167,6 +169,8 @@ static void run_until(struct pair *p, uint64_t until)
 			p->link.first = f->next;
 			struct pkt *k = pkt_new(&p->pool, b, b->data, f->len);
 			block_put(b);
+			if (linksim_random(&p->link) % 100 < p->mark_percent)
+				k->flags |= PACKET_FLAG_MARKED; /* as the hop says it */
 			connection_input(p->side[f->to].c, k, p->link.now);
 			connection_flush(p->side[f->to].c, p->link.now);
 			free(f);
@@ -371,13 +375,116 @@ static void test_close(void **state)
 	pair_close(&p);
 }
 
+static struct connection_stats stats_of(const struct pair *p, int i)
+{
+	struct connection_stats stats;
+
+	connection_get_stats(p->side[i].c, &stats);
+	return stats;
+}
+
+/* Keeps side 0 busy for a while; how many bytes arrived. */
+static uint64_t bulk(struct pair *p, uint64_t us)
+{
+	uint64_t until = p->link.now + us, had = p->side[1].received_bytes;
+
+	while (p->link.now < until) {
+		while (stats_of(p, 0).send_buffered < 4u << 20)
+			send_message(p, 0, 100000);
+		connection_flush(p->side[0].c, p->link.now);
+		run_until(p, p->link.now + 1000);
+	}
+	return p->side[1].received_bytes - had;
+}
+
+/* A mark is for the stream what a loss is, but nothing has to be sent again: the window shrinks
+ * once in a round trip while marks come, and grows again when they stop. */
+static void test_marks_slow_a_stream(void **state)
+{
+	static struct pair p;
+
+	(void)state;
+	pair_open(&p, CLASS_STREAM, 11);
+	p.link.rate_bps = 400000000;
+	connect_pair(&p);
+	uint64_t free_bytes = bulk(&p, 1000000), window = stats_of(&p, 0).cwnd_bytes;
+	assert_true(window > 512u << 10);
+	p.mark_percent = 100;
+	bulk(&p, 20000);
+	assert_in_range(stats_of(&p, 0).cwnd_bytes, window * 6 / 10, window * 8 / 10);
+	bulk(&p, 1500000); /* round trips are long at first, by what is queued */
+	uint64_t marked_bytes = bulk(&p, 1000000);
+	assert_in_range(marked_bytes, 100000, free_bytes / 10); /* slow, but it moves */
+	assert_in_range(stats_of(&p, 0).cwnd_bytes, 4000, 100000);
+	assert_int_equal(stats_of(&p, 0).record_retransmits, 0);
+	p.mark_percent = 0;
+	bulk(&p, 5000000);
+	assert_true(bulk(&p, 1000000) > marked_bytes * 2);
+	run_until(&p, p.link.now + 5000000);
+	assert_int_equal(p.side[1].received, p.side[1].expected);
+	assert_int_equal(p.side[1].bad, 0);
+	pair_close(&p);
+}
+
+/* Marks of one direction do not slow the other. */
+static void test_marks_are_of_a_direction(void **state)
+{
+	static struct pair p;
+
+	(void)state;
+	pair_open(&p, CLASS_STREAM, 12);
+	connect_pair(&p);
+	uint64_t window = stats_of(&p, 1).cwnd_bytes;
+	bulk(&p, 200000);
+	p.mark_percent = 100;
+	bulk(&p, 300000);
+	assert_int_equal(stats_of(&p, 1).cwnd_bytes, window);
+	assert_true(stats_of(&p, 0).cwnd_bytes < window);
+	run_until(&p, p.link.now + 20000000);
+	assert_int_equal(p.side[1].received, p.side[1].expected);
+	pair_close(&p);
+}
+
+/* A way that is cut for ten seconds costs nothing but those. */
+static void test_long_cut(void **state)
+{
+	static struct pair p;
+
+	(void)state;
+	pair_open(&p, CLASS_STREAM, 13);
+	connect_pair(&p);
+	bulk(&p, 300000);
+	p.link.cut = true;
+	run_until(&p, p.link.now + 29000000);
+	p.link.cut = false;
+	run_until(&p, p.link.now + 5000000);
+	assert_int_equal(connection_get_state(p.side[0].c), CONNECTION_CONNECTED);
+	assert_int_equal(p.side[1].received, p.side[1].expected);
+	assert_int_equal(p.side[1].bad, 0);
+	/* And one that never comes back ends it. */
+	send_message(&p, 0, 1000);
+	connection_flush(p.side[0].c, p.link.now);
+	p.link.cut = true;
+	run_until(&p, p.link.now + 100000000);
+	assert_int_equal(connection_get_state(p.side[0].c), CONNECTION_DISCONNECTED);
+	assert_int_equal(p.side[0].code, CODE_TIMEOUT);
+	pair_close(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_stream),		cmocka_unit_test(test_biggest_message),
-		cmocka_unit_test(test_slow_receiver),	cmocka_unit_test(test_route_change),
-		cmocka_unit_test(test_datagrams),	cmocka_unit_test(test_no_answer_times_out),
-		cmocka_unit_test(test_hostile_packets), cmocka_unit_test(test_close),
+		cmocka_unit_test(test_stream),
+		cmocka_unit_test(test_biggest_message),
+		cmocka_unit_test(test_slow_receiver),
+		cmocka_unit_test(test_route_change),
+		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_no_answer_times_out),
+		cmocka_unit_test(test_hostile_packets),
+		cmocka_unit_test(test_close),
+		cmocka_unit_test(test_marks_slow_a_stream),
+		cmocka_unit_test(test_marks_are_of_a_direction),
+		cmocka_unit_test(test_long_cut),
 	};
 	if (sodium_init() < 0)
 		return 1;

@@ -43,7 +43,8 @@ static struct net_addr some_addr(void)
 #define F_U16(n) m->n = (uint16_t)rng();
 #define F_U32(n) m->n = rng() * 77777u;
 #define F_U64(n) m->n = (uint64_t)rng() << 40 | rng();
-#define F_ID(n) memset(m->n.b, (int)rng(), sizeof m->n.b);
+/* Never what a secret is filled with. */
+#define F_ID(n) memset(m->n.b, (int)(rng() | 0x80), sizeof m->n.b);
 #define F_SECRET(n) memset(m->n, 0x11, sizeof m->n);
 #define F_ADDR(n) m->n = some_addr();
 #define F_STR(n, max) m->n = some(max);

@@ -37,7 +37,7 @@ static void quiet(enum log_level level, const char *line)
 	(void)line;
 }
 
-static void on_packet(const uint8_t *packet, size_t len, void *arg)
+static void on_packet(uint8_t *packet, size_t len, void *arg)
 {
 	struct seen *s = arg;
 	struct net_addr src, dst;
@@ -74,7 +74,7 @@ static void tun_make(struct tun **t, const char *name, const char *a4, const cha
 {
 	struct nl_addr addrs[] = {{.prefix = prefix(a4)}, {.prefix = prefix(a6)}};
 
-	assert_int_equal(tun_open(t, base, name), 0);
+	assert_int_equal(tun_open(t, base, name, TUN_PLAIN), 0);
 	for (int i = 0; i < 2; i++) {
 		addrs[i].link = tun_index(*t);
 		assert_int_equal(nl_addr_add(nl, &addrs[i]), 0);

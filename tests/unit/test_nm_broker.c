@@ -313,13 +313,18 @@ static void test_reroute(void **state)
 	rec_free(r);
 }
 
+/* Nobody answers any more on the last way: after a while it is over. */
 static void test_no_other_way(void **state)
 {
 	(void)state;
 	uint32_t links[2];
 	struct rec *r = row(links);
 	uint64_t id = connect_up(r, 1, 3);
+	uint64_t patience = 2 * (uint64_t)r->config.connection_timeout_us;
 	lose(r, 2, links[1]);
+	rec_sleep(r, patience - 1);
+	assert_int_equal(rec_count(r, 1, MSG_ConnectionShutdown), 0);
+	rec_sleep(r, 1);
 	for (uint64_t n = 1; n <= 3; n += 2) {
 		struct msg *m = rec_need(r, n, MSG_ConnectionShutdown);
 		assert_int_equal(m->connection_shutdown.code, CODE_NO_ROUTE);
@@ -328,6 +333,44 @@ static void test_no_other_way(void **state)
 	struct table t;
 	table_fill(&t, r);
 	assert_int_equal(t.count, 0);
+	assert_int_equal(rec_status(r).connections, 0);
+	rec_free(r);
+}
+
+/* The last way is away for a while: the connections wait, and go on when it is back. */
+static void test_way_comes_back(void **state)
+{
+	(void)state;
+	uint32_t links[2];
+	struct rec *r = row(links);
+	uint64_t ids[100];
+	for (unsigned i = 0; i < 100; i++)
+		ids[i] = connect_up(r, 1, 3);
+	for (unsigned round = 0; round < 2; round++) {
+		rec_clear(r);
+		lose(r, 2, links[1]);
+		assert_int_equal(rec_count(r, 1, MSG_AddRoute), 0);
+		struct msg m = ask_connect(3, "echo", 9); /* who asks now is told now */
+		node_say(r, 1, &m);
+		assert_int_equal(
+			rec_need(r, 1, MSG_ConnectWithRouteAck)->connect_with_route_ack.code,
+			CODE_NO_ROUTE);
+		rec_sleep(r, r->config.link_retry_min_us);
+		rec_pump(r);
+		links[1] = rec_need(r, 3, MSG_TransportCreate)->transport_create.transport;
+		rec_sleep(r, 0);
+		rec_pump(r);
+		assert_int_equal(rec_count(r, 1, MSG_ConnectionShutdown), 0);
+		assert_int_equal(rec_count(r, 1, MSG_AssignConnection), 100);
+		assert_int_equal(rec_count(r, 3, MSG_AssignConnection), 100);
+		const struct msg_assign_connection *a =
+			&rec_need(r, 1, MSG_AssignConnection)->assign_connection;
+		assert_in_range(a->connection, ids[0], ids[99]);
+		assert_int_equal(a->path, 2 + round);
+	}
+	/* The old patience is not held against them. */
+	rec_sleep(r, 3 * (uint64_t)r->config.connection_timeout_us);
+	assert_int_equal(rec_status(r).connections, 100);
 	rec_free(r);
 }
 
@@ -444,12 +487,15 @@ static void test_restart(void **state)
 	assert_int_equal(node_join(r, 2, 12, 2).keep, 0); /* the relay, with no word before */
 	rec_need(r, 1, MSG_TransportShutdown);
 	rec_need(r, 3, MSG_TransportShutdown);
-	assert_int_equal(rec_need(r, 1, MSG_ConnectionShutdown)->connection_shutdown.code,
-			 CODE_NO_ROUTE);
-	assert_int_equal(rec_count(r, 12, MSG_RemoveRoute), 0); /* it has no such rules any more */
 	rec_sleep(r, r->config.link_retry_min_us);
 	rec_pump(r);
 	assert_int_equal(rec_status(r).transports_connected, 2);
+	rec_sleep(r, 0);
+	rec_pump(r);
+	/* What went over it goes over it again; and it has no rules of before that could go. */
+	assert_int_equal(rec_need(r, 1, MSG_AssignConnection)->assign_connection.path, 2);
+	assert_int_equal(rec_count(r, 1, MSG_ConnectionShutdown), 0);
+	assert_int_equal(rec_count(r, 12, MSG_RemoveRoute), 0);
 	rec_free(r);
 }
 
@@ -487,13 +533,15 @@ static void test_reroute_waits_for_end(void **state)
 	assert_int_equal(rec_need(r, 14, MSG_AssignConnection)->assign_connection.path, 2);
 	assert_int_equal(rec_need(r, 14, MSG_AssignConnection)->assign_connection.connection, id);
 	uint32_t again = rec_need(r, 14, MSG_TransportCreate)->transport_create.transport;
-	/* Away again, and now one link after the other dies: nothing leads there any more. */
+	/* Away again, and now one link after the other dies: as long as it may come back.  */
 	nm_node_down(r->nm, 14, r->now);
 	lose(r, 3, links[3]);
-	assert_null(rec_find(r, 1, MSG_ConnectionShutdown, 0));
 	lose(r, 2, again);
+	rec_sleep(r, r->config.grace_us - 1);
+	assert_null(rec_find(r, 1, MSG_ConnectionShutdown, 0));
+	rec_sleep(r, 1);
 	assert_int_equal(rec_need(r, 1, MSG_ConnectionShutdown)->connection_shutdown.code,
-			 CODE_NO_ROUTE);
+			 CODE_LOST);
 	rec_free(r);
 }
 
@@ -851,6 +899,7 @@ int main(void)
 		cmocka_unit_test(test_local),
 		cmocka_unit_test(test_reroute),
 		cmocka_unit_test(test_no_other_way),
+		cmocka_unit_test(test_way_comes_back),
 		cmocka_unit_test(test_death_on_the_way),
 		cmocka_unit_test(test_relay_refuses),
 		cmocka_unit_test(test_silent_relay),

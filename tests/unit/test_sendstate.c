@@ -264,7 +264,7 @@ static void test_spurious_widens(void **state)
 	assert_int_equal(sendstate_ack(&b.s, &a, &b.rtt, b.now, &out), 0);
 	assert_int_equal(out.packets, 2);
 	assert_int_equal(out.spurious, 2);
-	assert_int_equal(out.rtt_us, 0);
+	assert_int_equal(out.rtt_us, 50140); /* of its first transmission: the ack says so */
 	assert_true(b.s.reordering);
 	bench_free(&b);
 }
@@ -292,7 +292,56 @@ static void test_rtt_of_retransmission(void **state)
 	a = ack_of(2, 1, 1);
 	assert_int_equal(sendstate_ack(&b.s, &a, &b.rtt, b.now + 50, &out), 0);
 	assert_int_equal(out.packets, 1);
+	assert_int_equal(out.rtt_us, 60);
+	/* The second of three: that one's time is not known any more. */
+	send_n(&b, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		sendstate_probe(&b.s, 1);
+		sendstate_transmitted(&b.s, sendstate_take_lost(&b.s), false, b.now);
+	}
+	a = ack_of(3, 2, 2);
+	a.latest_tries = 1;
+	assert_int_equal(sendstate_ack(&b.s, &a, &b.rtt, b.now + 50, &out), 0);
+	assert_int_equal(out.packets, 1);
 	assert_int_equal(out.rtt_us, 0);
+	bench_free(&b);
+}
+
+/* A retransmission is on its way when the original comes after all, too late to be told from it:
+ * what was sent in between must not look overtaken, or the whole flight goes again. */
+static void test_doubtful_ack_condemns_nobody(void **state)
+{
+	static struct bench b;
+	struct sendstate_acked out;
+	uint64_t next;
+
+	(void)state;
+	bench_init(&b);
+	rtt_sample(&b.rtt, 1000, 0);
+	send_n(&b, 100);
+	b.now += 1000;
+	struct ack a = ack_of(0, 4, 4);
+	a.range_count = 1;
+	a.ranges[0].start = 1;
+	a.ranges[0].end = 5;
+	assert_int_equal(sendstate_ack(&b.s, &a, &b.rtt, b.now, &out), 0);
+	assert_int_equal(sendstate_detect(&b.s, &b.rtt, b.now, &next), BYTES);
+	sendstate_transmitted(&b.s, sendstate_take_lost(&b.s), false, b.now);
+	b.now += 1100;
+	a = ack_of(6, 5, 5); /* 0, once or again, and 5 */
+	assert_int_equal(sendstate_ack(&b.s, &a, &b.rtt, b.now, &out), 0);
+	assert_int_equal(out.packets, 2);
+	assert_int_equal(sendstate_detect(&b.s, &b.rtt, b.now, &next), 0);
+	assert_int_equal(b.s.inflight_packets, 94);
+	/* When the ack names it as the one that came last there is no doubt. */
+	sendstate_probe(&b.s, 1);
+	struct pkt *p = sendstate_take_lost(&b.s);
+	sendstate_transmitted(&b.s, p, false, b.now);
+	b.now += 1100;
+	a = ack_of(7, 6, 6);
+	a.latest_tries = 1;
+	assert_int_equal(sendstate_ack(&b.s, &a, &b.rtt, b.now, &out), 0);
+	assert_int_equal(sendstate_detect(&b.s, &b.rtt, b.now, &next), 93 * BYTES);
 	bench_free(&b);
 }
 
@@ -353,6 +402,7 @@ int main(void)
 		cmocka_unit_test(test_packet_threshold),
 		cmocka_unit_test(test_spurious_widens),
 		cmocka_unit_test(test_rtt_of_retransmission),
+		cmocka_unit_test(test_doubtful_ack_condemns_nobody),
 		cmocka_unit_test(test_hostile_acks),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,9 +13,11 @@
 #include "base/log.h"
 #include "io/hostjournal.h"
 #include "libmeshapp/meshapp.h"
+#include "libmeshapp/meshtun.h"
 #include "netns.h"
 #include "packets.h"
 #include "tunnel/tunnel.h"
+#include "wire/vnethdr.h"
 
 /* ---- the mesh, played by this test ---- */
 
@@ -32,7 +34,11 @@ struct meshconn {
 	void *arg;
 	bool up, closed;
 	int send_result;
-	uint8_t sent[2048];
+	struct tunroute_counters tun_counters;
+	struct tunroute_filter tun_filter; /* of the last meshtun_route */
+	unsigned tun_routes;
+	bool tun_vnet;
+	uint8_t sent[66000];
 	size_t sent_len;
 	unsigned sent_count;
 };
@@ -116,6 +122,56 @@ bool meshconn_is_up(const struct meshconn *c)
 void *meshconn_arg(const struct meshconn *c)
 {
 	return c->arg;
+}
+
+bool meshconn_is_writable(struct meshconn *c)
+{
+	return c->send_result == 0;
+}
+
+/* ---- the node, which takes interfaces or not ---- */
+
+struct meshtun {
+	int fd;
+	bool vnet;
+	meshtun_state_cb *state;
+	void *arg;
+};
+static struct meshtun handed;
+static int handover_error = -EOPNOTSUPP;
+static unsigned handovers, handbacks;
+
+int meshtun_open(struct meshtun **out, struct meshapp *a, int fd, bool vnet,
+		 meshtun_state_cb *state, void *arg)
+{
+	assert_ptr_equal(a, &app);
+	handovers++;
+	if (handover_error)
+		return handover_error;
+	handed = (struct meshtun){.fd = fd, .vnet = vnet, .state = state, .arg = arg};
+	*out = &handed;
+	return 0;
+}
+
+void meshtun_close(struct meshtun *t)
+{
+	if (t)
+		handbacks++;
+}
+
+int meshtun_route(struct meshtun *t, struct meshconn *c, const struct tunroute_filter *filter,
+		  bool vnet)
+{
+	assert_ptr_equal(t, &handed);
+	c->tun_filter = *filter;
+	c->tun_vnet = vnet;
+	c->tun_routes++;
+	return 0;
+}
+
+const struct tunroute_counters *meshconn_tun_counters(const struct meshconn *c)
+{
+	return &c->tun_counters;
 }
 
 /* ---- the test ---- */
@@ -527,6 +583,100 @@ static void test_client_reconnects(void **state)
 	assert_int_equal(if_nametoindex("mesht0"), 0);
 }
 
+/* The node takes the interface: no packet passes here, until it gives it back. */
+static void test_client_handover(void **state)
+{
+	struct net_addr gw4 = addr("10.118.0.1"), own4 = addr("10.118.0.2");
+	struct tunnel_counters counts;
+	uint8_t p[256];
+	void *c;
+
+	(void)state;
+	handover_error = 0;
+	handovers = handbacks = 0;
+	assert_int_equal(client(&c, NODE_A), 0);
+	dialled.up = true;
+	dialled.cb.on_up(&dialled);
+	assert_int_equal(handovers, 1);
+	assert_int_equal(dialled.tun_routes, 0);
+	/* Until it says so, we do the work. */
+	size_t len = packet_echo(p, &gw4, &own4, 3);
+	dialled.cb.consume(&dialled, p, len);
+	pump(5);
+	assert_int_equal(dialled.sent_count, 1);
+	handed.state(&handed, CODE_OK, handed.arg);
+	assert_int_equal(dialled.tun_routes, 1);
+	assert_false(dialled.tun_vnet); /* the grant did not say so */
+	assert_true(net_addr_same_ip(&dialled.tun_filter.local4, &own4));
+	assert_int_equal(dialled.tun_filter.remote4.family, 0);
+	assert_true(dialled.tun_filter.v4 && dialled.tun_filter.v6);
+	free(netns_output("ping -c 1 -W 0.05 10.118.0.1"));
+	pump(5);
+	assert_int_equal(dialled.sent_count, 1);
+	dialled.tun_counters = (struct tunroute_counters){.in_packets = 10, .out_packets = 20};
+	tunnel_mesh.client_counters(c, &counts);
+	assert_int_equal(counts.down_packets, 11);
+	assert_int_equal(counts.up_packets, 21);
+	/* Another connection: its counters begin anew, ours do not. */
+	dialled.cb.on_closed(&dialled, CODE_LOST, "lost");
+	pump(300);
+	dialled.up = true;
+	dialled.cb.on_up(&dialled);
+	assert_int_equal(handovers, 1);
+	assert_int_equal(dialled.tun_routes, 1);
+	tunnel_mesh.client_counters(c, &counts);
+	assert_int_equal(counts.up_packets, 21);
+	/* The channel to the node was lost with it; packets come here again. */
+	handed.state(&handed, CODE_LOST, handed.arg);
+	assert_int_equal(handbacks, 1);
+	free(netns_output("ping -c 1 -W 0.05 10.118.0.1"));
+	pump(5);
+	assert_true(dialled.sent_count >= 1);
+	tunnel_mesh.client_close(c);
+	handover_error = -EOPNOTSUPP;
+}
+
+/* Two subscribers of a gateway, one of which takes headers. */
+static void test_gateway_headers(void **state)
+{
+	struct meshconn with = incoming(NODE_A, "sub"), without = incoming(NODE_B, "sub");
+	struct net_addr gw4 = addr("10.117.0.1"), a4 = addr("10.117.0.2"), b4 = addr("10.117.0.3"),
+			src, dst;
+	struct tunnel_lease l = {.sid = "s1", .ip4 = a4, .options = end_of(NODE_A, "sub")};
+	struct json_object *answer = json_object_new_object();
+	char interface[IFNAMSIZ];
+	uint8_t r[256] = {0};
+
+	(void)state;
+	void *gw = gateway();
+	json_object_object_add(l.options, "vnet", json_object_new_boolean(true));
+	assert_int_equal(tunnel_mesh.gateway_open(gw, &l, answer, interface, why), 0);
+	assert_true(json_object_get_boolean(json_object_object_get(answer, "vnet")));
+	assert_int_equal(lease_open(gw, "s2", NODE_B, "sub", "10.117.0.3", NULL), 0);
+	assert_true(tunnel_mesh.gateway_accept(gw, &with));
+	assert_true(tunnel_mesh.gateway_accept(gw, &without));
+	size_t len = packet_echo(r + VNETHDR_BYTES, &a4, &gw4, 9);
+	with.cb.consume(&with, r, VNETHDR_BYTES + len);
+	pump(5);
+	assert_int_equal(vnethdr_check(with.sent, with.sent_len, &src, &dst), 0);
+	assert_true(net_addr_same_ip(&dst, &a4));
+	len = packet_echo(r, &b4, &gw4, 9);
+	without.cb.consume(&without, r, len);
+	pump(5);
+	assert_int_equal(ippacket_ends(without.sent, without.sent_len, &src, &dst), 0);
+	assert_true(net_addr_same_ip(&dst, &b4));
+	/* A header that lies, or is not there. */
+	uint64_t dropped = counters(gw, "s1").dropped;
+	len = packet_echo(r + VNETHDR_BYTES, &a4, &gw4, 9);
+	vnethdr_write(r, &(struct vnethdr){.gso_type = VNETHDR_GSO_TCP4, .gso_size = 100});
+	with.cb.consume(&with, r, VNETHDR_BYTES + len);
+	with.cb.consume(&with, r + VNETHDR_BYTES, len);
+	assert_int_equal(counters(gw, "s1").dropped, dropped + 2);
+	json_object_put(answer);
+	json_object_put(l.options);
+	tunnel_mesh.gateway_stop(gw);
+}
+
 static void test_client_errors(void **state)
 {
 	struct tunnel_env no_app = env;
@@ -560,7 +710,8 @@ static void test_client_errors(void **state)
 	assert_int_equal(tunnel_mesh.client_options(&env, o, why), -ENOTCONN);
 	app.has_node = true;
 	assert_int_equal(tunnel_mesh.client_options(&env, o, why), 0);
-	assert_int_equal(json_object_object_length(o), 2);
+	assert_true(json_object_get_boolean(json_object_object_get(o, "vnet")));
+	assert_int_equal(json_object_object_length(o), 3);
 	json_object_put(o);
 }
 
@@ -587,6 +738,8 @@ int main(void)
 		cmocka_unit_test(test_client),
 		cmocka_unit_test(test_client_back_pressure),
 		cmocka_unit_test(test_client_reconnects),
+		cmocka_unit_test(test_client_handover),
+		cmocka_unit_test(test_gateway_headers),
 		cmocka_unit_test(test_client_errors),
 	};
 	return cmocka_run_group_tests_name("tunnel_mesh", tests, setup, teardown);

@@ -1,0 +1,298 @@
+#include <errno.h>
+#include <event2/event.h>
+#include <net/if.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "io/netlink.h"
+#include "libmeshapp/meshapp.h"
+#include "tunnel/tunnel.h"
+#include "vpn/offer.h"
+#include "vpn/vpn.h"
+
+#define RETRY_S 1
+
+struct client {
+	const struct vpn_options *opt;
+	struct event_base *base;
+	struct meshapp *app;
+	struct meshconn *stream; /* our addresses are ours while it is open */
+	struct vpn_offer offer;
+	void *tunnel;
+	bool up;
+	struct event *retry;
+	char app_id[NAME_MAX_BYTES + 1];
+};
+
+static struct tunnel_env environment(struct client *c)
+{
+	return (struct tunnel_env){.base = c->base, .app = c->app};
+}
+
+/* --- down ------------------------------------------------------------------------------------- */
+
+static void tell_down(struct client *c, const char *reason)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "state", json_object_new_string("down"));
+	json_object_object_add(o, "reason", json_object_new_string(reason));
+	vpn_say(c->opt->json, o);
+}
+
+static void try_again(struct client *c, const char *reason)
+{
+	const struct timeval wait = {.tv_sec = RETRY_S};
+
+	if (c->tunnel)
+		tunnel_mesh.client_close(c->tunnel);
+	c->tunnel = NULL;
+	vpn_offer_free(&c->offer);
+	if (c->up)
+		tell_down(c, reason);
+	else
+		log_info("vpn: not connected: %s", reason);
+	c->up = false;
+	evtimer_add(c->retry, &wait);
+}
+
+/* The tunnel is closed within one of its own callbacks, which allow it only on TUNNEL_FAILED. */
+static void fail(struct client *c, const char *reason)
+{
+	struct meshconn *stream = c->stream;
+	char text[TUNNEL_WHY_MAX];
+
+	snprintf(text, sizeof text, "%s", reason);
+	c->stream = NULL;
+	if (stream)
+		meshconn_close(stream, CODE_CLOSED, text);
+	try_again(c, text);
+}
+
+/* --- up --------------------------------------------------------------------------------------- */
+
+static int add_route(struct nl *nl, uint32_t link, const struct net_prefix *to)
+{
+	struct nl_route r = {.family = to->addr.family, .dst = net_prefix_network(to), .dev = link};
+	char text[NET_PREFIX_TEXT];
+	int rc = nl_route_add(nl, &r);
+
+	if (rc && rc != -EEXIST)
+		log_warn("vpn: route to %s: %s", net_prefix_text(to, text), strerror(-rc));
+	return rc;
+}
+
+/* They vanish with the interface. */
+static void add_routes(struct client *c, const char *interface)
+{
+	struct nl *nl;
+	int link;
+
+	if (nl_open(&nl))
+		return;
+	link = nl_link_index(nl, interface);
+	if (link > 0) {
+		if (c->offer.ip4.addr.family)
+			add_route(nl, (uint32_t)link, &c->offer.ip4);
+		if (c->offer.ip6.addr.family)
+			add_route(nl, (uint32_t)link, &c->offer.ip6);
+		for (unsigned i = 0; i < c->opt->route_count; i++)
+			add_route(nl, (uint32_t)link, &c->opt->routes[i]);
+	}
+	nl_close(nl);
+}
+
+static void add_prefix(struct json_object *o, const char *key, const struct net_prefix *p)
+{
+	char text[NET_PREFIX_TEXT];
+
+	if (p->addr.family)
+		json_object_object_add(o, key, json_object_new_string(net_prefix_text(p, text)));
+}
+
+static void tell_up(struct client *c, const char *interface)
+{
+	struct json_object *o = json_object_new_object();
+	char text[NET_ADDR_TEXT];
+
+	json_object_object_add(o, "state", json_object_new_string("up"));
+	json_object_object_add(o, "interface", json_object_new_string(interface));
+	add_prefix(o, "ipv4", &c->offer.ip4);
+	if (c->offer.gateway4.family)
+		json_object_object_add(
+			o, "gateway4",
+			json_object_new_string(net_addr_ip_text(&c->offer.gateway4, text)));
+	add_prefix(o, "ipv6", &c->offer.ip6);
+	if (c->offer.gateway6.family)
+		json_object_object_add(
+			o, "gateway6",
+			json_object_new_string(net_addr_ip_text(&c->offer.gateway6, text)));
+	vpn_say(c->opt->json, o);
+}
+
+static void on_tunnel(enum tunnel_state state, const char *text, void *arg)
+{
+	struct client *c = arg;
+
+	if (state == TUNNEL_FAILED) {
+		fail(c, text);
+	} else if (state == TUNNEL_UP && !c->up) {
+		const char *interface = tunnel_mesh.client_interface(c->tunnel);
+		c->up = true;
+		add_routes(c, interface);
+		tell_up(c, interface);
+	}
+}
+
+static void on_answer(struct meshconn *conn, const uint8_t *data, size_t len)
+{
+	struct client *c = meshconn_arg(conn);
+	const struct tunnel_env env = environment(c);
+	struct tunnel_grant grant = {.sid = "", .interface = c->opt->interface};
+	char why[TUNNEL_WHY_MAX];
+	int rc;
+
+	if (c->tunnel)
+		return;
+	rc = vpn_offer_read(&c->offer, data, len, why);
+	if (!rc) {
+		grant.ip4 = c->offer.ip4;
+		grant.ip6 = c->offer.ip6;
+		grant.gateway4 = c->offer.gateway4;
+		grant.gateway6 = c->offer.gateway6;
+		grant.object = c->offer.mesh;
+		rc = tunnel_mesh.client_open(&c->tunnel, &env, &grant, on_tunnel, c, why);
+	}
+	if (rc)
+		fail(c, why);
+}
+
+/* --- the stream to the server ----------------------------------------------------------------- */
+
+static void on_up(struct meshconn *conn)
+{
+	struct client *c = meshconn_arg(conn);
+	const struct tunnel_env env = environment(c);
+	struct json_object *mesh = json_object_new_object(), *request;
+	char why[TUNNEL_WHY_MAX];
+	int rc = tunnel_mesh.client_options(&env, mesh, why);
+
+	if (rc) {
+		json_object_put(mesh);
+		fail(c, why);
+		return;
+	}
+	request = vpn_request_new(mesh);
+	const char *text = json_object_to_json_string_ext(
+		request, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	rc = meshconn_send(conn, text, strlen(text));
+	json_object_put(request);
+	if (rc)
+		fail(c, strerror(-rc));
+}
+
+static void on_closed(struct meshconn *conn, uint16_t code, const char *reason)
+{
+	struct client *c = meshconn_arg(conn);
+
+	c->stream = NULL;
+	try_again(c, reason[0] ? reason : msg_code_name(code));
+}
+
+static void dial(struct client *c)
+{
+	static const struct meshconn_callbacks cb = {
+		.on_up = on_up, .consume = on_answer, .on_closed = on_closed};
+
+	if (c->stream || !meshapp_is_up(c->app))
+		return;
+	c->stream = meshapp_connect(c->app, c->opt->has_to_node ? &c->opt->to_node : NULL,
+				    c->opt->to, CLASS_STREAM, &cb, c);
+	if (!c->stream)
+		try_again(c, strerror(errno));
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	dial(arg);
+}
+
+static void on_state(struct meshapp *app, bool up, const char *text)
+{
+	struct client *c = meshapp_arg(app);
+
+	log_info("vpn: our node is %s%s%s", up ? "there" : "away", text[0] ? ": " : "", text);
+	if (up)
+		dial(c);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+static void on_signal(evutil_socket_t number, short what, void *arg)
+{
+	struct client *c = arg;
+
+	(void)number;
+	(void)what;
+	event_base_loopbreak(c->base);
+}
+
+static int start(struct client *c)
+{
+	struct meshapp_options mo = {
+		.node_addr = c->opt->node_addr,
+		.app_id = c->app_id,
+		.app_type = VPN_CLIENT_TYPE,
+		.cb = {.on_state = on_state},
+		.arg = c,
+	};
+
+	if (c->opt->app_id)
+		snprintf(c->app_id, sizeof c->app_id, "%s", c->opt->app_id);
+	else
+		snprintf(c->app_id, sizeof c->app_id, "vpn-client-%08x", randombytes_random());
+	c->retry = evtimer_new(c->base, on_retry, c);
+	if (!c->retry)
+		return -ENOMEM;
+	c->app = meshapp_open(c->base, &mo);
+	if (c->app)
+		return 0;
+	log_error("vpn-client: node %s, app %s: %s", mo.node_addr, mo.app_id, strerror(errno));
+	return -errno;
+}
+
+static void stop(struct client *c)
+{
+	if (c->tunnel)
+		tunnel_mesh.client_close(c->tunnel);
+	if (c->stream)
+		meshconn_close(c->stream, CODE_CLOSED, "the client ends");
+	vpn_offer_free(&c->offer);
+	meshapp_close(c->app);
+	if (c->retry)
+		event_free(c->retry);
+}
+
+int vpn_client_run(struct event_base *base, const struct vpn_options *opt)
+{
+	struct client c = {.opt = opt, .base = base};
+	struct event *ends[] = {evsignal_new(base, SIGINT, on_signal, &c),
+				evsignal_new(base, SIGTERM, on_signal, &c)};
+	int rc = start(&c);
+
+	for (unsigned i = 0; i < 2; i++)
+		if (!rc && (!ends[i] || event_add(ends[i], NULL)))
+			rc = -ENOMEM;
+	if (!rc)
+		event_base_dispatch(base);
+	stop(&c);
+	for (unsigned i = 0; i < 2; i++)
+		if (ends[i])
+			event_free(ends[i]);
+	return rc ? 1 : 0;
+}

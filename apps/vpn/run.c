@@ -1,0 +1,41 @@
+#include <event2/event.h>
+#include <sodium.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "vpn/vpn.h"
+
+void vpn_say(bool json, struct json_object *status)
+{
+	if (json) {
+		puts(json_object_to_json_string_ext(
+			status, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	} else {
+		const char *separator = "";
+		json_object_object_foreach(status, key, value)
+		{
+			printf("%s%s %s", separator, key, json_object_get_string(value));
+			separator = ", ";
+		}
+		putchar('\n');
+	}
+	fflush(stdout);
+	json_object_put(status);
+}
+
+int vpn_main(bool server, int argc, char **argv)
+{
+	struct vpn_options o;
+	int verdict = vpn_options_parse(&o, server, argc, argv);
+
+	if (verdict)
+		return verdict < 0 ? 2 : 0;
+	struct event_base *base = sodium_init() < 0 ? NULL : event_base_new();
+	if (!base) {
+		log_error("cannot start the event loop");
+		return 1;
+	}
+	int code = server ? vpn_server_run(base, &o) : vpn_client_run(base, &o);
+	event_base_free(base);
+	return code;
+}

@@ -1,0 +1,58 @@
+/*
+ * vpn-server and vpn-client: a network of their own between apps of the mesh.  Both ends are the
+ * tunnel method "mesh" (common/tunnel/mesh.c), which gatewayd and subscriberd use as well; here is
+ * only who gets which address, and the command line.
+ *   options.c  the command line
+ *   hosts.c    addresses of a subnet, pure
+ *   offer.c    what the two say to each other, as JSON
+ *   server.c   client.c
+ *
+ * The client opens a stream to the server's app, sends one request, and gets one answer: its
+ * addresses, or why not.  They are its own as long as the stream is open.  The packets go over a
+ * datagram connection between the same two apps.
+ */
+#ifndef VPN_VPN_H
+#define VPN_VPN_H
+
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/id.h"
+#include "base/limits.h"
+#include "base/prefix.h"
+
+struct event_base;
+
+#define VPN_SERVER_TYPE "vpn_server"
+#define VPN_CLIENT_TYPE "vpn_client"
+#define VPN_ROUTES_MAX 64u
+#define VPN_MTU_DEFAULT 1420u
+#define VPN_SID_BYTES 33 /* 32 hex digits */
+
+struct vpn_options {
+	const char *node_addr, *app_id, *interface;
+	uint32_t mtu;
+	bool json;
+	/* server */
+	struct net_prefix subnet4, subnet6; /* family 0: none */
+	/* client */
+	const char *to;
+	struct mesh_id to_node;
+	bool has_to_node;
+	struct net_prefix routes[VPN_ROUTES_MAX];
+	unsigned route_count;
+};
+
+/* 0: run; 1: done (--help); -1: bad, said so. */
+int vpn_options_parse(struct vpn_options *o, bool server, int argc, char **argv);
+
+/* Both run until SIGINT or SIGTERM and return the exit code. */
+int vpn_server_run(struct event_base *base, const struct vpn_options *opt);
+int vpn_client_run(struct event_base *base, const struct vpn_options *opt);
+/* main of both programs. */
+int vpn_main(bool server, int argc, char **argv);
+
+/* One line of JSON on stdout (with --json), else a line of text; puts the object. */
+void vpn_say(bool json, struct json_object *status);
+#endif
