@@ -316,8 +316,8 @@ uint64_t stream_send_tick(struct stream_send *s, uint64_t now)
 	uint64_t due = x->sent_us + wait;
 	if (due > now)
 		return due;
-	/* Hops repair losses and mark long queues: a first timeout says that a repair takes long, and
-	 * only several in a row that there is less room than we think. */
+	/* Hops repair losses and mark long queues: a first timeout says that a repair takes long,
+	 * and only several in a row that there is less room than we think. */
 	if (s->pto_count++)
 		congestion_lost(&s->congestion, x->sent_us, now);
 	/* The oldest record again, and with it whatever was sent within the same millisecond. */
