@@ -359,6 +359,19 @@ static struct event_base *base_open(void)
 	return base;
 }
 
+/* While no handler is in place: a SIGTERM that comes early waits for the loop, and one that comes
+ * again while everything is being closed does not cut that short. */
+static void signals_block(int how)
+{
+	static const int ours[] = {SIGTERM, SIGINT, SIGHUP};
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+		sigaddset(&set, ours[i]);
+	sigprocmask(how, &set, NULL);
+}
+
 static int signals_open(struct daemon *d)
 {
 	struct daemon_priv *p = d->priv;
@@ -376,10 +389,10 @@ static int signals_open(struct daemon *d)
 	event_priority_set(p->on_term, 0);
 	event_priority_set(p->on_int, 0);
 	event_priority_set(p->deadline, 0);
-	return event_add(p->on_term, NULL) || event_add(p->on_int, NULL) ||
-			       event_add(p->on_hup, NULL)
-		       ? -ENOMEM
-		       : 0;
+	if (event_add(p->on_term, NULL) || event_add(p->on_int, NULL) || event_add(p->on_hup, NULL))
+		return -ENOMEM;
+	signals_block(SIG_UNBLOCK);
+	return 0;
 }
 
 static void event_drop(struct event *e)
@@ -392,6 +405,7 @@ static void loop_close(struct daemon *d)
 {
 	struct daemon_priv *p = d->priv;
 
+	signals_block(SIG_BLOCK);
 	event_drop(p->on_term);
 	event_drop(p->on_int);
 	event_drop(p->on_hup);
@@ -439,6 +453,7 @@ static int loop_run(struct daemon *d)
 
 	event_set_log_callback(libevent_log);
 	files_limit_raise();
+	signals_block(SIG_BLOCK);
 	d->base = base_open();
 	if (!d->base || signals_open(d)) {
 		log_error("cannot make an event loop");

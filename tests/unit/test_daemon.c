@@ -22,6 +22,7 @@
 
 static char dir[64], config_file[128], state_option[128], output[20000];
 static int notify_fd = -1;
+static bool term_after; /* another SIGTERM when everything is closed, just before the end */
 
 /* --- a daemon that tells what happens to it ----------------------------------------------- */
 
@@ -111,6 +112,8 @@ static struct child spawn(const char *const *args, size_t n)
 		close(fds[0]);
 		close(fds[1]);
 		n = (size_t)daemon_main(&spec, (int)n + 1, argv);
+		if (term_after)
+			raise(SIGTERM);
 		fflush(NULL);
 		_exit((int)n);
 	}
@@ -322,6 +325,15 @@ static void test_end_within_two_seconds(void **state)
 	kill(c.pid, SIGINT);
 	assert_int_equal(reap(c), 0);
 	assert_true(daemon_now_us() - before < 1000000);
+
+	/* Nor does one that comes last of all change how it ended. */
+	term_after = true;
+	c = START("node.name=once");
+	term_after = false;
+	wants_notify("READY=1");
+	kill(c.pid, SIGTERM);
+	assert_int_equal(reap(c), 0);
+	wants_notify("STOPPING=1");
 
 	/* Not even a hanging close holds it up. */
 	c = START("node.name=hangs");
