@@ -20,15 +20,26 @@ void congestion_init(struct congestion *c, enum congestion_algorithm algorithm,
 	bbr_init(&c->bbr, now);
 }
 
+/* Until the path has been full once a slow sample (one small packet, repaired) tells of the sender,
+ * and pacing by it would make it true: the first window goes in one round trip all the same. */
+static uint64_t pacing_floor(const struct congestion *c, uint64_t window_bytes)
+{
+	bool known = c->bbr.mode != BBR_STARTUP || !c->bbr.rate_bps || !c->bbr.min_rtt_us;
+	return known ? 0 : window_bytes * 8 * 1000000 / c->bbr.min_rtt_us;
+}
+
 void congestion_sample(struct congestion *c, const struct bbr_sample *s, uint64_t now)
 {
 	if (c->algorithm != CONGESTION_BBR)
 		return;
+	uint64_t least = (uint64_t)INITIAL_WINDOW_PACKETS * c->packet_bytes;
 	bbr_update(&c->bbr, s, now);
-	c->cwnd_bytes = bbr_window(&c->bbr, (uint64_t)INITIAL_WINDOW_PACKETS * c->packet_bytes);
+	c->cwnd_bytes = bbr_window(&c->bbr, least);
 	if (c->cwnd_bytes > MAXIMUM_WINDOW_BYTES)
 		c->cwnd_bytes = MAXIMUM_WINDOW_BYTES;
 	c->pacing_bps = bbr_pacing_bps(&c->bbr);
+	if (c->pacing_bps < pacing_floor(c, least))
+		c->pacing_bps = pacing_floor(c, least);
 }
 
 static double packets(const struct congestion *c)
