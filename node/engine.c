@@ -135,36 +135,20 @@ void engine_manager_ack(struct node_engine *e, uint32_t seq, uint16_t code, uint
 	engine_manager_send(e, &m);
 }
 
-static void report_send(struct node_engine *e, const struct node_report *r)
+void engine_ended(struct node_engine *e, uint16_t type, uint64_t id, uint16_t code)
 {
-	struct msg m = {.type = r->type};
+	struct msg m = {.type = type};
 
-	if (r->type == MSG_TransportShutdown) {
-		m.transport_shutdown.transport = (uint32_t)r->id;
-		m.transport_shutdown.code = r->code;
-		m.transport_shutdown.text = bytes_str(msg_code_name(r->code));
+	if (type == MSG_TransportShutdown) {
+		m.transport_shutdown.transport = (uint32_t)id;
+		m.transport_shutdown.code = code;
+		m.transport_shutdown.text = bytes_str(msg_code_name(code));
 	} else {
-		m.connection_shutdown.connection = r->id;
-		m.connection_shutdown.code = r->code;
-		m.connection_shutdown.text = bytes_str(msg_code_name(r->code));
+		m.connection_shutdown.connection = id;
+		m.connection_shutdown.code = code;
+		m.connection_shutdown.text = bytes_str(msg_code_name(code));
 	}
 	engine_manager_send(e, &m);
-}
-
-/*
- * Without these reports the manager would believe for ever in what has died while it was away. When
- * there are more of them than we keep, a new instance number makes it start from nothing with us.
- */
-void engine_report(struct node_engine *e, uint16_t type, uint64_t id, uint16_t code)
-{
-	struct node_report r = {.type = type, .code = code, .id = id};
-
-	if (e->registered)
-		report_send(e, &r);
-	else if (e->report_count < REPORTS_MAX)
-		e->reports[e->report_count++] = r;
-	else
-		e->ops.random(e->ctx, &e->instance, sizeof e->instance);
 }
 
 void engine_refused(struct node_engine *e, const char *what, uint64_t now)
@@ -195,18 +179,18 @@ void node_engine_manager_up(struct node_engine *e, uint64_t now)
 	e->ops.manager_send(e->ctx, &m);
 }
 
-static void manager_lost(struct node_engine *e)
+static void manager_lost(struct node_engine *e, uint64_t now)
 {
 	e->manager_up = e->registered = false;
 	request_fail_all(e, CODE_UNAVAILABLE, "the node's manager is away");
+	conn_close_unbound(e, now);
 }
 
 void node_engine_manager_down(struct node_engine *e, uint64_t now)
 {
-	(void)now;
 	if (e->registered)
 		log_warn("manager is away; links and connections go on");
-	manager_lost(e);
+	manager_lost(e, now);
 }
 
 static size_t clamp(uint64_t v, size_t lo, size_t hi)
@@ -227,7 +211,6 @@ static void take_common(struct node_engine *e, const struct msg_register_node_ac
 
 static void start_from_nothing(struct node_engine *e, uint64_t now)
 {
-	e->report_count = 0;
 	conn_close_all(e, CODE_LOST, now);
 	conn_reap(e);
 	link_close_all(e, CODE_CLOSED, now);
@@ -235,9 +218,9 @@ static void start_from_nothing(struct node_engine *e, uint64_t now)
 	route_drop_all(e);
 }
 
-static void manager_refuse(struct node_engine *e, const char *why)
+static void manager_refuse(struct node_engine *e, const char *why, uint64_t now)
 {
-	manager_lost(e);
+	manager_lost(e, now);
 	e->ops.manager_close(e->ctx, why);
 }
 
@@ -251,12 +234,12 @@ static void register_ack(struct node_engine *e, const struct msg *m, uint64_t no
 	if (a->code != CODE_OK) {
 		bytes_to_cstr(a->text, text, sizeof text);
 		log_error("manager refuses this node: %s (%s)", msg_code_name(a->code), text);
-		manager_refuse(e, "refused");
+		manager_refuse(e, "refused", now);
 		return;
 	}
 	if (!mesh_id_equal(&a->id, &e->config.id)) {
 		log_error("manager takes us for another node");
-		manager_refuse(e, "wrong id");
+		manager_refuse(e, "wrong id", now);
 		return;
 	}
 	take_common(e, a);
@@ -264,10 +247,8 @@ static void register_ack(struct node_engine *e, const struct msg *m, uint64_t no
 		start_from_nothing(e, now);
 	e->registered = true;
 	log_info("registered with the manager%s", a->keep ? ", everything kept" : "");
-	for (size_t i = 0; i < e->report_count; i++)
-		report_send(e, &e->reports[i]);
-	e->report_count = 0;
-	link_report_all(e);
+	if (a->keep)
+		report_send_all(e);
 	app_announce_all(e, now);
 }
 

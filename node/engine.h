@@ -12,6 +12,7 @@
  *   engine_local.c       connections between two apps of this node
  *   engine_app.c         app channels
  *   engine_request.c     questions to the manager on behalf of apps
+ *   engine_report.c      what the manager learns when its channel is back
  *   engine_tun.c         TUN interfaces that apps have handed to us
  *
  * Input functions only queue work; call node_engine_flush once after each batch of them.

@@ -206,7 +206,7 @@ static void tell_end(struct node_conn *c)
 		app_send(c->app, &m);
 	}
 	if (!c->told) {
-		engine_report(c->engine, MSG_ConnectionShutdown, c->id, c->code);
+		engine_ended(c->engine, MSG_ConnectionShutdown, c->id, c->code);
 		if (c->twin)
 			c->twin->told = true;
 	}
@@ -241,6 +241,16 @@ void conn_close_all(struct node_engine *e, uint16_t code, uint64_t now)
 			c->twin->told = true;
 		conn_kill(c, code, NULL, now);
 	}
+}
+
+void conn_close_unbound(struct node_engine *e, uint64_t now)
+{
+	struct node_conn *c;
+	size_t it = 0;
+
+	while ((c = map_next(&e->conns, &it)))
+		if (c->initiator && !c->bound && !c->dead)
+			conn_kill(c, CODE_UNAVAILABLE, NULL, now);
 }
 
 void conn_free_all(struct node_engine *e)

@@ -15,7 +15,6 @@
 #define REQUESTS_PER_APP_MAX 64u
 #define REQUESTS_MAX 65536u
 #define REQUEST_TIMEOUT_US 20000000u
-#define REPORTS_MAX 4096u
 #define SIGNALS_PER_SECOND_MAX 100u
 #define LOCAL_MESSAGES_MAX 65536u
 #define LINGER_US 30000000u /* without progress */
@@ -56,7 +55,7 @@ struct node_link {
 	void *socket;
 	uint32_t id;
 	uint16_t port, code; /* code: why it is dead */
-	bool dirty, dead;
+	bool initiator, dirty, dead;
 	bool told;		     /* the manager knows already that it is dead */
 	struct next_hop last;	     /* of what came in: packets come in runs */
 	struct node_conn_list conns; /* those whose first hop this is */
@@ -134,12 +133,6 @@ struct node_request {
 };
 TAILQ_HEAD(node_request_list, node_request);
 
-/* News that the manager could not be told while it was away. */
-struct node_report {
-	uint16_t type, code;
-	uint64_t id;
-};
-
 struct node_engine {
 	struct node_engine_config config;
 	struct node_engine_ops ops;
@@ -166,8 +159,6 @@ struct node_engine {
 	struct node_app_list all_apps;
 	struct node_request_list request_order;
 	size_t app_count;
-	struct node_report reports[REPORTS_MAX];
-	size_t report_count;
 
 	uint64_t signal_second;
 	unsigned signals;
@@ -182,8 +173,9 @@ void engine_manager_send(struct node_engine *e, const struct msg *m);
 /* CommonAck to the manager. */
 void engine_manager_ack(struct node_engine *e, uint32_t seq, uint16_t code, uint64_t value,
 			const char *text);
-/* TransportShutdown or ConnectionShutdown: told now, or when the manager is back. */
-void engine_report(struct node_engine *e, uint16_t type, uint64_t id, uint16_t code);
+/* TransportShutdown or ConnectionShutdown.  While the manager is away nothing is said: it will see
+ * what is missing in the report. */
+void engine_ended(struct node_engine *e, uint16_t type, uint64_t id, uint16_t code);
 /* Counts and logs that a limit was reached. */
 void engine_refused(struct node_engine *e, const char *what, uint64_t now);
 
@@ -191,7 +183,6 @@ void engine_refused(struct node_engine *e, const char *what, uint64_t now);
 void link_message(struct node_engine *e, const struct msg *m, uint64_t now);
 struct node_link *link_find(const struct node_engine *e, uint32_t id);
 void link_touch(struct node_link *l);
-void link_report_all(struct node_engine *e);
 void link_close_all(struct node_engine *e, uint16_t code, uint64_t now);
 void link_reap(struct node_engine *e);
 void link_free_all(struct node_engine *e);
@@ -233,6 +224,8 @@ void conn_bind(struct node_engine *e, const struct node_request *r, uint64_t id)
 void conn_tell_up(struct node_conn *c);
 void conn_flush(struct node_conn *c, uint64_t now);
 void conn_close_all(struct node_engine *e, uint16_t code, uint64_t now);
+/* The manager is away: what is being set up for our apps will not come to be. */
+void conn_close_unbound(struct node_engine *e, uint64_t now);
 void conn_reap(struct node_engine *e);
 void conn_free_all(struct node_engine *e);
 void conn_link_lost(struct node_link *l);
@@ -282,6 +275,10 @@ void app_announce_all(struct node_engine *e, uint64_t now);
 void app_send(struct node_app *a, const struct msg *m);
 void app_ack(struct node_app *a, uint32_t seq, uint16_t code, uint64_t value, const char *text);
 void app_free_all(struct node_engine *e);
+
+/* engine_report.c */
+/* All that we hold, for a manager that lets us keep it. */
+void report_send_all(struct node_engine *e);
 
 /* engine_request.c */
 /* NULL when there are too many; the app's sequence and handle are remembered. */

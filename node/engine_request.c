@@ -118,7 +118,7 @@ static void connect_unwanted(struct node_engine *e, uint64_t id, uint64_t now)
 	struct node_conn *c = conn_find(e, id);
 
 	if (!c)
-		engine_report(e, MSG_ConnectionShutdown, id, CODE_CLOSED);
+		engine_ended(e, MSG_ConnectionShutdown, id, CODE_CLOSED);
 	else if (!c->bound)
 		conn_kill(c, CODE_CLOSED, NULL, now);
 }

@@ -44,15 +44,6 @@ static void report_connected(struct node_link *l)
 	engine_manager_send(l->engine, &m);
 }
 
-void link_report_all(struct node_engine *e)
-{
-	struct node_link *l;
-
-	TAILQ_FOREACH(l, &e->all_links, all)
-		if (transport_get_state(l->transport) == TRANSPORT_CONNECTED)
-			report_connected(l);
-}
-
 /* --- transport_ops --------------------------------------------------------------------------- */
 
 static void op_send(void *ctx, struct transport *t, const struct net_addr *to, struct pkt *const *v,
@@ -117,12 +108,27 @@ static void op_random(void *ctx, void *out, size_t len)
 	l->engine->ops.random(l->engine->ctx, out, len);
 }
 
+static void op_suspect(void *ctx, struct transport *t, bool suspect, uint64_t now)
+{
+	struct node_link *l = ctx;
+	struct msg m = {.type = MSG_TransportSuspect};
+
+	(void)t;
+	(void)now;
+	log_info("transport %u: %s", l->id,
+		 suspect ? "the peer is silent under traffic" : "the peer is heard again");
+	m.transport_suspect.transport = l->id;
+	m.transport_suspect.suspect = suspect;
+	engine_manager_send(l->engine, &m);
+}
+
 static const struct transport_ops link_ops = {
 	.send = op_send,
 	.deliver = op_deliver,
 	.state = op_state,
 	.writable = op_writable,
 	.random = op_random,
+	.suspect = op_suspect,
 };
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -178,6 +184,7 @@ static int link_new(struct node_engine *e, const struct msg_transport_create *m,
 		return -ENOMEM;
 	l->engine = e;
 	l->id = m->transport;
+	l->initiator = m->initiator != 0;
 	TAILQ_INIT(&l->conns);
 	int port = e->ops.udp_open(e->ctx, l->id, m->port, &l->socket);
 	if (port < 0) {
@@ -219,7 +226,7 @@ void link_reap(struct node_engine *e)
 		route_table_drop_transport(&e->routes, l->id);
 		link_bank_counters(l);
 		if (!l->told)
-			engine_report(e, MSG_TransportShutdown, l->id, l->code);
+			engine_ended(e, MSG_TransportShutdown, l->id, l->code);
 		link_free(l);
 	}
 }

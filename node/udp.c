@@ -22,6 +22,10 @@
 
 #define RX_MESSAGES 16u
 #define RX_ROUNDS 4u
+/* A wake-up takes about so much: what it produces (acks, and the answers of whoever it is for) must
+ * not wait for a whole window of input, or the sender stands still meanwhile. */
+#define RX_WAKEUP_BYTES (256u << 10)
+#define RX_MESSAGES_LARGE (RX_WAKEUP_BYTES / RX_BLOCK_BYTES)
 #define RX_BLOCK_BYTES 65536u
 #define RX_SLICES_MAX 256u
 /* A short datagram whose bytes may be kept is copied: it must not pin a whole receive block. */
@@ -39,6 +43,7 @@ struct udp {
 struct udp_socket {
 	struct udp *udp;
 	struct event *event;
+	bool large; /* what came last was in large pieces */
 	uint32_t transport;
 	int fd;
 	bool v6;
@@ -81,12 +86,12 @@ struct rx_batch {
 	union control control[RX_MESSAGES];
 };
 
-/* How many messages there is memory for. */
-static unsigned rx_prepare(struct udp *u, struct rx_batch *b)
+/* How many messages there is memory for, at most `want`. */
+static unsigned rx_prepare(struct udp *u, struct rx_batch *b, unsigned want)
 {
 	unsigned i;
 
-	for (i = 0; i < RX_MESSAGES; i++) {
+	for (i = 0; i < want; i++) {
 		if (!u->rx[i] && !(u->rx[i] = block_new(RX_BLOCK_BYTES)))
 			break;
 		b->iov[i] = (struct iovec){.iov_base = u->rx[i]->data, .iov_len = RX_BLOCK_BYTES};
@@ -173,15 +178,19 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	struct udp_socket *s = arg;
 	struct udp *u = s->udp;
 	struct rx_batch batch;
+	size_t bytes = 0;
 
 	(void)what;
 	u->counters.rx_wakeups++;
-	for (unsigned round = 0; round < RX_ROUNDS; round++) {
-		unsigned room = rx_prepare(u, &batch);
+	for (unsigned round = 0; round < RX_ROUNDS && bytes < RX_WAKEUP_BYTES; round++) {
+		unsigned room = rx_prepare(u, &batch, s->large ? RX_MESSAGES_LARGE : RX_MESSAGES);
 		int n = room ? recvmmsg(fd, batch.v, room, MSG_DONTWAIT, NULL) : 0;
-		for (int i = 0; i < n; i++)
+		for (int i = 0; i < n; i++) {
+			bytes += batch.v[i].msg_len;
 			rx_one(s, &batch, (unsigned)i);
-		if (n < (int)RX_MESSAGES)
+		}
+		s->large = bytes > RX_WAKEUP_BYTES / 2;
+		if (n < (int)room)
 			break;
 	}
 	u->config.batch_end(u->config.ctx);

@@ -397,6 +397,7 @@ static void status(struct rpc_call *call, struct json_object *params, void *arg)
 	rpc_set_u64(o, "apps", s.apps);
 	rpc_set_u64(o, "requests_pending", s.requests);
 	rpc_set_bool(o, "apptracker", s.tracker);
+	rpc_set_bool(o, "recovering", s.recovering);
 	rpc_set_u64(o, "refused", s.refused);
 	rpc_set_u64(o, "dropped", s.dropped);
 	rpc_reply(call, o);

@@ -295,6 +295,21 @@ void nm_apps_gone(struct nm *nm, struct nm_node *node)
 	tracker_send(nm, &m);
 }
 
+void nm_apps_keep(struct nm *nm, struct nm_node *node,
+		  bool (*has)(const void *arg, const char *name), const void *arg)
+{
+	struct nm_app *app = LIST_FIRST(&node->apps);
+	while (app) {
+		struct nm_app *next = LIST_NEXT(app, of_node);
+		if (!has(arg, app->name)) {
+			struct msg m = registration(APP_OP_REMOVE, node, app);
+			tracker_send(nm, &m);
+			app_free(nm, app);
+		}
+		app = next;
+	}
+}
+
 void nm_apps_free(struct nm *nm)
 {
 	struct nm_node *node;

@@ -3,8 +3,8 @@
  * path dies the same again with a new path, before the old rules go.
  *
  *   ROUTING -> ASSIGNING -> ON -> ROUTING (path broken) ...; WAITING while the connection needs a
- * path and there is none, or an end's control channel is away.  Links come back: only who waits for
- * too long ends.
+ * path and there is none, or an end's control channel is away; TRACING -> ON or ROUTING for one
+ * that an earlier manager made.  Links come back: only who waits for too long ends.
  */
 #include "nodemanager/state.h"
 
@@ -16,10 +16,9 @@
 static const char *state_name(enum nm_conn_state state)
 {
 	static const char *const names[] = {
-		[NM_CONN_ROUTING] = "routing",
-		[NM_CONN_ASSIGNING] = "assigning",
-		[NM_CONN_ON] = "on",
-		[NM_CONN_WAITING] = "waiting",
+		[NM_CONN_ROUTING] = "routing", [NM_CONN_ASSIGNING] = "assigning",
+		[NM_CONN_ON] = "on",	       [NM_CONN_WAITING] = "waiting",
+		[NM_CONN_TRACING] = "tracing",
 	};
 	return names[state];
 }
@@ -47,6 +46,7 @@ static unsigned end_count(const struct nm_conn *c)
 static void conn_free(struct nm *nm, struct nm_conn *c)
 {
 	nm_request_drop(nm, &c->requests);
+	nm_trace_free(c->trace);
 	timerq_cancel(&nm->timers, &c->deadline);
 	if (c->state == NM_CONN_WAITING)
 		TAILQ_REMOVE(&nm->waiting, c, wait);
@@ -133,13 +133,13 @@ static void route(struct nm *nm, struct nm_conn *c, uint64_t now)
 			conn_end(nm, c, CODE_NOT_FOUND, "a node is not connected", NULL);
 		return;
 	}
-	int err = nm_path_find(nm, c->id, c->end[0].node, c->end[1].node, &conn_path, c, &c->next,
-			       now);
+	int err = nm_path_find(nm, c->id, c->end[0].node, c->end[1].node, NM_COST_ANY, &conn_path,
+			       c, &c->next, now);
 	if (!err)
 		set_state(c, NM_CONN_ROUTING);
 	else if (err != -ENETUNREACH)
 		conn_end(nm, c, CODE_BUSY, "the nodemanager is out of memory", NULL);
-	else if (c->established)
+	else if (c->established || nm->recovering) /* who carries it may still come back */
 		wait_for_path(nm, c, now);
 	else
 		no_way(nm, c);
@@ -152,6 +152,12 @@ static void next_drop(struct nm *nm, struct nm_conn *c)
 	c->next = NULL;
 }
 
+/* The ends still use it: a new one was only meant to be better. */
+static bool has_path(const struct nm_conn *c)
+{
+	return c->path && !c->path->broken;
+}
+
 static void path_failed(struct nm *nm, struct nm_path *path, const struct nm_reply *why,
 			uint64_t now)
 {
@@ -159,7 +165,9 @@ static void path_failed(struct nm *nm, struct nm_path *path, const struct nm_rep
 	char text[TEXT_MAX_BYTES + 1];
 	snprintf(text, sizeof text, "%s", why->text);
 	next_drop(nm, c);
-	if (++c->tries < NM_PATH_TRIES) {
+	if (has_path(c)) {
+		set_state(c, NM_CONN_ON);
+	} else if (++c->tries < NM_PATH_TRIES) {
 		route(nm, c, now);
 	} else if (c->established) {
 		wait_for_path(nm, c, now);
@@ -173,27 +181,60 @@ static void path_broken(struct nm *nm, struct nm_path *path, uint64_t now)
 {
 	struct nm_conn *c = path->owner;
 	if (path == c->next) {
+		bool told = c->state == NM_CONN_ASSIGNING; /* then the ends may have moved */
 		next_drop(nm, c);
-		route(nm, c, now);
+		if (has_path(c) && !told)
+			set_state(c, NM_CONN_ON);
+		else
+			route(nm, c, now);
 	} else if (c->state == NM_CONN_ON) {
 		route(nm, c, now);
 	}
 }
 
+/* Only a way of sound links is worth the move; otherwise it stays and hopes. */
+static void path_suspect(struct nm *nm, struct nm_path *path, uint64_t now)
+{
+	struct nm_conn *c = path->owner;
+	if (path != c->path || c->state != NM_CONN_ON || !ends_connected(c))
+		return;
+	if (nm_path_find(nm, c->id, c->end[0].node, c->end[1].node, NM_COST_SUSPECT - 1, &conn_path,
+			 c, &c->next, now) == 0)
+		set_state(c, NM_CONN_ROUTING);
+}
+
+static void path_traced(struct nm *nm, void *owner, struct nm_path *path, uint64_t now)
+{
+	struct nm_conn *c = owner;
+	nm_trace_free(c->trace);
+	c->trace = NULL;
+	c->path = path;
+	set_state(c, NM_CONN_ON);
+	if (!path)
+		route(nm, c, now);
+	else if (nm_path_is_suspect(path))
+		path_suspect(nm, path, now);
+}
+
 /* --- assignment ------------------------------------------------------------------------------- */
 
-static void established(struct nm *nm, struct nm_conn *c)
+static void tell_on(struct nm *nm, struct nm_conn *c)
 {
 	struct msg m = {.type = MSG_ConnectionOn};
-	c->established = true;
-	c->end[0].node->connecting--;
-	answer(nm, c->ask_channel, c->ask_seq, CODE_OK, "", c->id);
 	m.connection_on.connection = c->id;
 	m.connection_on.path = c->path_number;
 	m.connection_on.peer = c->end[1].node->id;
 	m.connection_on.class = c->class;
 	m.connection_on.app = bytes_str(c->app);
 	nm_node_send(nm, c->end[0].node, &m);
+}
+
+static void established(struct nm *nm, struct nm_conn *c)
+{
+	c->established = true;
+	c->end[0].node->connecting--;
+	answer(nm, c->ask_channel, c->ask_seq, CODE_OK, "", c->id);
+	tell_on(nm, c);
 }
 
 static void assigned(struct nm *nm, struct nm_conn *c)
@@ -223,6 +264,13 @@ static void assign_acked(struct nm *nm, void *owner, uint32_t side, const struct
 		if (c->next)
 			next_drop(nm, c);
 		wait_for_path(nm, c, now);
+		return;
+	}
+	/* Its first hop has died meanwhile, and the word of that is on its way. */
+	if (c->established && reply->code == CODE_NOT_FOUND && c->next &&
+	    ++c->tries < NM_PATH_TRIES) {
+		next_drop(nm, c);
+		route(nm, c, now);
 		return;
 	}
 	/* Who refused has nothing to end. */
@@ -276,17 +324,20 @@ static const struct nm_path_owner conn_path = {
 	.installed = path_installed,
 	.failed = path_failed,
 	.broken = path_broken,
+	.suspect = path_suspect,
+	.traced = path_traced,
 };
 
 /* --- asked for -------------------------------------------------------------------------------- */
 
-static struct nm_conn *conn_new(struct nm *nm, struct nm_node *a, struct nm_node *b)
+/* `a` asks. */
+static struct nm_conn *conn_new(struct nm *nm, uint64_t id, struct nm_node *a, struct nm_node *b)
 {
 	struct nm_conn *c = calloc(1, sizeof *c);
 	if (!c)
 		return NULL;
 	c->nm = nm;
-	c->id = nm_number_next(nm);
+	c->id = id;
 	timer_init(&c->deadline, waited_too_long, c);
 	if (map_put(&nm->conns, &c->id, c)) {
 		free(c);
@@ -300,7 +351,6 @@ static struct nm_conn *conn_new(struct nm *nm, struct nm_node *a, struct nm_node
 		LIST_INSERT_HEAD(&c->end[i].node->conns, &c->end[i], of_node);
 		c->end[i].node->conn_count++;
 	}
-	a->connecting++;
 	TAILQ_INSERT_TAIL(&nm->conn_list, c, all);
 	return c;
 }
@@ -347,7 +397,7 @@ void nm_connect_with_route(struct nm *nm, struct nm_node *node, const struct msg
 	uint64_t channel = node->session->channel;
 	struct nm_conn *c = NULL;
 	if (check(nm, node, &m->connect_with_route, &a)) {
-		c = conn_new(nm, node, a.peer);
+		c = conn_new(nm, nm_number_next(nm), node, a.peer);
 		if (!c)
 			deny(&a, CODE_BUSY, "the nodemanager has no room");
 	}
@@ -360,6 +410,7 @@ void nm_connect_with_route(struct nm *nm, struct nm_node *node, const struct msg
 	memcpy(c->app, a.app, sizeof c->app);
 	memcpy(c->from_app, a.from_app, sizeof c->from_app);
 	c->class = m->connect_with_route.class;
+	node->connecting++;
 	c->ask_channel = channel;
 	c->ask_seq = m->seq;
 	if (c->local)
@@ -375,12 +426,73 @@ void nm_connection_shutdown(struct nm *nm, struct nm_node *node,
 	struct nm_conn *c = map_get(&nm->conns, &m->connection);
 	(void)now;
 	if (!c || (c->end[0].node != node && c->end[1].node != node)) {
-		log_debug("ConnectionShutdown for unknown connection %016llx",
-			  (unsigned long long)m->connection);
+		if (!nm_claim_conn_end(nm, node, m->connection))
+			log_debug("ConnectionShutdown for unknown connection %016llx",
+				  (unsigned long long)m->connection);
 		return; /* usual when both ends close at once */
 	}
 	bytes_to_cstr(m->text, text, sizeof text);
 	conn_end(nm, c, m->code, text, node);
+}
+
+/* --- taken over from an earlier manager --------------------------------------------------------
+ */
+
+static bool may_have_one_more(const struct nm *nm, const struct nm_node *node)
+{
+	return node->conn_count < nm->config.connections_per_node_max;
+}
+
+bool nm_conn_adopt(struct nm *nm, struct nm_node *const node[2],
+		   const struct nm_reported_conn *const end[2], uint64_t now)
+{
+	struct nm_trace_ends ends;
+	if (!may_have_one_more(nm, node[0]) || !may_have_one_more(nm, node[1]))
+		return false;
+	struct nm_conn *c = conn_new(nm, end[0]->id, node[0], node[1]);
+	if (!c)
+		return false;
+	c->established = true;
+	c->class = end[0]->class;
+	c->path_number = end[0]->path > end[1]->path ? end[0]->path : end[1]->path;
+	memcpy(c->app, end[0]->app, sizeof c->app);
+	memcpy(c->from_app, end[0]->from_app, sizeof c->from_app);
+	for (unsigned i = 0; i < 2; i++) {
+		c->end[i].assigned = c->end[i].acked = true;
+		ends.node[i] = node[i];
+		ends.out_transport[i] = end[i]->out_transport;
+		ends.out_route[i] = end[i]->out_route;
+	}
+	c->state = c->local ? NM_CONN_ON : NM_CONN_TRACING;
+	if (!end[0]->started)
+		tell_on(nm, c);
+	if (c->local)
+		return true;
+	c->trace = nm_trace_new(c->id, &ends, &conn_path, c);
+	if (!c->trace)
+		path_traced(nm, c, NULL, now);
+	else
+		nm_trace_go(nm, c->trace, now);
+	return true;
+}
+
+bool nm_conn_confirm(struct nm *nm, struct nm_conn *c, const struct nm_node *node,
+		     const struct nm_reported_conn *item)
+{
+	const struct nm_conn_end *e = &c->end[item->initiator ? 0 : 1];
+	const struct nm_conn_end *far = &c->end[item->initiator && !c->local ? 1 : 0];
+	if (e->node != node || !e->assigned || !mesh_id_equal(&item->peer, &far->node->id))
+		return false;
+	if (c->established && !item->started)
+		tell_on(nm, c);
+	return true;
+}
+
+void nm_conn_lost(struct nm *nm, struct nm_conn *c, const struct nm_node *node)
+{
+	char text[TEXT_MAX_BYTES + 1], name[NAME_MAX_BYTES + 1];
+	snprintf(text, sizeof text, "node %s has ended it", nm_node_text(node, name));
+	conn_end(nm, c, CODE_LOST, text, node);
 }
 
 /* --- nodes come and go ------------------------------------------------------------------------ */
@@ -431,6 +543,29 @@ void nm_conns_init(struct nm *nm)
 	TAILQ_INIT(&nm->conn_list);
 	TAILQ_INIT(&nm->waiting);
 	timer_init(&nm->waiting_timer, retry, nm);
+}
+
+void nm_conns_trace(struct nm *nm, uint64_t now)
+{
+	struct nm_conn *c = TAILQ_FIRST(&nm->conn_list);
+	while (c) {
+		struct nm_conn *next = TAILQ_NEXT(c, all);
+		if (c->state == NM_CONN_TRACING)
+			nm_trace_go(nm, c->trace, now);
+		c = next;
+	}
+}
+
+void nm_conns_give_up(struct nm *nm, uint64_t now)
+{
+	struct nm_conn *c = TAILQ_FIRST(&nm->conn_list);
+	while (c) {
+		struct nm_conn *next = TAILQ_NEXT(c, all);
+		if (c->state == NM_CONN_TRACING)
+			path_traced(nm, c, NULL, now);
+		c = next;
+	}
+	nm_conns_retry(nm, now);
 }
 
 void nm_conns_end(struct nm *nm, struct nm_node *node, uint64_t now)

@@ -5,6 +5,12 @@
 
 #define SECOND_US 1000000u
 #define SESSIONS_SPARE 1024 /* channels that have not registered yet, beyond nodes_max */
+/* So many numbers are used up in the store at once. */
+static const uint32_t counter_block[NM_COUNTERS] = {
+	[NM_COUNTER_TRANSPORT] = 256,
+	[NM_COUNTER_LABEL] = 65536,
+	[NM_COUNTER_CONNECTION] = 65536,
+};
 
 void nm_config_default(struct nm_config *c)
 {
@@ -27,6 +33,7 @@ void nm_config_default(struct nm_config *c)
 		.transport_timeout_us = 10 * SECOND_US,
 		.grace_us = 15 * SECOND_US,
 		.hello_timeout_us = 10 * SECOND_US,
+		.recover_us = 15 * SECOND_US,
 		.link_retry_min_us = SECOND_US / 2,
 		.link_retry_max_us = 30 * SECOND_US,
 	};
@@ -39,14 +46,35 @@ uint64_t nm_random_u64(struct nm *nm)
 	return v;
 }
 
-/* Everything starts at a random place, so that what an earlier manager handed out is never met. */
+/* Without a store everything starts at a random place. */
 static void number_init(struct nm *nm)
 {
 	nm->seed = nm_random_u64(nm);
 	nm->next_seq = (uint32_t)nm_random_u64(nm) & 0xffffff;
-	nm->next_transport = (uint32_t)(nm_random_u64(nm) % 90000); /* people read these */
-	nm->next_label = (uint32_t)nm_random_u64(nm);
-	nm->next_connection = nm_random_u64(nm);
+	nm->counters[NM_COUNTER_TRANSPORT].next =
+		(uint32_t)(nm_random_u64(nm) % 90000); /* people read these */
+	nm->counters[NM_COUNTER_LABEL].next = (uint32_t)nm_random_u64(nm);
+	nm->counters[NM_COUNTER_CONNECTION].next = (uint32_t)nm_random_u64(nm);
+}
+
+void nm_load_counter(struct nm *nm, enum nm_counter which, uint32_t value)
+{
+	nm->counters[which].next = value;
+	nm->counters[which].left = 0;
+}
+
+uint32_t nm_counter_next(struct nm *nm, enum nm_counter which)
+{
+	uint32_t *next = &nm->counters[which].next, *left = &nm->counters[which].left;
+	if (!*left) {
+		*left = counter_block[which];
+		if (nm->ops->counter_save)
+			nm->ops->counter_save(nm->ctx, which, *next + *left);
+	}
+	--*left;
+	if (!++*next)
+		return nm_counter_next(nm, which);
+	return *next;
 }
 
 struct nm *nm_new(const struct nm_config *config, const struct nm_ops *ops, void *ctx)
@@ -71,10 +99,12 @@ struct nm *nm_new(const struct nm_config *config, const struct nm_ops *ops, void
 	map_init(&nm->names, NM_TEXT_KEY_BYTES, config->nodes_max, nm->seed);
 	map_init(&nm->hosts, 17, config->nodes_max + SESSIONS_SPARE, nm->seed);
 	map_init(&nm->transports, sizeof(uint32_t), NM_TRANSPORTS_MAX, nm->seed);
+	map_init(&nm->labels, 2 * sizeof(uint32_t), NM_RULES_MAX, nm->seed);
 	map_init(&nm->requests, sizeof(uint32_t), NM_REQUESTS_MAX, nm->seed);
 	map_init(&nm->conns, sizeof(uint64_t), NM_CONNECTIONS_MAX, nm->seed);
 	map_init(&nm->apps, NM_TEXT_KEY_BYTES, config->nodes_max * 16, nm->seed);
 	map_init(&nm->queries, sizeof(uint32_t), NM_QUERIES_MAX, nm->seed);
+	nm_recover_init(nm);
 	return nm;
 }
 
@@ -86,7 +116,7 @@ void nm_free(struct nm *nm)
 		return;
 	/* The nodes keep what they have and hear nothing: the next manager decides. */
 	TAILQ_FOREACH(node, &nm->node_list, all) {
-		node->session = NULL;
+		node->session = node->reporting = NULL;
 		node->present = false;
 	}
 	nm_apps_free(nm);
@@ -99,6 +129,8 @@ void nm_free(struct nm *nm)
 	map_free(&nm->names);
 	map_free(&nm->hosts);
 	map_free(&nm->transports);
+	map_free(&nm->labels);
+	map_free(&nm->claims);
 	map_free(&nm->requests);
 	map_free(&nm->conns);
 	map_free(&nm->apps);
@@ -171,6 +203,9 @@ static void dispatch(struct nm *nm, struct nm_node *node, const struct msg *m, u
 	case MSG_TransportStats:
 		nm_transport_stats(nm, node, &m->transport_stats, now);
 		break;
+	case MSG_TransportSuspect:
+		nm_transport_suspect(nm, node, &m->transport_suspect, now);
+		break;
 	case MSG_ConnectDirectly:
 		nm_connect_directly(nm, node, m, now);
 		break;
@@ -217,7 +252,12 @@ void nm_node_msg(struct nm *nm, uint64_t channel, const struct msg *m, uint64_t 
 		nm_stray(nm, s->node, msg_type_name(m->type), now);
 	} else if (!within_rate(nm, s->node, now)) {
 		nm_over_limit(nm, s->node, "messages per second", now);
+		if (s->report)
+			nm_node_reject(nm, s, "its report comes too fast", now);
+	} else if (s->report) {
+		nm_report_msg(nm, s, m, now);
 	} else {
+		nm_node_heard(nm, s->node);
 		dispatch(nm, s->node, m, now);
 	}
 }

@@ -4,9 +4,17 @@
  *
  * The parts (all behind this header): registry.c nodes and sessions, admission.c who may join,
  * request.c what nodes still owe us an answer for, transport.c and link.c transports and the links
- * that are wanted to stay, ports.c UDP ports per host, candidates.c addresses for OpenUDP, path.c
- * rules along a path, broker.c connections, apps.c apps and the apptracker, view.c what RPC shows,
- * graph.c shortest paths.
+ * that are wanted to stay, suspect.c detours around what has fallen silent, ports.c UDP ports per
+ * host, candidates.c addresses for OpenUDP, path.c rules along a path, route.c paths by hand,
+ * broker.c connections, apps.c apps and the apptracker, view.c what RPC shows, graph.c shortest
+ * paths; and for what outlives a channel or a manager: report.c what a node holds against what we
+ * know, claim.c what two nodes must agree on, trace.c paths found again.
+ *
+ * What is alive is known by the nodes that keep it alive, so a manager that was killed learns it
+ * from them; the store has only what people and the manager have decided (names, wanted links and
+ * routes, which numbers are used up).  That needs no write for each connection, cannot be older
+ * than the truth, and is the very same comparison that mends a control channel that was lost with
+ * messages in it.
  *
  * An ops function must not call back into the engine; a shell that learns of a closed channel while
  * it sends reports it later with nm_node_down.
@@ -30,6 +38,16 @@ struct nm_node_record {
 	char name[NAME_MAX_BYTES + 1];
 };
 
+/* A route that was built by hand.  `out`: first hop of its two ends, the first node first. */
+struct nm_route_record {
+	uint64_t number;
+	struct mesh_id node[2];
+	uint32_t out_transport[2], out_route[2];
+};
+
+/* Numbers that must not be given out twice, not by the next manager either. */
+enum nm_counter { NM_COUNTER_TRANSPORT, NM_COUNTER_LABEL, NM_COUNTER_CONNECTION, NM_COUNTERS };
+
 /*
  * Effects.  `channel` is the number that the shell gave to nm_node_up.  The store functions may be
  * NULL.  A send that fails (< 0) means that the channel is as good as gone: the engine goes on as
@@ -46,6 +64,13 @@ struct nm_ops {
 	void (*node_remove)(void *ctx, const struct mesh_id *id);
 	void (*link_save)(void *ctx, const struct mesh_id *a, const struct mesh_id *b);
 	void (*link_remove)(void *ctx, const struct mesh_id *a, const struct mesh_id *b);
+	/* The number of the transport that the link gets now. */
+	void (*link_transport)(void *ctx, const struct mesh_id *a, const struct mesh_id *b,
+			       uint32_t transport);
+	void (*route_save)(void *ctx, const struct nm_route_record *route);
+	void (*route_remove)(void *ctx, uint64_t number);
+	/* Everything up to `value` (modulo 2^32) may have been given out.  Rare. */
+	void (*counter_save)(void *ctx, enum nm_counter which, uint32_t value);
 };
 
 enum nm_admission_mode { NM_ADMISSION_OPEN, NM_ADMISSION_TOKEN, NM_ADMISSION_ALLOWLIST };
@@ -63,7 +88,8 @@ struct nm_config {
 	uint64_t request_timeout_us;   /* a node's answer to one request */
 	uint64_t transport_timeout_us; /* from OpenUDP to connected at both ends */
 	uint64_t grace_us;	       /* a lost control channel may come back without any harm */
-	uint64_t hello_timeout_us;     /* from channel to RegisterNode */
+	uint64_t hello_timeout_us;     /* from channel to RegisterNode, from there to its report */
+	uint64_t recover_us;	       /* a new manager waits so long for nodes to come back */
 	uint64_t link_retry_min_us, link_retry_max_us;
 	/* Admission.  Borrowed lists, separated by commas: tokens, and ids in hex. */
 	enum nm_admission_mode admission;
@@ -82,7 +108,14 @@ void nm_set_config(struct nm *nm, const struct nm_config *config);
 /* What the store had; before any event.  0, -EINVAL (unknown node, name taken), -ENOSPC, -ENOMEM.
  */
 int nm_load_node(struct nm *nm, const struct nm_node_record *record);
-int nm_load_link(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b);
+/* `transport`: the number that the link had last, or 0. */
+int nm_load_link(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
+		 uint32_t transport);
+int nm_load_route(struct nm *nm, const struct nm_route_record *record);
+void nm_load_counter(struct nm *nm, enum nm_counter which, uint32_t value);
+/* All is loaded, and the nodes that were loaded may still hold what an earlier manager gave them:
+ * for recover_us they are asked, and what two ends agree on is taken over. */
+void nm_recover(struct nm *nm, uint64_t now);
 
 /* A channel whose peer has proved to be `id`.  `channel` is unique for ever.  0, or -errno:
  * refused, close it. */
@@ -158,7 +191,7 @@ struct nm_rule_info {
 struct nm_status {
 	size_t nodes, nodes_connected, links, transports, transports_connected, connections, routes,
 		apps, requests;
-	bool tracker;
+	bool tracker, recovering;
 	uint64_t refused, dropped; /* registrations; messages over a limit or out of order */
 };
 /* Text is the number in the list, the id, its first 8 digits, or the name.  0, -ENOENT, -EEXIST:

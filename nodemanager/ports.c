@@ -89,6 +89,20 @@ uint16_t nm_port_take(struct nm *nm, const struct net_addr *addr, struct nm_host
 	return 0;
 }
 
+struct nm_host *nm_port_keep(struct nm *nm, const struct net_addr *addr, uint16_t port)
+{
+	if (!nm->config.start_port || port < nm->config.start_port)
+		return NULL;
+	struct nm_host *h = host_get(nm, addr);
+	if (!h)
+		return NULL;
+	size_t i = (size_t)port - h->start;
+	if (port >= h->start && !taken(h, i) && take(h, i))
+		return h;
+	host_put(nm, h);
+	return NULL;
+}
+
 void nm_port_release(struct nm *nm, struct nm_host *h, uint16_t port)
 {
 	size_t i = (size_t)port - h->start;

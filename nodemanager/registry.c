@@ -78,6 +78,7 @@ static struct nm_node *node_new(struct nm *nm, const struct mesh_id *id)
 	}
 	graph_node_block(nm->graph, node->vertex, true);
 	node->number = ++nm->next_number;
+	LIST_INIT(&node->claims);
 	timer_init(&node->grace, grace_over, node);
 	TAILQ_INSERT_TAIL(&nm->node_list, node, all);
 	return node;
@@ -95,7 +96,7 @@ static void node_free(struct nm *nm, struct nm_node *node)
 	graph_node_remove(nm->graph, node->vertex);
 	timerq_cancel(&nm->timers, &node->grace);
 	TAILQ_REMOVE(&nm->node_list, node, all);
-	nm_debts_clear(node);
+	nm_report_free(nm, node->loose);
 	free(node);
 }
 
@@ -139,19 +140,25 @@ int nm_load_node(struct nm *nm, const struct nm_node_record *record)
 	return err;
 }
 
-int nm_load_link(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b)
+int nm_load_link(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
+		 uint32_t transport)
 {
 	struct nm_node *na = nm_node_by_id(nm, a), *nb = nm_node_by_id(nm, b);
 	if (!na || !nb || na == nb)
 		return -EINVAL;
-	return nm_link_want(nm, na, nb, false) ? 0 : -ENOMEM;
+	struct nm_link *link = nm_link_want(nm, na, nb, false);
+	if (!link)
+		return -ENOMEM;
+	link->last_transport = transport;
+	return 0;
 }
 
 /* --- who is online ---------------------------------------------------------------------------- */
 
+/* Room for every node there is. */
 static bool online_reserve(struct nm *nm)
 {
-	if (nm->online_count < nm->online_capacity)
+	if (nm->nodes.count <= nm->online_capacity)
 		return true;
 	size_t capacity = nm->online_capacity ? nm->online_capacity * 2 : 64;
 	struct nm_node **online = realloc(nm->online, capacity * sizeof(struct nm_node *));
@@ -198,24 +205,23 @@ void nm_node_reset(struct nm *nm, struct nm_node *node, const char *why, uint64_
 	log_info("node %s is gone: %s", nm_node_text(node, name), why);
 	node->present = node->must_reset = false;
 	timerq_cancel(&nm->timers, &node->grace);
-	nm_debts_clear(node);
 	nm_conns_end(nm, node, now);
 	while (!LIST_EMPTY(&node->ends))
 		nm_transport_end(nm, LIST_FIRST(&node->ends)->transport, node, CODE_LOST, why, now);
 	/* Paths that are being replaced keep their rules for a while; those here went with the
 	 * process. */
-	while (!LIST_EMPTY(&node->rules)) {
-		LIST_FIRST(&node->rules)->node = NULL;
-		LIST_REMOVE(LIST_FIRST(&node->rules), of_node);
-	}
+	while (!LIST_EMPTY(&node->rules))
+		nm_rule_forget(nm, LIST_FIRST(&node->rules));
 	nm_apps_gone(nm, node);
+	nm_claims_drop(nm, node);
+	nm_claims_settle(nm, node, now);
 }
 
 /* The node's process ends, by its word or ours: there is no grace to wait for. */
 static void node_end(struct nm *nm, struct nm_node *node, const char *why, uint64_t now)
 {
-	struct nm_session *s = node->session;
-	if (s)
+	struct nm_session *s = node->session ? node->session : node->reporting;
+	if (node->session)
 		nm_node_lost(nm, node, now);
 	nm_node_reset(nm, node, why, now);
 	if (!s)
@@ -228,6 +234,16 @@ static void node_end(struct nm *nm, struct nm_node *node, const char *why, uint6
 void nm_node_said_shutdown(struct nm *nm, struct nm_node *node, uint64_t now)
 {
 	node_end(nm, node, "it said that it ends", now);
+}
+
+void nm_node_reject(struct nm *nm, struct nm_session *s, const char *why, uint64_t now)
+{
+	struct nm_node *node = s->node;
+	nm_over_limit(nm, node, why, now);
+	node->recover = false;
+	nm_node_reset(nm, node, why, now);
+	nm_claims_settle(nm, node, now);
+	node_end(nm, node, why, now);
 }
 
 static void links_forget(struct nm *nm, struct nm_node *node, uint64_t now)
@@ -245,7 +261,9 @@ int nm_shutdown_node(struct nm *nm, const struct mesh_id *id, uint64_t now)
 	m.shutdown.code = CODE_CLOSED;
 	m.shutdown.text = bytes_str("asked for at the nodemanager");
 	links_forget(nm, node, now);
-	nm_node_send(nm, node, &m);
+	struct nm_session *s = node->session ? node->session : node->reporting;
+	if (s)
+		nm->ops->node_send(nm->ctx, s->channel, &m);
 	node_end(nm, node, "shut down by request", now);
 	return 0;
 }
@@ -255,10 +273,13 @@ int nm_forget_node(struct nm *nm, const struct mesh_id *id, uint64_t now)
 	struct nm_node *node = nm_node_by_id(nm, id);
 	if (!node)
 		return -ENOENT;
-	if (node->session)
+	if (node->session || node->reporting)
 		return -EBUSY;
 	nm_node_reset(nm, node, "forgotten by request", now);
 	links_forget(nm, node, now);
+	nm_routes_forget(nm, node);
+	node->recover = false;
+	nm_claims_settle(nm, node, now);
 	node_free(nm, node);
 	if (nm->ops->node_remove)
 		nm->ops->node_remove(nm->ctx, id);
@@ -270,9 +291,14 @@ void nm_registry_free(struct nm *nm)
 	size_t it = 0;
 	for (struct nm_session *s; (s = map_next(&nm->sessions, &it));) {
 		timerq_cancel(&nm->timers, &s->hello);
+		nm_report_free(nm, s->report);
 		free(s);
 	}
 	map_free(&nm->sessions);
+	struct nm_node *node;
+	TAILQ_FOREACH(node, &nm->node_list, all) {
+		nm_claims_drop(nm, node);
+	}
 	nm_links_free(nm);
 	while (!TAILQ_EMPTY(&nm->node_list))
 		node_free(nm, TAILQ_FIRST(&nm->node_list));
@@ -338,12 +364,12 @@ static bool check(struct nm *nm, const struct nm_session *s, const struct msg_re
 	return true;
 }
 
-static void register_ack(struct nm *nm, struct nm_node *node, uint32_t seq, bool keep)
+static void register_ack(struct nm *nm, const struct nm_session *s, uint32_t seq, bool keep)
 {
 	const struct nm_config *c = &nm->config;
 	struct msg m = {.type = MSG_RegisterNodeAck, .seq = seq};
 	m.register_node_ack = (struct msg_register_node_ack){
-		.id = node->id,
+		.id = s->id,
 		.keep = keep,
 		.max_buffer = c->max_buffer,
 		.max_packet_size = c->max_packet_size,
@@ -352,17 +378,18 @@ static void register_ack(struct nm *nm, struct nm_node *node, uint32_t seq, bool
 		.connection_timeout_us = c->connection_timeout_us,
 		.retransmit_limit = c->retransmit_limit,
 	};
-	nm_node_send(nm, node, &m);
+	nm->ops->node_send(nm->ctx, s->channel, &m);
 }
 
 /* The newer channel of a key wins: its peer has just proved to be there. */
 static void session_replace(struct nm *nm, struct nm_node *node, uint64_t now)
 {
-	struct nm_session *old = node->session;
+	struct nm_session *old = node->session ? node->session : node->reporting;
 	if (!old)
 		return;
 	uint64_t channel = old->channel;
-	nm_node_lost(nm, node, now);
+	if (node->session)
+		nm_node_lost(nm, node, now);
 	nm_session_free(nm, old);
 	nm->ops->node_close(nm->ctx, channel, "the same key has connected again");
 }
@@ -387,39 +414,68 @@ static void node_take_hello(struct nm_node *node, const struct nm_session *s,
 			    const struct msg_register_node *m)
 {
 	node->instance = m->instance;
+	node->connect = m->connect;
 	node->remote = s->remote;
 	node->addr_count = m->addrs_count < ADDRS_MAX ? m->addrs_count : ADDRS_MAX;
 	for (uint16_t i = 0; i < node->addr_count; i++)
 		node->addrs[i] = m->addrs[i].addr;
 }
 
+void nm_node_online(struct nm *nm, struct nm_session *s, uint64_t now)
+{
+	char name[NAME_MAX_BYTES + 1], addr[NET_ADDR_TEXT];
+	struct nm_node *node = s->node;
+	timerq_cancel(&nm->timers, &s->hello);
+	timerq_cancel(&nm->timers, &node->grace);
+	node->reporting = NULL;
+	node->present = true;
+	node->session = s;
+	online_add(nm, node);
+	nm_node_heard(nm, node);
+	log_info("node %s registered from %s", nm_node_text(node, name),
+		 net_addr_text(&s->remote, addr));
+	(void)now;
+}
+
+void nm_node_ready(struct nm *nm, struct nm_node *node, uint64_t now)
+{
+	nm_conns_resume(nm, node, now);
+	nm_links_of_node_try(nm, node, now);
+	if (node->connect && LIST_EMPTY(&node->links))
+		nm_link_random(nm, node, now);
+}
+
+/* It holds what we know, or what an earlier manager knew. */
+static bool may_keep(const struct nm_node *node, uint64_t instance)
+{
+	return node->present ? !node->must_reset && node->instance == instance : node->recover;
+}
+
 static void admit(struct nm *nm, struct nm_session *s, struct nm_node *node, const struct msg *m,
 		  uint64_t now)
 {
-	char name[NAME_MAX_BYTES + 1], addr[NET_ADDR_TEXT];
 	const struct msg_register_node *hello = &m->register_node;
 
 	session_replace(nm, node, now);
-	bool keep = node->present && !node->must_reset && node->instance == hello->instance;
-	if (!keep)
+	bool keep = may_keep(node, hello->instance);
+	if (keep && (nm_report_begin(s) ||
+		     timerq_set(&nm->timers, &s->hello, now + nm->config.hello_timeout_us)))
+		keep = false;
+	if (!keep) {
+		node->recover = false;
 		nm_node_reset(nm, node, "a new process has taken its place", now);
-	timerq_cancel(&nm->timers, &s->hello);
-	timerq_cancel(&nm->timers, &node->grace);
+		nm_claims_settle(nm, node, now);
+	}
 	node_take_hello(node, s, hello);
-	node->present = true;
-	node->session = s;
 	node->bucket = nm->config.message_burst;
 	node->bucket_at_us = now;
 	s->node = node;
-	online_add(nm, node);
-	log_info("node %s registered from %s%s", nm_node_text(node, name),
-		 net_addr_text(&s->remote, addr), keep ? ", it kept its links" : "");
-	register_ack(nm, node, m->seq, keep);
-	nm_debts_pay(nm, node);
-	nm_conns_resume(nm, node, now);
-	nm_links_of_node_try(nm, node, now);
-	if (hello->connect && LIST_EMPTY(&node->links))
-		nm_link_random(nm, node, now);
+	node->reporting = s;
+	if (!keep)
+		nm_node_online(nm, s, now);
+	register_ack(nm, s, m->seq, keep);
+	if (!keep)
+		nm_node_ready(nm, node, now);
 }
 
 void nm_register(struct nm *nm, struct nm_session *s, const struct msg *m, uint64_t now)

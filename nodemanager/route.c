@@ -1,4 +1,7 @@
-/* Routes that somebody asked for by naming every node: they live until one of their links dies. */
+/*
+ * Routes that somebody asked for by naming every node: they live until one of their links dies.
+ * The store has them, because no connection at their ends tells the next manager what they are for.
+ */
 #include "nodemanager/state.h"
 
 #include <errno.h>
@@ -7,15 +10,19 @@
 
 struct nm_route {
 	TAILQ_ENTRY(nm_route) all;
+	uint64_t number;
 	struct nm_path *path;
-	nm_done *done; /* NULL once it has been called */
+	struct nm_trace *trace; /* after a restart: until the path is found again */
+	nm_done *done;		/* NULL once it has been called */
 	void *arg;
 };
 
-static void route_free(struct nm *nm, struct nm_route *route, uint16_t code, const char *text)
+/* Out of our tables only. */
+static void route_drop(struct nm *nm, struct nm_route *route, uint16_t code, const char *text)
 {
 	if (route->path)
 		nm_path_remove(nm, route->path);
+	nm_trace_free(route->trace);
 	if (route->done)
 		route->done(route->arg, code, text, 0);
 	TAILQ_REMOVE(&nm->route_list, route, all);
@@ -23,12 +30,32 @@ static void route_free(struct nm *nm, struct nm_route *route, uint16_t code, con
 	free(route);
 }
 
+static void route_free(struct nm *nm, struct nm_route *route, uint16_t code, const char *text)
+{
+	if (nm->ops->route_remove)
+		nm->ops->route_remove(nm->ctx, route->number);
+	route_drop(nm, route, code, text);
+}
+
+static void route_save(struct nm *nm, const struct nm_path *path)
+{
+	struct nm_route_record record = {.number = path->number};
+	for (unsigned i = 0; i < 2; i++) {
+		record.node[i] = path->ends[i]->id;
+		record.out_transport[i] = path->out_transport[i];
+		record.out_route[i] = path->out_route[i];
+	}
+	if (nm->ops->route_save)
+		nm->ops->route_save(nm->ctx, &record);
+}
+
 static void installed(struct nm *nm, struct nm_path *path, uint64_t now)
 {
 	struct nm_route *route = path->owner;
 	nm_done *done = route->done;
-	(void)nm, (void)now;
+	(void)now;
 	route->done = NULL;
+	route_save(nm, path);
 	done(route->arg, CODE_OK, "", path->number);
 }
 
@@ -45,17 +72,84 @@ static void broken(struct nm *nm, struct nm_path *path, uint64_t now)
 	route_free(nm, path->owner, CODE_LOST, "a link of the route died");
 }
 
+static void traced(struct nm *nm, void *owner, struct nm_path *path, uint64_t now)
+{
+	struct nm_route *route = owner;
+	(void)now;
+	nm_trace_free(route->trace);
+	route->trace = NULL;
+	route->path = path;
+	if (path)
+		return;
+	log_info("route %llu did not outlive the restart", (unsigned long long)route->number);
+	route_free(nm, route, CODE_LOST, "the route is not whole any more");
+}
+
 static const struct nm_path_owner route_path = {
 	.installed = installed,
 	.failed = failed,
 	.broken = broken,
+	.traced = traced,
 };
 
 void nm_routes_free(struct nm *nm)
 {
 	while (!TAILQ_EMPTY(&nm->route_list))
-		route_free(nm, TAILQ_FIRST(&nm->route_list), CODE_UNAVAILABLE,
+		route_drop(nm, TAILQ_FIRST(&nm->route_list), CODE_UNAVAILABLE,
 			   "the nodemanager ends");
+}
+
+void nm_routes_give_up(struct nm *nm)
+{
+	struct nm_route *route = TAILQ_FIRST(&nm->route_list);
+	while (route) {
+		struct nm_route *next = TAILQ_NEXT(route, all);
+		if (route->trace)
+			traced(nm, route, NULL, 0);
+		route = next;
+	}
+}
+
+void nm_routes_forget(struct nm *nm, const struct nm_node *node)
+{
+	struct nm_route *route = TAILQ_FIRST(&nm->route_list);
+	while (route) {
+		struct nm_route *next = TAILQ_NEXT(route, all);
+		if (route->trace && nm_trace_needs(route->trace, node))
+			traced(nm, route, NULL, 0);
+		route = next;
+	}
+}
+
+static struct nm_route *route_new(struct nm *nm, uint64_t number)
+{
+	struct nm_route *route = nm->route_count < NM_ROUTES_MAX ? calloc(1, sizeof *route) : NULL;
+	if (!route)
+		return NULL;
+	route->number = number;
+	TAILQ_INSERT_TAIL(&nm->route_list, route, all);
+	nm->route_count++;
+	return route;
+}
+
+int nm_load_route(struct nm *nm, const struct nm_route_record *record)
+{
+	struct nm_trace_ends ends;
+	for (unsigned i = 0; i < 2; i++) {
+		ends.node[i] = nm_node_by_id(nm, &record->node[i]);
+		ends.out_transport[i] = record->out_transport[i];
+		ends.out_route[i] = record->out_route[i];
+	}
+	if (!ends.node[0] || !ends.node[1] || ends.node[0] == ends.node[1])
+		return -EINVAL;
+	struct nm_route *route = route_new(nm, record->number);
+	if (!route)
+		return -ENOSPC;
+	route->trace = nm_trace_new(record->number, &ends, &route_path, route);
+	if (route->trace)
+		return 0;
+	route_drop(nm, route, CODE_BUSY, "out of memory");
+	return -ENOMEM;
 }
 
 struct chain {
@@ -113,17 +207,15 @@ void nm_build_route(struct nm *nm, const struct mesh_id *nodes, size_t count, nm
 		done(arg, CODE_NO_ROUTE, chain.text, 0);
 		return;
 	}
-	struct nm_route *route = nm->route_count < NM_ROUTES_MAX ? calloc(1, sizeof *route) : NULL;
+	struct nm_route *route = route_new(nm, nm_number_next(nm));
 	if (!route) {
 		done(arg, CODE_BUSY, "there are too many routes", 0);
 		return;
 	}
 	route->done = done;
 	route->arg = arg;
-	TAILQ_INSERT_TAIL(&nm->route_list, route, all);
-	nm->route_count++;
-	route->path = nm_path_install(nm, nm_number_next(nm), chain.nodes, chain.transports,
-				      count - 1, &route_path, route, now);
+	route->path = nm_path_install(nm, route->number, chain.nodes, chain.transports, count - 1,
+				      &route_path, route, now);
 	if (!route->path)
 		route_free(nm, route, CODE_BUSY, "out of memory");
 }

@@ -12,7 +12,7 @@ static void hello_late(struct timer *t, uint64_t now)
 	(void)now;
 	nm->dropped++;
 	nm_session_free(nm, s);
-	nm->ops->node_close(nm->ctx, channel, "no RegisterNode in time");
+	nm->ops->node_close(nm->ctx, channel, "no registration in time");
 }
 
 int nm_node_up(struct nm *nm, const struct mesh_id *id, const struct net_addr *remote,
@@ -36,6 +36,9 @@ int nm_node_up(struct nm *nm, const struct mesh_id *id, const struct net_addr *r
 void nm_session_free(struct nm *nm, struct nm_session *s)
 {
 	timerq_cancel(&nm->timers, &s->hello);
+	nm_report_free(nm, s->report);
+	if (s->node && s->node->reporting == s)
+		s->node->reporting = NULL;
 	if (nm_session_by_channel(nm, s->channel) == s)
 		map_del(&nm->sessions, &s->channel);
 	free(s);
@@ -46,7 +49,7 @@ void nm_node_down(struct nm *nm, uint64_t channel, uint64_t now)
 	struct nm_session *s = nm_session_by_channel(nm, channel);
 	if (!s)
 		return;
-	if (s->node)
+	if (s->node && s->node->session == s)
 		nm_node_lost(nm, s->node, now);
 	nm_session_free(nm, s);
 }
@@ -56,93 +59,33 @@ int nm_node_send(struct nm *nm, struct nm_node *node, const struct msg *m)
 	return node->session ? nm->ops->node_send(nm->ctx, node->session->channel, m) : -ENOTCONN;
 }
 
-/* --- what a node must not miss ---------------------------------------------------------------- */
-
-/* Past the limit nothing is remembered and the node is made to begin anew when it is back. */
-static void debt_add(struct nm_node *node, struct nm_debt debt)
-{
-	if (node->must_reset)
-		return;
-	if (node->debt_count == node->debt_capacity) {
-		size_t capacity = node->debt_capacity ? node->debt_capacity * 2 : 8;
-		struct nm_debt *debts = NULL;
-		if (capacity <= NM_DEBTS_MAX)
-			debts = realloc(node->debts, capacity * sizeof *debts);
-		if (!debts) {
-			nm_debts_clear(node);
-			node->must_reset = true;
-			return;
-		}
-		node->debts = debts;
-		node->debt_capacity = capacity;
-	}
-	node->debts[node->debt_count++] = debt;
-}
-
-static void debt_send(struct nm *nm, struct nm_node *node, const struct nm_debt *debt,
-		      const char *text)
-{
-	struct msg m = {.type = debt->type};
-	switch (debt->type) {
-	case MSG_TransportShutdown:
-		m.transport_shutdown.transport = debt->a;
-		m.transport_shutdown.code = debt->code;
-		m.transport_shutdown.text = bytes_str(text);
-		break;
-	case MSG_RemoveRoute:
-		m.remove_route.in_transport = debt->a;
-		m.remove_route.in_route = debt->b;
-		break;
-	default:
-		m.connection_shutdown.connection = debt->connection;
-		m.connection_shutdown.code = debt->code;
-		m.connection_shutdown.text = bytes_str(text);
-	}
-	nm_node_send(nm, node, &m);
-}
-
-static void tell(struct nm *nm, struct nm_node *node, struct nm_debt debt, const char *text)
-{
-	if (node->session)
-		debt_send(nm, node, &debt, text);
-	else if (node->present)
-		debt_add(node, debt);
-}
+/* --- what a connected node is told ------------------------------------------------------------ */
 
 void nm_tell_transport_shutdown(struct nm *nm, struct nm_node *node, uint32_t transport,
 				uint16_t code)
 {
-	tell(nm, node,
-	     (struct nm_debt){.type = MSG_TransportShutdown, .code = code, .a = transport},
-	     msg_code_name(code));
+	struct msg m = {.type = MSG_TransportShutdown};
+	m.transport_shutdown.transport = transport;
+	m.transport_shutdown.code = code;
+	m.transport_shutdown.text = bytes_str(msg_code_name(code));
+	nm_node_send(nm, node, &m);
 }
 
 void nm_tell_route_removed(struct nm *nm, struct nm_node *node, uint32_t in_transport,
 			   uint32_t in_route)
 {
-	tell(nm, node, (struct nm_debt){.type = MSG_RemoveRoute, .a = in_transport, .b = in_route},
-	     "");
+	struct msg m = {.type = MSG_RemoveRoute};
+	m.remove_route.in_transport = in_transport;
+	m.remove_route.in_route = in_route;
+	nm_node_send(nm, node, &m);
 }
 
 void nm_tell_connection_shutdown(struct nm *nm, struct nm_node *node, uint64_t connection,
 				 uint16_t code, const char *text)
 {
-	tell(nm, node,
-	     (struct nm_debt){
-		     .type = MSG_ConnectionShutdown, .code = code, .connection = connection},
-	     text);
-}
-
-void nm_debts_pay(struct nm *nm, struct nm_node *node)
-{
-	for (size_t i = 0; i < node->debt_count; i++)
-		debt_send(nm, node, &node->debts[i], msg_code_name(node->debts[i].code));
-	nm_debts_clear(node);
-}
-
-void nm_debts_clear(struct nm_node *node)
-{
-	free(node->debts);
-	node->debts = NULL;
-	node->debt_count = node->debt_capacity = 0;
+	struct msg m = {.type = MSG_ConnectionShutdown};
+	m.connection_shutdown.connection = connection;
+	m.connection_shutdown.code = code;
+	m.connection_shutdown.text = bytes_str(text);
+	nm_node_send(nm, node, &m);
 }

@@ -109,6 +109,27 @@ static void op_link_remove(void *ctx, const struct mesh_id *a, const struct mesh
 	nm_store_link_del(((struct shell *)ctx)->store, a, b);
 }
 
+static void op_link_transport(void *ctx, const struct mesh_id *a, const struct mesh_id *b,
+			      uint32_t transport)
+{
+	nm_store_link_transport(((struct shell *)ctx)->store, a, b, transport);
+}
+
+static void op_route_save(void *ctx, const struct nm_route_record *route)
+{
+	nm_store_route_put(((struct shell *)ctx)->store, route);
+}
+
+static void op_route_remove(void *ctx, uint64_t number)
+{
+	nm_store_route_del(((struct shell *)ctx)->store, number);
+}
+
+static void op_counter_save(void *ctx, enum nm_counter which, uint32_t value)
+{
+	nm_store_counter_put(((struct shell *)ctx)->store, which, value);
+}
+
 static const struct nm_ops ops = {
 	.node_send = op_node_send,
 	.node_close = op_node_close,
@@ -118,6 +139,10 @@ static const struct nm_ops ops = {
 	.node_remove = op_node_remove,
 	.link_save = op_link_save,
 	.link_remove = op_link_remove,
+	.link_transport = op_link_transport,
+	.route_save = op_route_save,
+	.route_remove = op_route_remove,
+	.counter_save = op_counter_save,
 };
 
 /* --- channels of nodes ------------------------------------------------------------------------ */
@@ -237,7 +262,11 @@ static int open_engine(struct shell *s)
 	int err = daemon_state_path(s->daemon, "db", path, sizeof path);
 	if (!err)
 		err = nm_store_open(&s->store, path, s->daemon->cfg);
-	return err ? err : nm_store_load(s->store, s->engine);
+	if (!err)
+		err = nm_store_load(s->store, s->engine);
+	if (!err)
+		nm_recover(s->engine, daemon_now_us());
+	return err;
 }
 
 static int open_channels(struct shell *s, const struct noise_keypair *key)

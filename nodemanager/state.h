@@ -7,6 +7,9 @@
  * A transport belongs to the link that wants it.  A path belongs to its connection or built route
  * and hangs in the lists of the transports that it crosses, until one of them breaks it.  A request
  * belongs to what waits for it: freeing the waiter drops the request, and a late answer is a stray.
+ * A claim is what one node has reported and the other end has not yet confirmed; it hangs in both
+ * nodes and goes with either.  A trace belongs to the connection or route whose path it looks for,
+ * and hangs in the node without whose report it cannot go on.
  */
 #ifndef NODEMANAGER_STATE_H
 #define NODEMANAGER_STATE_H
@@ -30,13 +33,18 @@
 #define NM_REQUESTS_MAX 1000000
 #define NM_QUERIES_MAX 4096 /* open questions to the apptracker */
 #define NM_ROUTES_MAX 4096  /* built by hand */
-#define NM_DEBTS_MAX 1024   /* what an absent node will be told */
+#define NM_RULES_MAX 16000000
+#define NM_REPORT_RULES_MAX 131072 /* in the report of one node */
+#define NM_HELD_RULES_MAX 4000000  /* reported by any node and not placed yet */
+#define NM_CLAIMS_MAX 1000000
 #define NM_PORT_TRIES 20
 #define NM_PATH_TRIES 3
 #define NM_PATIENCE_TIMEOUTS 2 /* connection timeouts: so long a connection waits for a path */
 #define NM_CONN_RETRY_US 1000000u
 #define NM_CONNS_AT_ONCE 64 /* that look for a path in one go */
 #define NM_COST_UNMEASURED 1000
+#define NM_COST_SUSPECT (1u << 30) /* more than any path of sound links */
+#define NM_COST_ANY UINT64_MAX
 #define NM_APP_CANDIDATES 16 /* "any node that has the app" looks at so many */
 
 struct nm_node;
@@ -44,6 +52,9 @@ struct nm_transport;
 struct nm_link;
 struct nm_path;
 struct nm_conn;
+struct nm_report;
+struct nm_claim;
+struct nm_trace;
 
 /* --- requests (request.c) ------------------------------------------------------------------- */
 
@@ -86,7 +97,8 @@ struct nm_session {
 	struct nm *nm;
 	struct mesh_id id;
 	struct net_addr remote;
-	struct nm_node *node; /* NULL until registered */
+	struct nm_node *node;	  /* NULL until registered */
+	struct nm_report *report; /* not NULL: its pages are still coming in */
 	struct timer hello;
 };
 
@@ -99,13 +111,6 @@ struct nm_app {
 };
 LIST_HEAD(nm_app_list, nm_app);
 
-/* What a node must hear when its channel is back. */
-struct nm_debt {
-	uint16_t type, code;
-	uint32_t a, b;
-	uint64_t connection;
-};
-
 struct nm_end {
 	LIST_ENTRY(nm_end) of_node;
 	struct nm_transport *transport;
@@ -113,7 +118,7 @@ struct nm_end {
 	struct nm_host *host;	 /* that `reserved` is taken from */
 	uint16_t reserved, port; /* taken from the host; what the node has bound */
 	unsigned port_tries;
-	bool told, created, connected;
+	bool told, created, connected, suspect;
 };
 
 struct nm_link_end {
@@ -135,6 +140,7 @@ struct nm_rule {
 	struct nm_node *node;
 	struct nm_path *path;
 	uint32_t in_transport, in_route, out_transport, out_route;
+	bool missing; /* in the report that is being looked at */
 };
 
 struct nm_node {
@@ -143,9 +149,13 @@ struct nm_node {
 	struct mesh_id id;
 	char name[NAME_MAX_BYTES + 1];
 	uint32_t number, vertex;
-	struct nm_session *session; /* NULL: no registered channel now */
-	size_t online_at;	    /* index in nm->online + 1 */
+	struct nm_session *session;   /* NULL: no registered channel now */
+	struct nm_session *reporting; /* registered, and its report is not complete */
+	size_t online_at;	      /* index in nm->online + 1 */
 	bool present, must_reset;
+	bool recover; /* from before our start, not heard of since */
+	bool doubted; /* a neighbour does not hear it, and neither did we since then */
+	bool connect; /* it asked for a link to somebody */
 	uint64_t instance;
 	struct net_addr remote, addrs[ADDRS_MAX];
 	uint16_t addr_count;
@@ -157,8 +167,9 @@ struct nm_node {
 	struct nm_app_list apps;
 	struct nm_request_list requests;
 	size_t end_count, conn_count, app_count, connecting;
-	struct nm_debt *debts;
-	size_t debt_count, debt_capacity;
+	LIST_HEAD(, nm_claim) claims, claims_about;
+	LIST_HEAD(, nm_trace) traces;
+	struct nm_report *loose; /* rules of it that no path has claimed yet */
 	uint64_t bucket_at_us;
 	uint32_t bucket;
 	struct log_limit over_limit, strays;
@@ -173,17 +184,20 @@ void nm_node_lost(struct nm *nm, struct nm_node *node, uint64_t now);
 /* Ends everything the node's last process had. */
 void nm_node_reset(struct nm *nm, struct nm_node *node, const char *why, uint64_t now);
 void nm_node_said_shutdown(struct nm *nm, struct nm_node *node, uint64_t now);
+/* The channel serves now; nm_node_ready follows when the report (if any) has been looked at. */
+void nm_node_online(struct nm *nm, struct nm_session *s, uint64_t now);
+void nm_node_ready(struct nm *nm, struct nm_node *node, uint64_t now);
+/* Its report breaks the rules: it begins anew. */
+void nm_node_reject(struct nm *nm, struct nm_session *s, const char *why, uint64_t now);
 /* Sends if the node is connected: 0 or < 0. */
 int nm_node_send(struct nm *nm, struct nm_node *node, const struct msg *m);
-/* Tells what the node must not miss: now, or when its channel is back. */
+/* Tells a connected node.  Another one reports what it holds when it is back, and hears it then. */
 void nm_tell_transport_shutdown(struct nm *nm, struct nm_node *node, uint32_t transport,
 				uint16_t code);
 void nm_tell_route_removed(struct nm *nm, struct nm_node *node, uint32_t in_transport,
 			   uint32_t in_route);
 void nm_tell_connection_shutdown(struct nm *nm, struct nm_node *node, uint64_t connection,
 				 uint16_t code, const char *text);
-void nm_debts_pay(struct nm *nm, struct nm_node *node);
-void nm_debts_clear(struct nm_node *node);
 void nm_session_free(struct nm *nm, struct nm_session *s);
 void nm_registry_free(struct nm *nm);
 /* Counted, and logged at most once a minute for each node. */
@@ -206,6 +220,8 @@ struct nm_host;
 /* A free port at the host of this address, or 0.  *host then holds a reference. */
 uint16_t nm_port_take(struct nm *nm, const struct net_addr *addr, struct nm_host **host);
 void nm_port_release(struct nm *nm, struct nm_host *host, uint16_t port);
+/* This very port, which is in use already; NULL when it is not one of ours. */
+struct nm_host *nm_port_keep(struct nm *nm, const struct net_addr *addr, uint16_t port);
 /* The host said that somebody else has this port: the next search begins behind it. */
 void nm_port_foreign_mark(struct nm_host *host, uint16_t port);
 void nm_ports_free(struct nm *nm);
@@ -255,6 +271,24 @@ void nm_transport_shutdown(struct nm *nm, struct nm_node *node,
 			   const struct msg_transport_shutdown *m, uint64_t now);
 void nm_transport_stats(struct nm *nm, struct nm_node *node, const struct msg_transport_stats *m,
 			uint64_t now);
+/* Takes over the transport of a link, which has none, as its ends report it; the initiator first.
+ * False: out of memory or limits. */
+bool nm_transport_adopt(struct nm *nm, struct nm_link *link, struct nm_node *const node[2],
+			const struct report_transport *const item[2], uint64_t now);
+/* The node reports this end of it. */
+void nm_transport_confirm(struct nm *nm, struct nm_transport *t, const struct nm_node *node,
+			  const struct report_transport *item, uint64_t now);
+struct nm_end *nm_end_of(struct nm_transport *t, const struct nm_node *node);
+void nm_transport_cost_update(struct nm *nm, struct nm_transport *t);
+
+/* --- suspect.c ------------------------------------------------------------------------------ */
+
+void nm_transport_suspect(struct nm *nm, struct nm_node *node,
+			  const struct msg_transport_suspect *m, uint64_t now);
+void nm_end_suspect(struct nm *nm, struct nm_end *e, bool suspect, uint64_t now);
+/* The far end of it may be dead: paths through that node are the last choice until we hear it. */
+void nm_transport_doubt_far(struct nm *nm, struct nm_transport *t, const struct nm_node *near);
+void nm_node_heard(struct nm *nm, struct nm_node *node);
 
 struct nm_waiter {
 	LIST_ENTRY(nm_waiter) all;
@@ -267,6 +301,7 @@ struct nm_link {
 	struct nm *nm;
 	struct nm_link_end end[2];
 	struct nm_transport *transport;
+	uint32_t last_transport; /* the number that it has or had */
 	struct timer retry;
 	uint64_t backoff_us;
 	bool forgotten;
@@ -298,6 +333,11 @@ struct nm_path_owner {
 		       uint64_t now);
 	/* A transport of it died; the path may be removed from inside. */
 	void (*broken)(struct nm *nm, struct nm_path *path, uint64_t now);
+	/* A transport of it is suspect: time for a detour, if there is one.  May be NULL. */
+	void (*suspect)(struct nm *nm, struct nm_path *path, uint64_t now);
+	/* The trace has ended (the owner frees it): here is the path, or NULL, it is not whole any
+	 * more. */
+	void (*traced)(struct nm *nm, void *owner, struct nm_path *path, uint64_t now);
 };
 
 struct nm_path {
@@ -307,6 +347,7 @@ struct nm_path {
 	struct nm_request_list requests;
 	size_t pending, hop_count, rule_count;
 	bool broken;
+	struct nm_node *ends[2];
 	/* What the ends need: [0] the first node, [1] the last. */
 	uint32_t out_transport[2], out_route[2], in_transport[2], in_route[2];
 	struct nm_rule *rules; /* 2 * (hop_count + 1) */
@@ -319,15 +360,101 @@ struct nm_path {
 struct nm_path *nm_path_install(struct nm *nm, uint64_t number, struct nm_node *const *nodes,
 				struct nm_transport *const *transports, size_t hop_count,
 				const struct nm_path_owner *ops, void *owner, uint64_t now);
-/* Shortest path and nm_path_install.  0, -ENETUNREACH, -ENOMEM, -ENOSPC. */
+/* Shortest path and nm_path_install.  0, -ENETUNREACH (none, or over `cost_max`), -ENOMEM, -ENOSPC.
+ */
 int nm_path_find(struct nm *nm, uint64_t number, struct nm_node *from, struct nm_node *to,
-		 const struct nm_path_owner *ops, void *owner, struct nm_path **path, uint64_t now);
+		 uint64_t cost_max, const struct nm_path_owner *ops, void *owner,
+		 struct nm_path **path, uint64_t now);
+/* A path that the nodes know already; rules are added with nm_path_rule, at most 2 a node. */
+struct nm_path *nm_path_adopt(uint64_t number, struct nm_transport *const *transports,
+			      size_t hop_count, const struct nm_path_owner *ops, void *owner);
+void nm_path_rule(struct nm *nm, struct nm_path *path, struct nm_node *node, struct nm_rule rule);
 /* Takes the rules back and frees it. */
 void nm_path_remove(struct nm *nm, struct nm_path *path);
 /* A transport dies: every path over it is broken. */
 void nm_path_break(struct nm *nm, struct nm_transport *t, uint64_t now);
+/* A transport is suspect: the owners of the paths over it look for a detour. */
+void nm_path_avoid(struct nm *nm, struct nm_transport *t, uint64_t now);
+bool nm_path_is_suspect(const struct nm_path *path);
+/* The node has forgotten the rule by itself. */
+void nm_rule_forget(struct nm *nm, struct nm_rule *rule);
 void nm_routes_free(struct nm *nm);
+/* The node is forgotten: nothing waits for it. */
+void nm_routes_forget(struct nm *nm, const struct nm_node *node);
+/* Nobody comes back any more: routes that were not found again end. */
+void nm_routes_give_up(struct nm *nm);
 uint64_t nm_number_next(struct nm *nm);
+uint32_t nm_counter_next(struct nm *nm, enum nm_counter which);
+
+/* --- report.c ------------------------------------------------------------------------------- */
+
+struct nm_loose_rule {
+	uint32_t in_transport, in_route, out_transport, out_route;
+	bool taken;
+};
+struct nm_reported_conn {
+	uint64_t id;
+	uint32_t path, out_transport, out_route;
+	struct mesh_id peer;
+	uint8_t class;
+	bool initiator, started, known;
+	char app[NAME_MAX_BYTES + 1], from_app[NAME_MAX_BYTES + 1];
+};
+
+/* 0 or -ENOMEM: pages may come. */
+int nm_report_begin(struct nm_session *s);
+/* A message of a node whose report is not complete; may end the session. */
+void nm_report_msg(struct nm *nm, struct nm_session *s, const struct msg *m, uint64_t now);
+void nm_report_free(struct nm *nm, struct nm_report *report);
+/* A reported rule of the node that no path has yet, by where it comes in, or, when the route begins
+ * there, by where it goes out.  NULL: none. */
+struct nm_loose_rule *nm_loose_in(const struct nm_node *node, uint32_t transport, uint32_t route);
+struct nm_loose_rule *nm_loose_origin(const struct nm_node *node, uint32_t transport,
+				      uint32_t route);
+/* The node drops what is left. */
+void nm_loose_remove(struct nm *nm, struct nm_node *node);
+
+/* --- claim.c -------------------------------------------------------------------------------- */
+
+/* What the node reports and we do not know: taken over when the other end says the same, held while
+ * that may still come, and otherwise refused (the node is told to end it). */
+void nm_claim_transport(struct nm *nm, struct nm_node *node, const struct report_transport *item,
+			uint64_t now);
+void nm_claim_conn(struct nm *nm, struct nm_node *node, const struct nm_reported_conn *item,
+		   uint64_t now);
+/* The node's former claims are void, a new report begins. */
+void nm_claims_drop(struct nm *nm, struct nm_node *node);
+/* The node has said all that it had to say, or is gone: what others claim about it is refused, and
+ * paths are looked for again. */
+void nm_claims_settle(struct nm *nm, struct nm_node *node, uint64_t now);
+/* It has ended or come up meanwhile.  False: there is no such claim of the node. */
+bool nm_claim_transport_end(struct nm *nm, struct nm_node *node, uint32_t id, uint64_t now);
+bool nm_claim_transport_up(struct nm_node *node, uint32_t id);
+bool nm_claim_transport_suspect(struct nm *nm, struct nm_node *node, uint32_t id, bool suspect,
+				uint64_t now);
+bool nm_claim_conn_end(struct nm *nm, struct nm_node *node, uint64_t id);
+/* Whose report is worth waiting for to know the transport; NULL: nobody's. */
+struct nm_node *nm_claim_waits_for(const struct nm_node *node, uint32_t transport);
+void nm_recover_init(struct nm *nm);
+
+/* --- trace.c -------------------------------------------------------------------------------- */
+
+/* How a path begins at its two ends, the first node first. */
+struct nm_trace_ends {
+	struct nm_node *node[2];
+	uint32_t out_transport[2], out_route[2];
+};
+/* Looks for the path; ops->traced is called when that is decided, never from inside.  NULL: out of
+ * memory. */
+struct nm_trace *nm_trace_new(uint64_t number, const struct nm_trace_ends *ends,
+			      const struct nm_path_owner *ops, void *owner);
+void nm_trace_free(struct nm_trace *trace); /* NULL is fine */
+/* Is the node an end of it, or what it waits for? */
+bool nm_trace_needs(const struct nm_trace *trace, const struct nm_node *node);
+/* Goes on with it, perhaps to its end. */
+void nm_trace_go(struct nm *nm, struct nm_trace *trace, uint64_t now);
+/* The same for all that wait for this node. */
+void nm_traces_go(struct nm *nm, struct nm_node *node, uint64_t now);
 
 /* --- broker.c ------------------------------------------------------------------------------- */
 
@@ -336,6 +463,7 @@ enum nm_conn_state {
 	NM_CONN_ASSIGNING, /* the ends are being told */
 	NM_CONN_ON,
 	NM_CONN_WAITING, /* needs a path; there is none, or an end's control channel is away */
+	NM_CONN_TRACING, /* taken over; which way it goes is still being found out */
 };
 
 struct nm_conn {
@@ -350,6 +478,7 @@ struct nm_conn {
 	uint32_t path_number;
 	unsigned tries;
 	struct nm_path *path, *next; /* in use; being installed */
+	struct nm_trace *trace;	     /* when TRACING */
 	struct nm_request_list requests;
 	struct timer deadline; /* runs while it has no path */
 	uint64_t ask_channel;
@@ -364,6 +493,19 @@ void nm_conns_resume(struct nm *nm, struct nm_node *node, uint64_t now);
 /* There may be a path now for those that wait for one: they look at that time. */
 void nm_conns_retry(struct nm *nm, uint64_t at);
 void nm_conns_init(struct nm *nm);
+/* Both ends report it (twice the same for a local one), who asked for it first.  False: limits or
+ * out of memory. */
+bool nm_conn_adopt(struct nm *nm, struct nm_node *const node[2],
+		   const struct nm_reported_conn *const end[2], uint64_t now);
+/* The node reports this end of it; false when it does not fit. */
+bool nm_conn_confirm(struct nm *nm, struct nm_conn *c, const struct nm_node *node,
+		     const struct nm_reported_conn *item);
+/* The node has it no more. */
+void nm_conn_lost(struct nm *nm, struct nm_conn *c, const struct nm_node *node);
+/* Those that look for their old path try again. */
+void nm_conns_trace(struct nm *nm, uint64_t now);
+/* No path will be found again. */
+void nm_conns_give_up(struct nm *nm, uint64_t now);
 /* The node is gone: its connections end. */
 void nm_conns_end(struct nm *nm, struct nm_node *node, uint64_t now);
 void nm_conns_free(struct nm *nm);
@@ -374,6 +516,9 @@ void nm_register_app(struct nm *nm, struct nm_node *node, const struct msg *m, u
 void nm_unregister_app(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
 void nm_app_list_request(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
 void nm_apps_gone(struct nm *nm, struct nm_node *node);
+/* The node has only those that `has` knows. */
+void nm_apps_keep(struct nm *nm, struct nm_node *node,
+		  bool (*has)(const void *arg, const char *name), const void *arg);
 /* The nearest connected node that has the app; NULL: none. */
 struct nm_node *nm_app_nearest(struct nm *nm, struct nm_node *from, const char *text);
 void nm_apps_free(struct nm *nm);
@@ -402,7 +547,10 @@ struct nm {
 	TAILQ_HEAD(, nm_transport) transport_list;
 	TAILQ_HEAD(, nm_link) link_list;
 	size_t link_count, transports_up;
-	uint32_t next_transport, next_label;
+	struct {
+		uint32_t next, left; /* until more have to be reserved */
+	} counters[NM_COUNTERS];
+	struct map labels; /* in transport, in route -> nm_rule */
 
 	struct map requests; /* seq -> nm_request */
 	uint32_t next_seq;
@@ -411,9 +559,14 @@ struct nm {
 	TAILQ_HEAD(, nm_conn) conn_list, waiting;
 	struct timer waiting_timer;
 	size_t waiting_due;
-	uint64_t next_connection; /* the upper half is random, so that a restart repeats nothing */
 	TAILQ_HEAD(, nm_route) route_list;
 	size_t route_count;
+
+	bool recovering;
+	struct timer recover; /* its end, and later the end of loose rules */
+	struct timer retry;   /* while recovering: paths that are looked for */
+	struct map claims;    /* id, kind, both nodes -> nm_claim */
+	size_t held_rules;
 
 	bool tracker;
 	struct map apps;    /* text key -> nm_app_name */

@@ -7,7 +7,21 @@
 #include "base/log.h"
 #include "io/store.h"
 
-enum { Q_NODE_PUT, Q_NODE_DEL, Q_NODE_LINKS_DEL, Q_NODES, Q_LINK_PUT, Q_LINK_DEL, Q_LINKS };
+enum {
+	Q_NODE_PUT,
+	Q_NODE_DEL,
+	Q_NODE_LINKS_DEL,
+	Q_NODES,
+	Q_LINK_PUT,
+	Q_LINK_DEL,
+	Q_LINK_TRANSPORT,
+	Q_LINKS,
+	Q_ROUTE_PUT,
+	Q_ROUTE_DEL,
+	Q_ROUTES,
+	Q_COUNTER_PUT,
+	Q_COUNTERS
+};
 static const char *const statements[] = {
 	[Q_NODE_PUT] = ("INSERT INTO nodes (id, name, first_seen) VALUES (?,?,?) "
 			"ON CONFLICT (id) DO UPDATE SET name = excluded.name"),
@@ -16,7 +30,16 @@ static const char *const statements[] = {
 	[Q_NODES] = "SELECT id, name FROM nodes ORDER BY number",
 	[Q_LINK_PUT] = "INSERT INTO links (a, b) VALUES (?,?) ON CONFLICT DO NOTHING",
 	[Q_LINK_DEL] = "DELETE FROM links WHERE a = ? AND b = ?",
-	[Q_LINKS] = "SELECT a, b FROM links",
+	[Q_LINK_TRANSPORT] = "UPDATE links SET transport = ?3 WHERE a = ?1 AND b = ?2",
+	[Q_LINKS] = "SELECT a, b, transport FROM links",
+	[Q_ROUTE_PUT] = ("INSERT OR REPLACE INTO routes (number, a, b, a_transport, a_label,"
+			 " b_transport, b_label) VALUES (?,?,?,?,?,?,?)"),
+	[Q_ROUTE_DEL] = "DELETE FROM routes WHERE number = ?",
+	[Q_ROUTES] = ("SELECT number, a, b, a_transport, a_label, b_transport, b_label"
+		      " FROM routes"),
+	[Q_COUNTER_PUT] = ("INSERT INTO counters (which, value) VALUES (?,?)"
+			   " ON CONFLICT (which) DO UPDATE SET value = excluded.value"),
+	[Q_COUNTERS] = "SELECT which, value FROM counters",
 };
 static const char *const migrations[] = {
 	/* first_seen: seconds since 1970.  links: a < b. */
@@ -25,6 +48,13 @@ static const char *const migrations[] = {
 	"CREATE TABLE links (a BLOB NOT NULL, b BLOB NOT NULL, PRIMARY KEY (a, b),"
 	" CHECK (a < b)) STRICT;"
 	"CREATE INDEX links_b ON links (b);",
+	/* transport: the number that the link's transport has or had.  routes: built by hand, with
+	 * the first hop of both ends.  counters: enum nm_counter; given out up to `value`. */
+	"ALTER TABLE links ADD COLUMN transport INTEGER NOT NULL DEFAULT 0;"
+	"CREATE TABLE routes (number INTEGER PRIMARY KEY, a BLOB NOT NULL, b BLOB NOT NULL,"
+	" a_transport INTEGER NOT NULL, a_label INTEGER NOT NULL,"
+	" b_transport INTEGER NOT NULL, b_label INTEGER NOT NULL) STRICT;"
+	"CREATE TABLE counters (which INTEGER PRIMARY KEY, value INTEGER NOT NULL) STRICT;",
 };
 static const struct store_spec spec = STORE_SPEC(migrations, statements);
 
@@ -73,18 +103,52 @@ static int load_nodes(struct nm_store *s, struct nm *nm)
 	return store_end(&r);
 }
 
-int nm_store_load(struct nm_store *s, struct nm *nm)
+static int load_links(struct nm_store *s, struct nm *nm)
 {
-	int err = load_nodes(s, nm);
-	if (err)
-		return err;
 	struct store_rows r = store_query(s->db, Q_LINKS);
 	while (store_next(&r)) {
 		struct mesh_id a, b;
-		if (store_id(&r, 0, &a) && store_id(&r, 1, &b) && nm_load_link(nm, &a, &b))
+		if (store_id(&r, 0, &a) && store_id(&r, 1, &b) &&
+		    nm_load_link(nm, &a, &b, (uint32_t)store_u64(&r, 2)))
 			log_warn("a stored link could not be loaded");
 	}
 	return store_end(&r);
+}
+
+static int load_routes(struct nm_store *s, struct nm *nm)
+{
+	struct store_rows r = store_query(s->db, Q_ROUTES);
+	while (store_next(&r)) {
+		struct nm_route_record route = {.number = store_u64(&r, 0)};
+		bool whole = store_id(&r, 1, &route.node[0]) && store_id(&r, 2, &route.node[1]);
+		for (int i = 0; i < 2; i++) {
+			route.out_transport[i] = (uint32_t)store_u64(&r, 3 + 2 * i);
+			route.out_route[i] = (uint32_t)store_u64(&r, 4 + 2 * i);
+		}
+		if (!whole || nm_load_route(nm, &route))
+			log_warn("a stored route could not be loaded");
+	}
+	return store_end(&r);
+}
+
+static int load_counters(struct nm_store *s, struct nm *nm)
+{
+	struct store_rows r = store_query(s->db, Q_COUNTERS);
+	while (store_next(&r))
+		if (store_u64(&r, 0) < NM_COUNTERS)
+			nm_load_counter(nm, (enum nm_counter)store_u64(&r, 0),
+					(uint32_t)store_u64(&r, 1));
+	return store_end(&r);
+}
+
+int nm_store_load(struct nm_store *s, struct nm *nm)
+{
+	int err = load_nodes(s, nm);
+	if (!err)
+		err = load_links(s, nm);
+	if (!err)
+		err = load_routes(s, nm);
+	return err ? err : load_counters(s, nm);
 }
 
 void nm_store_node_put(struct nm_store *s, const struct nm_node_record *node, uint64_t wall_s)
@@ -123,4 +187,29 @@ void nm_store_link_del(struct nm_store *s, const struct mesh_id *a, const struct
 {
 	in_order(&a, &b);
 	store_run(s->db, Q_LINK_DEL, store_of_id(a), store_of_id(b));
+}
+
+void nm_store_link_transport(struct nm_store *s, const struct mesh_id *a, const struct mesh_id *b,
+			     uint32_t transport)
+{
+	in_order(&a, &b);
+	store_run(s->db, Q_LINK_TRANSPORT, store_of_id(a), store_of_id(b), store_of_u64(transport));
+}
+
+void nm_store_route_put(struct nm_store *s, const struct nm_route_record *route)
+{
+	store_run(s->db, Q_ROUTE_PUT, store_of_u64(route->number), store_of_id(&route->node[0]),
+		  store_of_id(&route->node[1]), store_of_u64(route->out_transport[0]),
+		  store_of_u64(route->out_route[0]), store_of_u64(route->out_transport[1]),
+		  store_of_u64(route->out_route[1]));
+}
+
+void nm_store_route_del(struct nm_store *s, uint64_t number)
+{
+	store_run(s->db, Q_ROUTE_DEL, store_of_u64(number));
+}
+
+void nm_store_counter_put(struct nm_store *s, enum nm_counter which, uint32_t value)
+{
+	store_run(s->db, Q_COUNTER_PUT, store_of_u64(which), store_of_u64(value));
 }

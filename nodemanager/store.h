@@ -1,4 +1,5 @@
-/* What the nodemanager keeps over a restart: who was registered, and which links are wanted. */
+/* What the nodemanager keeps over a restart: who was registered, which links and routes are wanted,
+ * and which numbers are used up. */
 #ifndef NODEMANAGER_STORE_H
 #define NODEMANAGER_STORE_H
 
@@ -17,4 +18,9 @@ void nm_store_node_put(struct nm_store *s, const struct nm_node_record *node, ui
 void nm_store_node_del(struct nm_store *s, const struct mesh_id *id);
 void nm_store_link_put(struct nm_store *s, const struct mesh_id *a, const struct mesh_id *b);
 void nm_store_link_del(struct nm_store *s, const struct mesh_id *a, const struct mesh_id *b);
+void nm_store_link_transport(struct nm_store *s, const struct mesh_id *a, const struct mesh_id *b,
+			     uint32_t transport);
+void nm_store_route_put(struct nm_store *s, const struct nm_route_record *route);
+void nm_store_route_del(struct nm_store *s, uint64_t number);
+void nm_store_counter_put(struct nm_store *s, enum nm_counter which, uint32_t value);
 #endif

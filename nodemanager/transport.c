@@ -31,7 +31,7 @@ struct nm_transport *nm_transport_by_id(const struct nm *nm, uint32_t id)
 	return map_get(&nm->transports, &id);
 }
 
-static struct nm_end *end_of(struct nm_transport *t, const struct nm_node *node)
+struct nm_end *nm_end_of(struct nm_transport *t, const struct nm_node *node)
 {
 	if (t && t->end[0].node == node)
 		return &t->end[0];
@@ -175,12 +175,41 @@ static void created(struct nm *nm, void *owner, uint32_t side, const struct nm_r
 		open_both(t, now);
 }
 
-static bool id_assign(struct nm *nm, struct nm_transport *t)
+/* The number is in the store before any node hears it: it is how the next manager knows which
+ * transport belongs to the link. */
+static void id_assign(struct nm *nm, struct nm_link *link)
 {
 	do
-		t->id = ++nm->next_transport;
-	while (!t->id || nm_transport_by_id(nm, t->id));
-	return map_put(&nm->transports, &t->id, t) == 0;
+		link->last_transport = nm_counter_next(nm, NM_COUNTER_TRANSPORT);
+	while (nm_transport_by_id(nm, link->last_transport));
+	if (nm->ops->link_transport)
+		nm->ops->link_transport(nm->ctx, &link->end[0].node->id, &link->end[1].node->id,
+					link->last_transport);
+}
+
+/* With the link's number; the initiator first. */
+static struct nm_transport *transport_make(struct nm *nm, struct nm_link *link, struct nm_node *a,
+					   struct nm_node *b)
+{
+	struct nm_transport *t = calloc(1, sizeof *t);
+	if (!t || map_put(&nm->transports, &link->last_transport, t)) {
+		free(t);
+		return NULL;
+	}
+	t->nm = nm;
+	t->id = link->last_transport;
+	t->link = link;
+	t->edge = GRAPH_NONE;
+	t->end[0].node = a;
+	t->end[1].node = b;
+	timer_init(&t->timer, late, t);
+	TAILQ_INSERT_TAIL(&nm->transport_list, t, all);
+	for (unsigned i = 0; i < 2; i++) {
+		t->end[i].transport = t;
+		LIST_INSERT_HEAD(&t->end[i].node->ends, &t->end[i], of_node);
+		t->end[i].node->end_count++;
+	}
+	return t;
 }
 
 static const char *unfit(const struct nm *nm, const struct nm_node *node)
@@ -201,23 +230,11 @@ struct nm_transport *nm_transport_new(struct nm *nm, struct nm_link *link, const
 	if (*why)
 		return NULL;
 	*why = "out of memory";
-	struct nm_transport *t = calloc(1, sizeof *t);
-	if (!t || !id_assign(nm, t)) {
-		free(t);
+	id_assign(nm, link);
+	struct nm_transport *t = transport_make(nm, link, link->end[0].node, link->end[1].node);
+	if (!t)
 		return NULL;
-	}
-	t->nm = nm;
-	t->link = link;
-	t->edge = GRAPH_NONE;
-	timer_init(&t->timer, late, t);
-	TAILQ_INSERT_TAIL(&nm->transport_list, t, all);
 	nm->ops->random(nm->ctx, t->secret, sizeof t->secret);
-	for (unsigned i = 0; i < 2; i++) {
-		t->end[i].transport = t;
-		t->end[i].node = link->end[i].node;
-		LIST_INSERT_HEAD(&t->end[i].node->ends, &t->end[i], of_node);
-		t->end[i].node->end_count++;
-	}
 	if (port_reserve(nm, &t->end[0]) && port_reserve(nm, &t->end[1]) &&
 	    create_send(t, 0, now) == 0 && create_send(t, 1, now) == 0)
 		return t;
@@ -275,15 +292,23 @@ static uint32_t smooth(uint32_t old, uint32_t sample, uint32_t shift)
 	return (uint32_t)((int64_t)old + step);
 }
 
+static bool is_suspect(const struct nm_transport *t)
+{
+	return t->end[0].suspect || t->end[1].suspect || t->end[0].node->doubted ||
+	       t->end[1].node->doubted;
+}
+
 static uint32_t cost_of(const struct nm_transport *t)
 {
+	if (is_suspect(t))
+		return NM_COST_SUSPECT;
 	if (!t->measured)
 		return NM_COST_UNMEASURED;
 	return COST_BASE + t->rtt_us / RTT_US_PER_COST + t->loss_ppm / LOSS_PPM_PER_COST;
 }
 
 /* A cost that wavers would move paths to and fro for nothing: it takes a quarter to change it. */
-static void cost_update(struct nm *nm, struct nm_transport *t)
+void nm_transport_cost_update(struct nm *nm, struct nm_transport *t)
 {
 	if (t->edge == GRAPH_NONE)
 		return;
@@ -323,30 +348,81 @@ static void transport_up(struct nm *nm, struct nm_transport *t, uint64_t now)
 	nm_link_up(nm, t->link, now);
 }
 
+static void end_connected(struct nm *nm, struct nm_transport *t, struct nm_end *e, uint32_t rtt_us,
+			  uint64_t now)
+{
+	e->connected = true;
+	measure(t, rtt_us, 0);
+	if (t->status == NM_TRANSPORT_OPENING && t->end[0].connected && t->end[1].connected)
+		transport_up(nm, t, now);
+}
+
 void nm_transport_connected(struct nm *nm, struct nm_node *node,
 			    const struct msg_transport_connected *m, uint64_t now)
 {
 	struct nm_transport *t = nm_transport_by_id(nm, m->transport);
-	struct nm_end *e = end_of(t, node);
+	struct nm_end *e = nm_end_of(t, node);
 	if (!e || t->status == NM_TRANSPORT_CREATING) {
-		nm_stray(nm, node, "TransportConnected for no transport of it", now);
+		if (!nm_claim_transport_up(node, m->transport))
+			nm_stray(nm, node, "TransportConnected for no transport of it", now);
 		return;
 	}
-	e->connected = true;
-	measure(t, m->rtt_us, 0);
-	if (t->status == NM_TRANSPORT_OPENING && t->end[0].connected && t->end[1].connected)
-		transport_up(nm, t, now);
+	end_connected(nm, t, e, m->rtt_us, now);
 }
+
+/* --- taken over from an earlier manager --------------------------------------------------------
+ */
+
+void nm_transport_confirm(struct nm *nm, struct nm_transport *t, const struct nm_node *node,
+			  const struct report_transport *item, uint64_t now)
+{
+	struct nm_end *e = nm_end_of(t, node);
+	nm_end_suspect(nm, e, item->suspect, now);
+	if (item->up && t->status != NM_TRANSPORT_CREATING)
+		end_connected(nm, t, e, item->rtt_us, now);
+}
+
+bool nm_transport_adopt(struct nm *nm, struct nm_link *link, struct nm_node *const node[2],
+			const struct report_transport *const item[2], uint64_t now)
+{
+	if (node[0]->end_count >= nm->config.transports_per_node_max ||
+	    node[1]->end_count >= nm->config.transports_per_node_max)
+		return false;
+	struct nm_transport *t = transport_make(nm, link, node[0], node[1]);
+	if (!t)
+		return false;
+	link->transport = t;
+	t->status = NM_TRANSPORT_OPENING;
+	for (unsigned i = 0; i < 2; i++) {
+		struct nm_end *e = &t->end[i];
+		e->told = e->created = true;
+		e->port = e->reserved = item[i]->port;
+		e->host = nm_port_keep(nm, &e->node->remote, e->port);
+	}
+	timerq_cancel(&nm->timers, &link->retry);
+	if (timerq_set(&nm->timers, &t->timer, now + nm->config.transport_timeout_us)) {
+		fail(t, CODE_BUSY, "out of memory", now);
+		return true;
+	}
+	nm_transport_confirm(nm, t, node[1], item[1], now);
+	nm_transport_confirm(nm, t, node[0], item[0], now);
+	return true;
+}
+
+/* --- the ends report trouble ------------------------------------------------------------------ */
 
 void nm_transport_shutdown(struct nm *nm, struct nm_node *node,
 			   const struct msg_transport_shutdown *m, uint64_t now)
 {
 	char text[TEXT_MAX_BYTES + 1];
 	struct nm_transport *t = nm_transport_by_id(nm, m->transport);
-	if (!end_of(t, node)) { /* usual when both ends notice at once */
-		log_debug("TransportShutdown for unknown transport %u", m->transport);
+	if (!nm_end_of(t, node)) { /* usual when both ends notice at once */
+		if (!nm_claim_transport_end(nm, node, m->transport, now))
+			log_debug("TransportShutdown for unknown transport %u", m->transport);
 		return;
 	}
+	if (m->code == CODE_LOST)
+		nm_transport_doubt_far(nm, t, node);
 	bytes_to_cstr(m->text, text, sizeof text);
 	nm_transport_end(nm, t, node, m->code, text[0] ? text : msg_code_name(m->code), now);
 }
@@ -366,7 +442,7 @@ static void stats_take(struct nm *nm, struct nm_transport *t, const struct nm_en
 		t->rx_bytes = s->rx_bytes;
 		t->retransmits = s->retransmits;
 	}
-	cost_update(nm, t);
+	nm_transport_cost_update(nm, t);
 }
 
 void nm_transport_stats(struct nm *nm, struct nm_node *node, const struct msg_transport_stats *m,
@@ -374,7 +450,7 @@ void nm_transport_stats(struct nm *nm, struct nm_node *node, const struct msg_tr
 {
 	for (uint16_t i = 0; i < m->stats_count; i++) {
 		struct nm_transport *t = nm_transport_by_id(nm, m->stats[i].transport);
-		const struct nm_end *e = end_of(t, node);
+		const struct nm_end *e = nm_end_of(t, node);
 		if (e)
 			stats_take(nm, t, e, &m->stats[i], now);
 		else

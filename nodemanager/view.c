@@ -160,6 +160,7 @@ void nm_status_get(const struct nm *nm, struct nm_status *status)
 		.apps = nm->app_count,
 		.requests = nm->requests.count,
 		.tracker = nm->tracker,
+		.recovering = nm->recovering,
 		.refused = nm->refused,
 		.dropped = nm->dropped,
 	};

@@ -26,6 +26,8 @@
 #define ADDRS_MAX 16
 #define APPS_PER_RESPONSE_MAX 64
 #define STATS_PER_MESSAGE_MAX 64
+#define REPORT_ITEMS_MAX 16 /* of each kind in one page of a node's report */
+#define REPORT_RULES_MAX 128
 
 /* UDP packets (PROTOCOL.md section 3). */
 #define HOP_HEADER_BYTES 24

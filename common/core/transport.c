@@ -152,6 +152,11 @@ enum transport_state transport_get_state(const struct transport *t)
 	return t->state;
 }
 
+bool transport_is_suspect(const struct transport *t)
+{
+	return t->suspect;
+}
+
 uint32_t transport_get_id(const struct transport *t)
 {
 	return t->config.id;

@@ -43,6 +43,10 @@ struct transport_ops {
 	/* There is room in the egress queue again after transport_room was 0. */
 	void (*writable)(void *ctx, struct transport *t, uint64_t now);
 	void (*random)(void *ctx, void *out, size_t len);
+	/* Data is under way, and the peer has not said anything for several round trips and many
+	 * questions (true); it has been heard again (false).  Only a warning: the transport goes
+	 * on until liveness_us ends it.  May be NULL. */
+	void (*suspect)(void *ctx, struct transport *t, bool suspect, uint64_t now);
 };
 
 struct transport_config {
@@ -111,6 +115,8 @@ struct transport_stats {
 void transport_get_stats(const struct transport *t, struct transport_stats *out);
 
 enum transport_state transport_get_state(const struct transport *t);
+/* What the suspect op said last. */
+bool transport_is_suspect(const struct transport *t);
 uint32_t transport_get_id(const struct transport *t);
 const struct mesh_id *transport_get_peer(const struct transport *t);
 const struct net_addr *transport_get_remote(const struct transport *t);

@@ -324,7 +324,7 @@ void transport_input(struct transport *t, struct pkt *p, const struct net_addr *
 		goto bad;
 	if (keys == &t->next)
 		promote_next(t, from, now);
-	t->last_rx_us = now;
+	transport_heard(t, now);
 	if (h.type == PACKET_DATA && p->len < HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES)
 		goto bad;
 	if (is_sequenced(h.type)) {

@@ -19,6 +19,15 @@
 #define HANDSHAKE_TIMEOUT_US 15000000u /* then the transport is DISCONNECTED */
 #define PROBE_ASK_INTERVAL_US 100000u  /* a silent peer is asked this often: 16 times in all */
 
+/*
+ * Silence while data is under way.  Asked this often, a peer behind a link that loses 30 % each way
+ * answers one of the questions of SUSPECT_US with all but one in a million; to be suspected by
+ * mistake costs no more than a detour.
+ */
+#define SUSPECT_US 600000u
+#define SUSPECT_ASK_US 50000u
+#define SUSPECT_ASKS 8u /* unanswered at least, however long the round trip */
+
 /* What the owner leaves at 0. */
 #define DEFAULT_IDLE_US 1000000u
 #define DEFAULT_LIVENESS_US 3000000u
@@ -35,7 +44,7 @@
 /* What our own connections may queue beyond the window: at least so much, and what goes out in so
  * long, so that the end of the queue is not what a fast flow meets first. */
 #define SOURCE_QUEUE_BYTES (256u << 10)
-#define SOURCE_QUEUE_US 3000u
+#define SOURCE_QUEUE_US 1500u
 #define PACE_BURST_US 1000u   /* how much of missed time may be made up for at once */
 #define PACE_QUANTUM_US 200u  /* paced sending wakes up this rarely, for the sake of batches */
 #define PATH_CHECK_US 250000u /* a new address of the peer is challenged this often */
@@ -78,6 +87,9 @@ struct transport {
 	uint64_t ack_at_us, loss_at_us;
 	uint64_t last_rx_us, last_tx_us, last_data_tx_us, asked_us;
 	unsigned pto_count, probe_credit;
+	uint64_t waiting_us; /* since when something is unacknowledged */
+	unsigned asks;	     /* questions since the peer was heard last */
+	bool suspect;
 
 	/* A new address of the peer, until it has answered our challenge there. */
 	struct net_addr candidate;
@@ -106,6 +118,8 @@ void transport_send_handshake(struct transport *t, const struct net_addr *to, ui
 /* (Re)starts the initiator's handshake with new keys of the next epoch. */
 void transport_initiate(struct transport *t, uint64_t now);
 void transport_send_ack(struct transport *t, uint64_t now);
+/* The peer has been heard. */
+void transport_heard(struct transport *t, uint64_t now);
 /* Marks lost what the thresholds say, and adjusts the window. */
 void transport_detect_losses(struct transport *t, uint64_t now);
 void transport_timer_fire(struct timer *timer, uint64_t now);

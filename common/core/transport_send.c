@@ -159,6 +159,7 @@ static bool split(struct transport *t, struct pkt *p)
 static struct pkt *next_new(struct transport *t, uint64_t now)
 {
 	struct pkt *p = TAILQ_FIRST(&t->rest);
+	bool first = t->snd.base == t->snd.next;
 
 	if (!sendstate_window_open(&t->snd))
 		return NULL;
@@ -169,6 +170,10 @@ static struct pkt *next_new(struct transport *t, uint64_t now)
 	if (sendstate_enter(&t->snd, p) != 0) {
 		TAILQ_INSERT_HEAD(&t->rest, p, queue);
 		return NULL;
+	}
+	if (first) {
+		t->waiting_us = now;
+		t->asks = 0;
 	}
 	return p;
 }

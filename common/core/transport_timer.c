@@ -79,20 +79,77 @@ static uint64_t idle_limit(const struct transport *t)
 	return t->config.initiator ? idle : idle + idle / 2;
 }
 
-/* Half of the patience is for waiting, half for asking. */
+/* --- silence -------------------------------------------------------------------------------- */
+
+/* Our peer owes us an ack. */
+static bool waiting(const struct transport *t)
+{
+	return t->snd.base != t->snd.next;
+}
+
+static uint64_t waiting_since(const struct transport *t)
+{
+	return t->last_rx_us > t->waiting_us ? t->last_rx_us : t->waiting_us;
+}
+
+/* Two probe timeouts: those of the data itself have had their chance. */
+static uint64_t ask_after(const struct transport *t)
+{
+	uint64_t after = 2 * rtt_pto(&t->rtt, t->config.ack_delay_us);
+	return after > SUSPECT_ASK_US ? after : SUSPECT_ASK_US;
+}
+
+/* Long enough for the answer to the last of SUSPECT_ASKS questions to come. */
+static uint64_t suspect_after(const struct transport *t)
+{
+	uint64_t after = ask_after(t) + (uint64_t)SUSPECT_ASKS * SUSPECT_ASK_US +
+			 rtt_pto(&t->rtt, t->config.ack_delay_us);
+	return after > SUSPECT_US ? after : SUSPECT_US;
+}
+
+/* A process that was held up itself must ask before it suspects: what the peer said may still be in
+ * the socket. */
+static uint64_t suspect_at(const struct transport *t)
+{
+	if (t->suspect || !waiting(t) || t->asks < SUSPECT_ASKS)
+		return TIMER_NEVER;
+	return waiting_since(t) + suspect_after(t);
+}
+
+static void suspect_set(struct transport *t, bool suspect, uint64_t now)
+{
+	if (t->suspect == suspect)
+		return;
+	t->suspect = suspect;
+	if (t->ops->suspect)
+		t->ops->suspect(t->ctx, t, suspect, now);
+}
+
+void transport_heard(struct transport *t, uint64_t now)
+{
+	t->last_rx_us = now;
+	t->asks = 0;
+	suspect_set(t, false, now);
+}
+
+/* On an idle link half of the patience is for waiting, half for asking. */
 static uint64_t ask_at(const struct transport *t)
 {
-	return t->last_rx_us + t->config.liveness_us / 2;
+	uint64_t at = t->last_rx_us + t->config.liveness_us / 2;
+	if (waiting(t) && waiting_since(t) + ask_after(t) < at)
+		at = waiting_since(t) + ask_after(t);
+	uint64_t again =
+		t->asked_us + (waiting(t) && !t->suspect ? SUSPECT_ASK_US : PROBE_ASK_INTERVAL_US);
+	return at > again ? at : again;
 }
 
 static uint64_t liveness_next(const struct transport *t)
 {
 	uint64_t next = t->last_tx_us + idle_limit(t);
-	uint64_t ask = ask_at(t);
-	if (ask < t->asked_us + PROBE_ASK_INTERVAL_US)
-		ask = t->asked_us + PROBE_ASK_INTERVAL_US;
-	if (ask < next)
-		next = ask;
+	if (ask_at(t) < next)
+		next = ask_at(t);
+	if (suspect_at(t) < next)
+		next = suspect_at(t);
 	if (t->last_rx_us + t->config.liveness_us < next)
 		next = t->last_rx_us + t->config.liveness_us;
 	return next;
@@ -104,9 +161,13 @@ static void on_liveness(struct transport *t, uint64_t now)
 		transport_set_state(t, TRANSPORT_DISCONNECTED, CODE_LOST, now);
 		return;
 	}
-	bool ask = now >= ask_at(t) && now >= t->asked_us + PROBE_ASK_INTERVAL_US;
-	if (ask)
+	if (now >= suspect_at(t))
+		suspect_set(t, true, now);
+	bool ask = now >= ask_at(t);
+	if (ask) {
 		t->asked_us = now;
+		t->asks++;
+	}
 	if (ask || now >= t->last_tx_us + idle_limit(t)) {
 		transport_send_probe(t, &t->remote,
 				     ask || t->config.initiator ? PROBE_ANSWER : PROBE_KEEPALIVE, 0,

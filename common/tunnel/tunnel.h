@@ -38,9 +38,9 @@ enum tunnel_end { TUNNEL_GATEWAY, TUNNEL_SUBSCRIBER };
 /* What the daemon lends to a method; all of it outlives the method's objects. */
 struct tunnel_env {
 	struct event_base *base;
-	struct hostjournal *journal;
-	struct meshapp *app;   /* NULL: this daemon has no node */
-	const char *state_dir; /* for files of the method's programs */
+	struct hostjournal *journal; /* NULL: nothing that would outlive us is changed */
+	struct meshapp *app;	     /* NULL: this daemon has no node */
+	const char *state_dir;	     /* for files of the method's programs */
 };
 
 /* ---- gateway ---- */

@@ -112,6 +112,29 @@ static void move(struct fault *f)
 	manager_disconnect(&f->sim->hosts[f->a]);
 }
 
+static void kill_manager(struct fault *f)
+{
+	manager_crash(f->sim);
+}
+
+static void restart_manager(struct fault *f)
+{
+	manager_reopen(f->sim);
+}
+
+/* A link dies while nobody can give a new path; it heals when the manager is back. */
+static void kill_manager_and_cut(struct fault *f)
+{
+	manager_crash(f->sim);
+	cut(f);
+}
+
+static void restart_manager_and_heal(struct fault *f)
+{
+	manager_reopen(f->sim);
+	heal(f);
+}
+
 static void nothing(struct fault *f)
 {
 	(void)f;
@@ -162,6 +185,9 @@ static const struct fault_kind kinds[] = {
 	{"a host loses its control channel", 100 * MS, 9 * SEC, lose_channel, rejoin},
 	{"a host crashes", 200 * MS, 3 * SEC, crash, reborn},
 	{"a host moves", 100 * MS, 3 * SEC, move, rejoin},
+	{"the manager is killed", 1 * MS, 6 * SEC, kill_manager, restart_manager},
+	{"the manager is killed and a link is cut", 1 * MS, 6 * SEC, kill_manager_and_cut,
+	 restart_manager_and_heal},
 	{"the mesh is in two parts", 100 * MS, 8 * SEC, part, join},
 };
 
@@ -169,7 +195,7 @@ static void over(struct sim *s, void *arg)
 {
 	struct fault *f = arg;
 
-	if (s->nm) { /* or a test that failed is cleared away */
+	if (!s->closing) { /* or a test that failed is cleared away */
 		sim_log(s, "over: %s (%u, %u)", f->kind->name, f->a, f->b);
 		f->kind->end(f);
 	}
@@ -181,7 +207,7 @@ static void begin(struct sim *s, void *arg)
 {
 	struct fault *f = arg;
 
-	if (s->nm) {
+	if (!s->closing) {
 		sim_log(s, "fault: %s (%u, %u)", f->kind->name, f->a, f->b);
 		f->kind->begin(f);
 	}

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <string.h>
 
 #include "sim/sim.h"
 
@@ -138,11 +139,62 @@ static void op_random(void *ctx, void *out, size_t len)
 	sim_fill(ctx, out, len);
 }
 
+static void op_node_save(void *ctx, const struct nm_node_record *node)
+{
+	struct sim_store *store = &((struct sim *)ctx)->store;
+	unsigned i = 0;
+
+	while (i < store->node_count && !mesh_id_equal(&store->nodes[i].id, &node->id))
+		i++;
+	store->node_count += i == store->node_count;
+	store->nodes[i] = *node;
+}
+
+static void op_link_save(void *ctx, const struct mesh_id *a, const struct mesh_id *b)
+{
+	struct sim_store *store = &((struct sim *)ctx)->store;
+
+	store->links[store->link_count].a = *a;
+	store->links[store->link_count].transport = 0;
+	store->links[store->link_count++].b = *b;
+}
+
+static void op_link_remove(void *ctx, const struct mesh_id *a, const struct mesh_id *b)
+{
+	struct sim_store *store = &((struct sim *)ctx)->store;
+
+	for (unsigned i = 0; i < store->link_count; i++)
+		if ((mesh_id_equal(&store->links[i].a, a) &&
+		     mesh_id_equal(&store->links[i].b, b)) ||
+		    (mesh_id_equal(&store->links[i].a, b) && mesh_id_equal(&store->links[i].b, a)))
+			store->links[i] = store->links[--store->link_count];
+}
+
+static void op_link_transport(void *ctx, const struct mesh_id *a, const struct mesh_id *b,
+			      uint32_t transport)
+{
+	struct sim_store *store = &((struct sim *)ctx)->store;
+
+	for (unsigned i = 0; i < store->link_count; i++)
+		if (mesh_id_equal(&store->links[i].a, a) && mesh_id_equal(&store->links[i].b, b))
+			store->links[i].transport = transport;
+}
+
+static void op_counter_save(void *ctx, enum nm_counter which, uint32_t value)
+{
+	((struct sim *)ctx)->store.counters[which] = value;
+}
+
 static const struct nm_ops ops = {
 	.node_send = op_node_send,
 	.node_close = op_node_close,
 	.tracker_send = op_tracker_send,
 	.random = op_random,
+	.node_save = op_node_save,
+	.link_save = op_link_save,
+	.link_remove = op_link_remove,
+	.link_transport = op_link_transport,
+	.counter_save = op_counter_save,
 };
 
 void manager_open(struct sim *s)
@@ -151,7 +203,45 @@ void manager_open(struct sim *s)
 
 	nm_config_default(&c);
 	s->nm = nm_new(&c, &ops, s);
+	for (unsigned i = 0; i < s->store.node_count; i++)
+		nm_load_node(s->nm, &s->store.nodes[i]);
+	for (unsigned i = 0; i < s->store.link_count; i++)
+		nm_load_link(s->nm, &s->store.links[i].a, &s->store.links[i].b,
+			     s->store.links[i].transport);
+	for (unsigned i = 0; i < NM_COUNTERS; i++)
+		if (s->store.counters[i])
+			nm_load_counter(s->nm, i, s->store.counters[i]);
+	nm_recover(s->nm, s->now);
 	nm_tracker_up(s->nm, s->now);
+}
+
+void manager_crash(struct sim *s)
+{
+	sim_log(s, "the manager crashes");
+	manager_close(s);
+	for (unsigned i = 0; i < s->host_count; i++) {
+		if (!s->hosts[i].channel)
+			continue;
+		s->hosts[i].channel = 0;
+		if (s->hosts[i].engine)
+			node_engine_manager_down(s->hosts[i].engine, host_now(&s->hosts[i]));
+	}
+}
+
+static void back(struct sim *s, void *arg)
+{
+	struct sim_host *h = arg;
+	(void)s;
+	if (h->engine && !h->channel && h->sim->nm)
+		manager_connect(h);
+}
+
+void manager_reopen(struct sim *s)
+{
+	sim_log(s, "the manager is back");
+	manager_open(s);
+	for (unsigned i = 0; i < s->host_count; i++)
+		sim_at(s, s->now + sim_between(s, 10 * MS, 3 * SEC), back, &s->hosts[i]);
 }
 
 void manager_close(struct sim *s)

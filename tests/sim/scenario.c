@@ -65,7 +65,7 @@ static bool nothing_left(struct sim *s)
 
 	for (unsigned i = 0; i < s->host_count; i++) {
 		node_engine_get_status(s->hosts[i].engine, &st);
-		if (st.connections)
+		if (st.connections || st.routes)
 			return false;
 	}
 	return true;
@@ -92,9 +92,10 @@ void scenario_close(struct sim *s)
 {
 	if (!s->failure[0]) {
 		traffic_close_all(s);
-		if (!sim_run(s, s->now + 20 * SEC, nothing_left))
-			sim_fail(s, "closed connections do not go away");
+		if (!sim_run(s, s->now + 40 * SEC, nothing_left))
+			sim_fail(s, "closed connections, or their rules, do not go away");
 	}
+	s->closing = true;
 	for (unsigned i = 0; i < s->host_count; i++) {
 		if (!s->hosts[i].engine)
 			continue;

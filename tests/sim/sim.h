@@ -114,11 +114,23 @@ struct sim_conn {
 	struct sim_flow flow[2]; /* by side of the sender */
 };
 
+/* What the manager has in its store. */
+struct sim_store {
+	struct nm_node_record nodes[SIM_HOSTS];
+	struct {
+		struct mesh_id a, b;
+		uint32_t transport;
+	} links[SIM_LINKS];
+	unsigned node_count, link_count;
+	uint32_t counters[NM_COUNTERS];
+};
+
 struct sim {
 	uint64_t seed, now, random;
 	bool verbose;
 	struct timerq events;
 	struct nm *nm;
+	struct sim_store store;
 	uint64_t next_channel;
 	struct sim_host hosts[SIM_HOSTS];
 	unsigned host_count;
@@ -127,6 +139,7 @@ struct sim {
 	struct sim_conn conns[SIM_CONNS];
 	unsigned conn_count, conns_due;
 	unsigned faults; /* planned and not over */
+	bool closing;
 	uint64_t app_us; /* time of the last event to an app */
 	uint64_t packets, packets_lost, wire_bytes;
 	unsigned links_pending;
@@ -188,6 +201,9 @@ void host_say(struct sim_app *a, const struct msg *m);
 /* manager.c */
 void manager_open(struct sim *s);
 void manager_close(struct sim *s);
+/* As kill -9; manager_reopen starts the next one from the store, and the nodes come back to it. */
+void manager_crash(struct sim *s);
+void manager_reopen(struct sim *s);
 void manager_connect(struct sim_host *h);
 void manager_disconnect(struct sim_host *h);
 void manager_link(struct sim *s, unsigned a, unsigned b);

@@ -320,7 +320,7 @@ static void begin_late(struct sim *s, void *arg)
 
 	(void)arg;
 	s->conns_due--;
-	if (!s->nm)
+	if (s->closing)
 		return;
 	begin_random(s);
 	c->late = true;

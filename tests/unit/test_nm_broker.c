@@ -365,7 +365,7 @@ static void test_way_comes_back(void **state)
 		assert_int_equal(rec_count(r, 3, MSG_AssignConnection), 100);
 		const struct msg_assign_connection *a =
 			&rec_need(r, 1, MSG_AssignConnection)->assign_connection;
-		assert_in_range(a->connection, ids[0], ids[99]);
+		assert_in_range((uint32_t)a->connection, (uint32_t)ids[0], (uint32_t)ids[99]);
 		assert_int_equal(a->path, 2 + round);
 	}
 	/* The old patience is not held against them. */
@@ -773,8 +773,15 @@ static void storm_say(struct storm *s, unsigned n)
 	struct sent *old = r->count ? &r->sent[rec_rand(r) % r->count] : NULL;
 	if (!s->channel[n])
 		return;
-	switch (rec_rand(r) % 4) {
+	switch (rec_rand(r) % 5) {
 	case 0:
+		break;
+	case 4:
+		if (!old || old->m.type != MSG_TransportCreate)
+			return;
+		m = (struct msg){.type = MSG_TransportSuspect};
+		m.transport_suspect.transport = old->m.transport_create.transport;
+		m.transport_suspect.suspect = rec_rand(r) % 3 != 0;
 		break;
 	case 1:
 		m = app_of(rec_rand(r) % 2 ? "echo" : "other", "t", 1);
@@ -845,6 +852,12 @@ static void storm_operate(struct storm *s, unsigned *pending)
 	}
 }
 
+static void storm_restart(struct storm *s)
+{
+	rec_restart(s->r);
+	memset(s->channel, 0, sizeof s->channel);
+}
+
 static void storm(unsigned seed)
 {
 	struct storm s = {.r = rec_new(), .next_channel = 100};
@@ -855,6 +868,8 @@ static void storm(unsigned seed)
 		unsigned n = 1 + rec_rand(s.r) % STORM_NODES;
 		if (rec_rand(s.r) % 12 == 0)
 			storm_node(&s, n);
+		if (rec_rand(s.r) % 200 == 0)
+			storm_restart(&s);
 		if (rec_rand(s.r) % 3 == 0)
 			storm_say(&s, n);
 		if (rec_rand(s.r) % 6 == 0)
@@ -870,7 +885,7 @@ static void storm(unsigned seed)
 	for (unsigned n = 1; n <= STORM_NODES; n++)
 		if (s.channel[n])
 			nm_node_down(s.r->nm, s.channel[n], s.r->now);
-	rec_sleep(s.r, s.r->config.grace_us);
+	rec_sleep(s.r, s.r->config.grace_us + 3 * s.r->config.request_timeout_us);
 	struct nm_status status = rec_status(s.r);
 	assert_int_equal(status.nodes_connected, 0);
 	assert_int_equal(status.transports, 0);

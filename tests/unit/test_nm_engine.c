@@ -129,8 +129,8 @@ static void test_load(void **state)
 	assert_int_equal(nm_load_node(r->nm, &a), 0);
 	assert_int_equal(nm_load_node(r->nm, &b), 0);
 	assert_int_equal(nm_load_node(r->nm, &clash), -EINVAL);
-	assert_int_equal(nm_load_link(r->nm, &a.id, &b.id), 0);
-	assert_int_equal(nm_load_link(r->nm, &a.id, &clash.id), -EINVAL);
+	assert_int_equal(nm_load_link(r->nm, &a.id, &b.id, 0), 0);
+	assert_int_equal(nm_load_link(r->nm, &a.id, &clash.id, 0), -EINVAL);
 	assert_int_equal(node_join(r, 1, 1, 5).keep, 0);
 	assert_int_equal(rec_count(r, 1, MSG_TransportCreate), 0);
 	node_join(r, 2, 2, 5);

@@ -83,6 +83,62 @@ static void test_liveness(void **state)
 	pair_close(&p);
 }
 
+/* A cut under traffic is noticed long before the liveness timeout; without traffic nothing changes.
+ */
+static void silence(uint64_t delay_us, uint64_t at_least_us, uint64_t at_most_us)
+{
+	static struct pair p;
+	pair_open(&p, 15);
+	p.link.delay_us = delay_us;
+	pair_connect(&p);
+	for (unsigned i = 0; i < 100; i++) {
+		pair_send_number(&p, 0, i);
+		transport_flush(p.side[0].t, p.link.now);
+		pair_run(&p, p.link.now + 10000);
+	}
+	pair_run(&p, p.link.now + 900000); /* silence of an idle link does not count */
+	p.link.cut = true;
+	uint64_t cut_at = p.link.now;
+	pair_send_number(&p, 0, 100);
+	transport_flush(p.side[0].t, p.link.now);
+	pair_run(&p, p.link.now + at_most_us);
+	assert_int_equal(p.side[0].suspected, 1);
+	assert_in_range(p.side[0].suspected_us - cut_at, at_least_us, at_most_us);
+	assert_int_equal(p.side[1].suspected, 0); /* it has nothing under way */
+	assert_int_equal(transport_get_state(p.side[0].t), TRANSPORT_CONNECTED);
+	p.link.cut = false;
+	pair_run(&p, p.link.now + 600000 + 2 * delay_us);
+	assert_false(transport_is_suspect(p.side[0].t));
+	assert_int_equal(p.side[1].delivered, 101);
+	pair_close(&p);
+}
+
+static void test_silence_under_traffic(void **state)
+{
+	(void)state;
+	silence(500, 600000, 610000);
+	silence(50000, 600000, 900000);
+	silence(200000, 1000000, 1700000);
+}
+
+/* One packet at a time is what notices least: hours of it at 30 % loss each way. */
+static void test_loss_is_not_suspect(void **state)
+{
+	static struct pair p;
+	(void)state;
+	pair_open(&p, 16);
+	pair_connect(&p);
+	p.link.loss_ppm = 300000;
+	for (unsigned i = 0; i < PACKETS_MAX; i++) {
+		pair_send_number(&p, (int)(i & 1), i);
+		transport_flush(p.side[i & 1].t, p.link.now);
+		pair_run(&p, p.link.now + 700000);
+	}
+	assert_int_equal(transport_get_state(p.side[0].t), TRANSPORT_CONNECTED);
+	assert_int_equal(p.side[0].suspected + p.side[1].suspected, 0);
+	pair_close(&p);
+}
+
 static void test_idle_survives_loss(void **state)
 {
 	static struct pair p;
@@ -395,6 +451,8 @@ int main(void)
 		cmocka_unit_test(test_loss_reorder_duplicate),
 		cmocka_unit_test(test_no_storm_at_30_percent),
 		cmocka_unit_test(test_liveness),
+		cmocka_unit_test(test_silence_under_traffic),
+		cmocka_unit_test(test_loss_is_not_suspect),
 		cmocka_unit_test(test_idle_survives_loss),
 		cmocka_unit_test(test_rekey_under_traffic),
 		cmocka_unit_test(test_forged_and_replayed),

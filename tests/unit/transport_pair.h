@@ -31,7 +31,8 @@ struct pair {
 		struct transport *t;
 		struct net_addr addr;
 		uint16_t code;
-		unsigned delivered, duplicates, writable;
+		unsigned delivered, duplicates, writable, suspected;
+		uint64_t suspected_us;
 		void (*deliver)(struct side *s, struct pkt *p); /* NULL: numbers */
 		uint8_t seen[PACKETS_MAX];
 	} side[2];
@@ -91,8 +92,16 @@ static inline void pair_op_random(void *ctx, void *out, size_t len)
 		((uint8_t *)out)[i] = (uint8_t)linksim_random(&s->pair->link);
 }
 
-static const struct transport_ops pair_ops = {pair_op_send, pair_op_deliver, pair_op_state,
-					      pair_op_writable, pair_op_random};
+static inline void pair_op_suspect(void *ctx, struct transport *t, bool suspect, uint64_t now)
+{
+	struct side *s = ctx;
+	assert_int_equal(transport_is_suspect(t), suspect);
+	s->suspected += suspect;
+	s->suspected_us = now;
+}
+
+static const struct transport_ops pair_ops = {pair_op_send,	pair_op_deliver, pair_op_state,
+					      pair_op_writable, pair_op_random,	 pair_op_suspect};
 static enum congestion_algorithm pair_algorithm = CONGESTION_BBR;
 static uint64_t pair_rekey_us; /* 0: the default */
 
