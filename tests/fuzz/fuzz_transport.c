@@ -141,7 +141,13 @@ static void op_random(void *ctx, void *out, size_t len)
 	fill_random(ctx, out, len);
 }
 
-static const struct transport_ops ops = {op_send, op_deliver, op_state, op_writable, op_random};
+static const struct transport_ops ops = {
+	.send = op_send,
+	.deliver = op_deliver,
+	.state = op_state,
+	.writable = op_writable,
+	.random = op_random,
+};
 
 /* --- the fuzzer's end ----------------------------------------------------------------------- */
 
