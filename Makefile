@@ -1,7 +1,8 @@
 # Meshnet.  `make help` lists the targets.
 #   SAN=1    ASan and UBSan (in its own build directory)
 #   BUILD=D  another build directory;  CC=clang  another compiler
-#   CRYPTO=libcrypto|sodium  whose ChaCha20-Poly1305 seals bulk data (same bytes; own BUILD each)
+#   CRYPTO=libcrypto|sodium  whose ChaCha20-Poly1305 seals bulk data (same bytes; own BUILD each);
+#                            libcrypto is loaded at run time, libsodium takes over where it is missing
 CC      ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
@@ -29,16 +30,17 @@ VERSION := 0.1.0
 CRYPTO  ?= libcrypto
 ifeq ($(CRYPTO),libcrypto)
 CRYPTO_FLAGS := -DMESHNET_LIBCRYPTO
-CRYPTO_LIBS  := -lcrypto
 else ifneq ($(CRYPTO),sodium)
 $(error CRYPTO=$(CRYPTO): wanted libcrypto or sodium)
 endif
 PKGS    := libevent libevent_pthreads json-c libsodium sqlite3 libmnl libnftables libcrypto
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Werror
 CFLAGS  := -std=c17 -D_GNU_SOURCE -DMESHNET_VERSION='"$(VERSION)"' $(OPT) $(WARN) $(SANFLAGS) \
-           -fstack-protector-strong -Icommon -Iapps -I. $(CRYPTO_FLAGS) $(EXTRA_CFLAGS)
-LDFLAGS := $(SANFLAGS) $(EXTRA_LDFLAGS)
-LDLIBS  := -levent -ljson-c -lsodium -lsqlite3 -lmnl -lnftables -linih $(CRYPTO_LIBS) -lm
+           -fstack-protector-strong -fno-math-errno -Icommon -Iapps -I. $(CRYPTO_FLAGS) $(EXTRA_CFLAGS)
+# Every program maps what it uses and no more.  libcrypto is loaded when it is first needed
+# (core/seal.c).  Square roots are one instruction, so that a node needs no libm.
+LDFLAGS := -Wl,--as-needed $(SANFLAGS) $(EXTRA_LDFLAGS)
+LDLIBS  := -levent_extra -levent_core -ljson-c -lsodium -lsqlite3 -lmnl -lnftables -linih -lm
 
 BIN      := $(BUILD)/bin
 DAEMONS  := nodemanager node apptracker gatewayd subscriberd

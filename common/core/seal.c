@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+
 #define NONCE_BYTES 12
 
 static void nonce_put(uint8_t out[NONCE_BYTES], uint64_t nonce)
@@ -81,22 +83,39 @@ const struct seal_suite seal_sodium = {
 /* --- libcrypto ------------------------------------------------------------------------------ */
 
 #ifdef MESHNET_LIBCRYPTO
+#include <dlfcn.h>
 #include <openssl/evp.h>
+
+#define TEXT_OF(x) #x
+#define TEXT_OF_VALUE(x) TEXT_OF(x)
+#define LIBCRYPTO_FILE "libcrypto.so." TEXT_OF_VALUE(OPENSSL_SHLIB_VERSION)
+
+/* What we need of it.  It is not linked: its relocations alone cost every process 1.4 MB, and a
+ * node that only forwards never seals a record. */
+static struct {
+	__typeof__(EVP_CIPHER_CTX_new) *ctx_new;
+	__typeof__(EVP_CIPHER_CTX_free) *ctx_free;
+	__typeof__(EVP_CIPHER_CTX_ctrl) *ctx_ctrl;
+	__typeof__(EVP_CipherInit_ex) *init;
+	__typeof__(EVP_CipherUpdate) *update;
+	__typeof__(EVP_CipherFinal_ex) *final;
+	__typeof__(EVP_chacha20_poly1305) *chacha20_poly1305;
+} evp;
 
 static struct seal *crypto_make(enum seal_direction direction, const uint8_t key[SEAL_KEY_BYTES])
 {
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	EVP_CIPHER_CTX *ctx = evp.ctx_new();
 
-	if (ctx && EVP_CipherInit_ex(ctx, EVP_chacha20_poly1305(), NULL, key, NULL,
-				     direction == SEAL_OUT) == 1)
+	if (ctx &&
+	    evp.init(ctx, evp.chacha20_poly1305(), NULL, key, NULL, direction == SEAL_OUT) == 1)
 		return (struct seal *)ctx;
-	EVP_CIPHER_CTX_free(ctx);
+	evp.ctx_free(ctx);
 	return NULL;
 }
 
 static void crypto_drop(struct seal *seal)
 {
-	EVP_CIPHER_CTX_free((EVP_CIPHER_CTX *)seal);
+	evp.ctx_free((EVP_CIPHER_CTX *)seal);
 }
 
 static bool update(EVP_CIPHER_CTX *ctx, struct bytes in, uint8_t *out)
@@ -104,7 +123,7 @@ static bool update(EVP_CIPHER_CTX *ctx, struct bytes in, uint8_t *out)
 	int n;
 
 	return in.len == 0 ||
-	       (in.len <= INT32_MAX && EVP_CipherUpdate(ctx, out, &n, in.data, (int)in.len) == 1 &&
+	       (in.len <= INT32_MAX && evp.update(ctx, out, &n, in.data, (int)in.len) == 1 &&
 		(size_t)n == in.len);
 }
 
@@ -116,9 +135,9 @@ static int crypto_seal_record(struct seal *seal, uint64_t nonce, struct bytes he
 	int n;
 
 	nonce_put(iv, nonce);
-	if (EVP_CipherInit_ex(ctx, NULL, NULL, NULL, iv, 1) == 1 && update(ctx, head, out) &&
-	    update(ctx, tail, out + head.len) && EVP_CipherFinal_ex(ctx, tag, &n) == 1 &&
-	    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, SEAL_TAG_BYTES, tag) == 1)
+	if (evp.init(ctx, NULL, NULL, NULL, iv, 1) == 1 && update(ctx, head, out) &&
+	    update(ctx, tail, out + head.len) && evp.final(ctx, tag, &n) == 1 &&
+	    evp.ctx_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, SEAL_TAG_BYTES, tag) == 1)
 		return 0;
 	return -EIO;
 }
@@ -134,27 +153,88 @@ static int crypto_open_record(struct seal *seal, uint64_t nonce, struct bytes ci
 	cipher.len -= SEAL_TAG_BYTES;
 	memcpy(tag, cipher.data + cipher.len, sizeof tag);
 	nonce_put(iv, nonce);
-	if (EVP_CipherInit_ex(ctx, NULL, NULL, NULL, iv, 0) == 1 &&
-	    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, sizeof tag, tag) == 1 &&
-	    update(ctx, cipher, out) && EVP_CipherFinal_ex(ctx, out + cipher.len, &n) == 1)
+	if (evp.init(ctx, NULL, NULL, NULL, iv, 0) == 1 &&
+	    evp.ctx_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, sizeof tag, tag) == 1 &&
+	    update(ctx, cipher, out) && evp.final(ctx, out + cipher.len, &n) == 1)
 		return 0;
 	return -EBADMSG;
 }
 
-const struct seal_suite seal_libcrypto = {
+static const struct seal_suite libcrypto = {
 	.name = "libcrypto",
 	.make = crypto_make,
 	.drop = crypto_drop,
 	.seal = crypto_seal_record,
 	.open = crypto_open_record,
 };
+
+/* 0, or -ENOENT with `evp` as it was. */
+static int evp_find(void *library)
+{
+	static const struct {
+		const char *name;
+		void *slot;
+	} wanted[] = {
+		{"EVP_CIPHER_CTX_new", &evp.ctx_new},
+		{"EVP_CIPHER_CTX_free", &evp.ctx_free},
+		{"EVP_CIPHER_CTX_ctrl", &evp.ctx_ctrl},
+		{"EVP_CipherInit_ex", &evp.init},
+		{"EVP_CipherUpdate", &evp.update},
+		{"EVP_CipherFinal_ex", &evp.final},
+		{"EVP_chacha20_poly1305", &evp.chacha20_poly1305},
+	};
+	void *found[sizeof wanted / sizeof *wanted];
+
+	for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+		if (!(found[i] = dlsym(library, wanted[i].name)))
+			return -ENOENT;
+	for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+		memcpy(wanted[i].slot, &found[i], sizeof found[i]);
+	return 0;
+}
+
+/* One that was configured to do without this cipher says so only when it is wanted. */
+static bool works(void)
+{
+	static const uint8_t key[SEAL_KEY_BYTES];
+	struct seal *s = crypto_make(SEAL_OUT, key);
+
+	crypto_drop(s);
+	return s;
+}
+
+const struct seal_suite *seal_libcrypto(const char *file)
+{
+	static bool loaded;
+	const char *name = file ? file : LIBCRYPTO_FILE;
+
+	if (loaded)
+		return &libcrypto;
+	void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+	loaded = library && evp_find(library) == 0 && works();
+	if (loaded)
+		return &libcrypto;
+	if (library)
+		log_info("%s lacks ChaCha20-Poly1305; libsodium's is used", name);
+	else
+		log_info("%s; libsodium's ChaCha20-Poly1305 is used", dlerror());
+	if (library)
+		dlclose(library);
+	return NULL;
+}
+#else
+const struct seal_suite *seal_libcrypto(const char *file)
+{
+	(void)file;
+	return NULL;
+}
 #endif
 
 const struct seal_suite *seal_suite(void)
 {
-#ifdef MESHNET_LIBCRYPTO
-	return &seal_libcrypto;
-#else
-	return &seal_sodium;
-#endif
+	static const struct seal_suite *chosen;
+
+	if (!chosen && !(chosen = seal_libcrypto(NULL)))
+		chosen = &seal_sodium;
+	return chosen;
 }

@@ -4,7 +4,8 @@
  * as in Noise) and no associated data.
  *
  * Built with CRYPTO=libcrypto (the default) it is OpenSSL's, several times as fast on large
- * records; with CRYPTO=sodium it is libsodium's.  The bytes are the same.
+ * records, loaded when the first connection wants it; where it cannot be loaded, and with
+ * CRYPTO=sodium, it is libsodium's.  The bytes are the same.
  */
 #ifndef CORE_SEAL_H
 #define CORE_SEAL_H
@@ -38,9 +39,9 @@ struct seal_suite {
 };
 
 extern const struct seal_suite seal_sodium;
-#ifdef MESHNET_LIBCRYPTO
-extern const struct seal_suite seal_libcrypto;
-#endif
-/* What this build uses. */
+/* Loads the library at the first call that finds it: `file`, or NULL for the one whose headers we
+ * were built with.  NULL: it is not to be had, or not built in. */
+const struct seal_suite *seal_libcrypto(const char *file);
+/* What this process uses, the same at every call. */
 const struct seal_suite *seal_suite(void);
 #endif
