@@ -1,6 +1,7 @@
 #include "node/engine_impl.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@ void node_engine_config_init(struct node_engine_config *c)
 		.max_apps = 256,
 		.max_connections_per_app = 4096,
 		.congestion = CONGESTION_BBR,
+		.ciphers = UINT_MAX,
 		.app_pending_max_bytes = 1u << 20,
 		.connection_buffer_bytes = 8u << 20,
 		.message_max_bytes = MAX_MESSAGE_BYTES,

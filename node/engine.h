@@ -63,6 +63,7 @@ struct node_engine_config {
 	bool connect; /* ask the manager for a link to some other node */
 	size_t max_transports, max_routes, max_connections, max_apps, max_connections_per_app;
 	enum congestion_algorithm congestion;
+	unsigned ciphers; /* enum seal_cipher, as bits: what connections may use */
 	/* Of transports; 0: the default. */
 	uint64_t codel_target_us, codel_interval_us, liveness_us, rekey_us;
 	size_t app_pending_max_bytes;	/* above this, messages wait in their connection */

@@ -364,6 +364,7 @@ static struct connection *make_connection(struct node_conn *c, uint64_t now)
 		.cls = c->cls,
 		.local = e->config.id,
 		.remote = c->peer,
+		.ciphers = e->config.ciphers,
 		.timeout_us = e->connection_timeout_us,
 		.send_buffer_bytes = e->config.connection_buffer_bytes,
 		.pool = &e->pool,

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "core/seal.h"
 #include "io/chan.h"
 #include "io/keyfile.h"
 #include "io/tun.h"
@@ -390,6 +391,8 @@ static void engine_config(const struct node_shell *s, struct node_engine_config 
 	c->codel_interval_us = cfg->congestion_codel_interval;
 	c->congestion =
 		strcmp(cfg->congestion_algorithm, "cubic") == 0 ? CONGESTION_CUBIC : CONGESTION_BBR;
+	if (strcmp(cfg->connection_cipher, "auto") != 0)
+		c->ciphers = SEAL_CHACHA20_POLY1305;
 	c->connection_buffer_bytes = cfg->connection_max_buffer;
 	c->message_max_bytes = cfg->connection_max_message;
 	c->stats_interval_us = cfg->transport_stats_interval * 1000;

@@ -47,6 +47,7 @@ struct connection {
 	struct noise noise;
 	const struct seal_suite *suite;
 	struct seal *seal_out, *seal_in; /* there when `keyed` */
+	enum seal_cipher cipher;	 /* agreed in the handshake */
 	bool keyed;
 	uint8_t hello[HANDSHAKE_MESSAGE_MAX]; /* our handshake message, to repeat */
 	size_t hello_len;
@@ -154,7 +155,8 @@ static void set_state(struct connection *c, enum connection_state to, uint16_t c
 	c->state = to;
 	log_debug("connection %llx to %s: %s -> %s (%s)", (unsigned long long)c->config.id,
 		  mesh_id_short(&c->config.remote, peer), connection_state_name(old),
-		  connection_state_name(to), msg_code_name(code));
+		  connection_state_name(to),
+		  to == CONNECTION_CONNECTED ? seal_cipher_name(c->cipher) : msg_code_name(code));
 	if (to == CONNECTION_CONNECTED)
 		c->deadline_us = TIMER_NEVER;
 	arm(c, now);
@@ -319,13 +321,20 @@ void connection_set_route(struct connection *c, uint32_t out_label, size_t packe
 	connection_flush(c, now);
 }
 
+/* What we offer or accept, as bits. */
+static uint8_t ciphers(const struct connection *c)
+{
+	return (uint8_t)(SEAL_CHACHA20_POLY1305 | (c->config.ciphers & seal_ciphers()));
+}
+
 void connection_start(struct connection *c, uint64_t now)
 {
 	struct wbuf w = wbuf_init(c->hello, sizeof c->hello);
+	uint8_t offer = ciphers(c);
 
 	if (!c->config.initiator || c->hello_len || c->state != CONNECTION_CONNECTING)
 		return;
-	if (noise_write(&c->noise, bytes_of(NULL, 0), &w) != 0) {
+	if (noise_write(&c->noise, bytes_of(&offer, 1), &w) != 0) {
 		set_state(c, CONNECTION_DISCONNECTED, CODE_PROTOCOL, now);
 		return;
 	}
@@ -350,17 +359,26 @@ static int take_keys(struct connection *c)
 
 	noise_split(&c->noise, &keys);
 	noise_wipe(&c->noise);
-	c->seal_out = c->suite->make(SEAL_OUT, keys.send);
-	c->seal_in = c->suite->make(SEAL_IN, keys.receive);
+	c->seal_out = c->suite->make(SEAL_OUT, c->cipher, keys.send);
+	c->seal_in = c->suite->make(SEAL_IN, c->cipher, keys.receive);
 	sodium_memzero(&keys, sizeof keys);
 	c->keyed = c->seal_out && c->seal_in;
 	return c->keyed ? 0 : -ENOMEM;
 }
 
+/* The responder chooses: the faster one that both can do. */
+static int choose_cipher(struct connection *c, uint8_t offer)
+{
+	if (!(offer & SEAL_CHACHA20_POLY1305))
+		return -EBADMSG;
+	c->cipher = offer & ciphers(c) & SEAL_AES256_GCM ? SEAL_AES256_GCM : SEAL_CHACHA20_POLY1305;
+	return 0;
+}
+
 /* Responder.  The same message again gets the same answer; another one is not believed. */
 static int on_hello(struct connection *c, struct bytes message, uint64_t now)
 {
-	uint8_t hash[32], none[1];
+	uint8_t hash[32], offer, choice;
 	size_t len;
 	struct wbuf w = wbuf_init(c->hello, sizeof c->hello);
 
@@ -371,8 +389,11 @@ static int on_hello(struct connection *c, struct bytes message, uint64_t now)
 		send_hello(c, now);
 		return 0;
 	}
-	if (noise_read(&c->noise, message, none, sizeof none, &len) != 0 || len != 0 ||
-	    noise_write(&c->noise, bytes_of(NULL, 0), &w) != 0)
+	if (noise_read(&c->noise, message, &offer, sizeof offer, &len) != 0 || len != 1 ||
+	    choose_cipher(c, offer) != 0)
+		return -EBADMSG;
+	choice = (uint8_t)c->cipher;
+	if (noise_write(&c->noise, bytes_of(&choice, 1), &w) != 0)
 		return -EBADMSG;
 	c->hello_len = wbuf_len(&w);
 	memcpy(c->hello_hash, hash, sizeof hash);
@@ -384,7 +405,7 @@ static int on_hello(struct connection *c, struct bytes message, uint64_t now)
 
 static int on_handshake(struct connection *c, uint64_t number, struct bytes message, uint64_t now)
 {
-	uint8_t none[1];
+	uint8_t choice;
 	size_t len;
 
 	if (number != (c->config.initiator ? 1u : 0u))
@@ -393,8 +414,11 @@ static int on_handshake(struct connection *c, uint64_t number, struct bytes mess
 		return on_hello(c, message, now);
 	if (c->keyed)
 		return 0; /* our repeated hello was answered twice */
-	if (!c->hello_len || noise_read(&c->noise, message, none, sizeof none, &len) != 0)
+	if (!c->hello_len || noise_read(&c->noise, message, &choice, sizeof choice, &len) != 0 ||
+	    len != 1 || (choice != SEAL_CHACHA20_POLY1305 && choice != SEAL_AES256_GCM) ||
+	    !(choice & ciphers(c)))
 		return -EBADMSG;
+	c->cipher = choice;
 	int err = take_keys(c);
 	if (err)
 		return err;
@@ -625,6 +649,7 @@ void connection_get_stats(const struct connection *c, struct connection_stats *o
 	out->receive_buffered = stream_recv_buffered(&c->in);
 	out->cwnd_bytes = c->out.congestion.cwnd_bytes;
 	out->inflight_bytes = c->out.inflight_bytes;
+	out->cipher = c->cipher;
 }
 
 enum connection_state connection_get_state(const struct connection *c)

@@ -18,6 +18,7 @@
 #include "base/limits.h"
 #include "base/timerq.h"
 #include "core/pkt.h"
+#include "core/seal.h"
 
 /* Largest datagram-class message: one record with its type byte and tag. */
 #define DATAGRAM_MAX_BYTES 65000u
@@ -54,6 +55,7 @@ struct connection_config {
 	uint8_t cls; /* enum connection_class */
 	struct mesh_id local, remote;
 	uint8_t local_secret[32];
+	unsigned ciphers;	  /* enum seal_cipher, as bits: what we want; 1 is always there */
 	uint64_t timeout_us;	  /* no progress for this long: DISCONNECTED, CODE_TIMEOUT */
 	size_t send_buffer_bytes; /* stream bytes held until acknowledged, soft limit */
 	struct pkt_pool *pool;
@@ -95,6 +97,7 @@ struct connection_stats {
 	uint32_t srtt_us;
 	size_t send_buffered, receive_buffered;
 	uint64_t cwnd_bytes, inflight_bytes;
+	enum seal_cipher cipher; /* 0 before the handshake */
 };
 void connection_get_stats(const struct connection *c, struct connection_stats *out);
 enum connection_state connection_get_state(const struct connection *c);

@@ -5,14 +5,23 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #include "base/log.h"
 
 #define NONCE_BYTES 12
 
-static void nonce_put(uint8_t out[NONCE_BYTES], uint64_t nonce)
+/* As Noise encodes it for either cipher: 64 bits behind four zero bytes. */
+static void nonce_put(uint8_t out[NONCE_BYTES], enum seal_cipher cipher, uint64_t nonce)
 {
 	memset(out, 0, 4);
+	if (cipher == SEAL_AES256_GCM) {
+		be64_put(out + 4, nonce);
+		return;
+	}
 	for (unsigned i = 0; i < 8; i++)
 		out[4 + i] = (uint8_t)(nonce >> 8 * i);
 }
@@ -20,15 +29,32 @@ static void nonce_put(uint8_t out[NONCE_BYTES], uint64_t nonce)
 /* --- libsodium ------------------------------------------------------------------------------ */
 
 struct sodium_seal {
-	uint8_t key[SEAL_KEY_BYTES];
+	enum seal_cipher cipher;
+	union {
+		uint8_t key[SEAL_KEY_BYTES];
+		crypto_aead_aes256gcm_state aes; /* the scheduled key; aligned as it wants */
+	};
 };
 
-static struct seal *sodium_make(enum seal_direction direction, const uint8_t key[SEAL_KEY_BYTES])
+static bool sodium_can(enum seal_cipher cipher)
 {
-	struct sodium_seal *s = malloc(sizeof *s);
+	return cipher == SEAL_CHACHA20_POLY1305 ||
+	       (cipher == SEAL_AES256_GCM && crypto_aead_aes256gcm_is_available());
+}
+
+static struct seal *sodium_make(enum seal_direction direction, enum seal_cipher cipher,
+				const uint8_t key[SEAL_KEY_BYTES])
+{
+	size_t size = (sizeof(struct sodium_seal) + 15) / 16 * 16;
+	struct sodium_seal *s = sodium_can(cipher) ? aligned_alloc(16, size) : NULL;
 
 	(void)direction;
-	if (s)
+	if (!s)
+		return NULL;
+	s->cipher = cipher;
+	if (cipher == SEAL_AES256_GCM)
+		crypto_aead_aes256gcm_beforenm(&s->aes, key);
+	else
 		memcpy(s->key, key, sizeof s->key);
 	return (struct seal *)s;
 }
@@ -46,34 +72,44 @@ static int sodium_seal_record(struct seal *seal, uint64_t nonce, struct bytes he
 			      struct bytes tail, uint8_t *out)
 {
 	const struct sodium_seal *s = (struct sodium_seal *)seal;
+	size_t len = head.len + tail.len;
 	uint8_t iv[NONCE_BYTES];
+	int err;
 
-	nonce_put(iv, nonce);
+	nonce_put(iv, s->cipher, nonce);
 	/* It takes its plaintext in one piece. */
 	if (head.len)
 		memmove(out, head.data, head.len);
 	if (tail.len)
 		memcpy(out + head.len, tail.data, tail.len);
-	return crypto_aead_chacha20poly1305_ietf_encrypt(out, NULL, out, head.len + tail.len, NULL,
-							 0, NULL, iv, s->key)
-		       ? -EIO
-		       : 0;
+	if (s->cipher == SEAL_AES256_GCM)
+		err = crypto_aead_aes256gcm_encrypt_afternm(out, NULL, out, len, NULL, 0, NULL, iv,
+							    &s->aes);
+	else
+		err = crypto_aead_chacha20poly1305_ietf_encrypt(out, NULL, out, len, NULL, 0, NULL,
+								iv, s->key);
+	return err ? -EIO : 0;
 }
 
 static int sodium_open_record(struct seal *seal, uint64_t nonce, struct bytes cipher, uint8_t *out)
 {
 	const struct sodium_seal *s = (struct sodium_seal *)seal;
 	uint8_t iv[NONCE_BYTES];
+	int err;
 
-	nonce_put(iv, nonce);
-	return crypto_aead_chacha20poly1305_ietf_decrypt(out, NULL, NULL, cipher.data, cipher.len,
-							 NULL, 0, iv, s->key)
-		       ? -EBADMSG
-		       : 0;
+	nonce_put(iv, s->cipher, nonce);
+	if (s->cipher == SEAL_AES256_GCM)
+		err = crypto_aead_aes256gcm_decrypt_afternm(out, NULL, NULL, cipher.data,
+							    cipher.len, NULL, 0, iv, &s->aes);
+	else
+		err = crypto_aead_chacha20poly1305_ietf_decrypt(out, NULL, NULL, cipher.data,
+								cipher.len, NULL, 0, iv, s->key);
+	return err ? -EBADMSG : 0;
 }
 
 const struct seal_suite seal_sodium = {
 	.name = "libsodium",
+	.can = sodium_can,
 	.make = sodium_make,
 	.drop = sodium_drop,
 	.seal = sodium_seal_record,
@@ -100,22 +136,49 @@ static struct {
 	__typeof__(EVP_CipherUpdate) *update;
 	__typeof__(EVP_CipherFinal_ex) *final;
 	__typeof__(EVP_chacha20_poly1305) *chacha20_poly1305;
+	__typeof__(EVP_aes_256_gcm) *aes_256_gcm;
 } evp;
 
-static struct seal *crypto_make(enum seal_direction direction, const uint8_t key[SEAL_KEY_BYTES])
-{
-	EVP_CIPHER_CTX *ctx = evp.ctx_new();
-
-	if (ctx &&
-	    evp.init(ctx, evp.chacha20_poly1305(), NULL, key, NULL, direction == SEAL_OUT) == 1)
-		return (struct seal *)ctx;
-	evp.ctx_free(ctx);
-	return NULL;
-}
+struct crypto_seal {
+	enum seal_cipher cipher;
+	EVP_CIPHER_CTX *ctx;
+};
 
 static void crypto_drop(struct seal *seal)
 {
-	evp.ctx_free((EVP_CIPHER_CTX *)seal);
+	struct crypto_seal *s = (struct crypto_seal *)seal;
+
+	if (s)
+		evp.ctx_free(s->ctx); /* which wipes the key */
+	free(s);
+}
+
+static struct seal *crypto_make(enum seal_direction direction, enum seal_cipher cipher,
+				const uint8_t key[SEAL_KEY_BYTES])
+{
+	struct crypto_seal *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return NULL;
+	s->cipher = cipher;
+	s->ctx = evp.ctx_new();
+	if (s->ctx &&
+	    evp.init(s->ctx,
+		     cipher == SEAL_AES256_GCM ? evp.aes_256_gcm() : evp.chacha20_poly1305(), NULL,
+		     key, NULL, direction == SEAL_OUT) == 1)
+		return (struct seal *)s;
+	crypto_drop((struct seal *)s);
+	return NULL;
+}
+
+/* One that was configured to do without a cipher says so only when it is wanted. */
+static bool crypto_can(enum seal_cipher cipher)
+{
+	static const uint8_t key[SEAL_KEY_BYTES];
+	struct seal *s = crypto_make(SEAL_OUT, cipher, key);
+
+	crypto_drop(s);
+	return s;
 }
 
 static bool update(EVP_CIPHER_CTX *ctx, struct bytes in, uint8_t *out)
@@ -130,11 +193,12 @@ static bool update(EVP_CIPHER_CTX *ctx, struct bytes in, uint8_t *out)
 static int crypto_seal_record(struct seal *seal, uint64_t nonce, struct bytes head,
 			      struct bytes tail, uint8_t *out)
 {
-	EVP_CIPHER_CTX *ctx = (EVP_CIPHER_CTX *)seal;
+	const struct crypto_seal *s = (struct crypto_seal *)seal;
 	uint8_t iv[NONCE_BYTES], *tag = out + head.len + tail.len;
+	EVP_CIPHER_CTX *ctx = s->ctx;
 	int n;
 
-	nonce_put(iv, nonce);
+	nonce_put(iv, s->cipher, nonce);
 	if (evp.init(ctx, NULL, NULL, NULL, iv, 1) == 1 && update(ctx, head, out) &&
 	    update(ctx, tail, out + head.len) && evp.final(ctx, tag, &n) == 1 &&
 	    evp.ctx_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, SEAL_TAG_BYTES, tag) == 1)
@@ -144,15 +208,16 @@ static int crypto_seal_record(struct seal *seal, uint64_t nonce, struct bytes he
 
 static int crypto_open_record(struct seal *seal, uint64_t nonce, struct bytes cipher, uint8_t *out)
 {
-	EVP_CIPHER_CTX *ctx = (EVP_CIPHER_CTX *)seal;
+	const struct crypto_seal *s = (struct crypto_seal *)seal;
 	uint8_t iv[NONCE_BYTES], tag[SEAL_TAG_BYTES];
+	EVP_CIPHER_CTX *ctx = s->ctx;
 	int n;
 
 	if (cipher.len < SEAL_TAG_BYTES)
 		return -EBADMSG;
 	cipher.len -= SEAL_TAG_BYTES;
 	memcpy(tag, cipher.data + cipher.len, sizeof tag);
-	nonce_put(iv, nonce);
+	nonce_put(iv, s->cipher, nonce);
 	if (evp.init(ctx, NULL, NULL, NULL, iv, 0) == 1 &&
 	    evp.ctx_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, sizeof tag, tag) == 1 &&
 	    update(ctx, cipher, out) && evp.final(ctx, out + cipher.len, &n) == 1)
@@ -162,6 +227,7 @@ static int crypto_open_record(struct seal *seal, uint64_t nonce, struct bytes ci
 
 static const struct seal_suite libcrypto = {
 	.name = "libcrypto",
+	.can = crypto_can,
 	.make = crypto_make,
 	.drop = crypto_drop,
 	.seal = crypto_seal_record,
@@ -182,6 +248,7 @@ static int evp_find(void *library)
 		{"EVP_CipherUpdate", &evp.update},
 		{"EVP_CipherFinal_ex", &evp.final},
 		{"EVP_chacha20_poly1305", &evp.chacha20_poly1305},
+		{"EVP_aes_256_gcm", &evp.aes_256_gcm},
 	};
 	void *found[sizeof wanted / sizeof *wanted];
 
@@ -193,16 +260,6 @@ static int evp_find(void *library)
 	return 0;
 }
 
-/* One that was configured to do without this cipher says so only when it is wanted. */
-static bool works(void)
-{
-	static const uint8_t key[SEAL_KEY_BYTES];
-	struct seal *s = crypto_make(SEAL_OUT, key);
-
-	crypto_drop(s);
-	return s;
-}
-
 const struct seal_suite *seal_libcrypto(const char *file)
 {
 	static bool loaded;
@@ -211,7 +268,7 @@ const struct seal_suite *seal_libcrypto(const char *file)
 	if (loaded)
 		return &libcrypto;
 	void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-	loaded = library && evp_find(library) == 0 && works();
+	loaded = library && evp_find(library) == 0 && crypto_can(SEAL_CHACHA20_POLY1305);
 	if (loaded)
 		return &libcrypto;
 	if (library)
@@ -237,4 +294,32 @@ const struct seal_suite *seal_suite(void)
 	if (!chosen && !(chosen = seal_libcrypto(NULL)))
 		chosen = &seal_sodium;
 	return chosen;
+}
+
+/* Without the instructions AES is slow, and not safe from who can watch the cache. */
+static bool aes_in_hardware(void)
+{
+#if defined(__aarch64__)
+	unsigned long has = getauxval(AT_HWCAP);
+	return (has & HWCAP_AES) && (has & HWCAP_PMULL);
+#else
+	return crypto_aead_aes256gcm_is_available();
+#endif
+}
+
+unsigned seal_ciphers(void)
+{
+	static unsigned ciphers;
+
+	if (!ciphers) {
+		ciphers = SEAL_CHACHA20_POLY1305;
+		if (aes_in_hardware() && seal_suite()->can(SEAL_AES256_GCM))
+			ciphers |= SEAL_AES256_GCM;
+	}
+	return ciphers;
+}
+
+const char *seal_cipher_name(enum seal_cipher cipher)
+{
+	return cipher == SEAL_AES256_GCM ? "AES-256-GCM" : "ChaCha20-Poly1305";
 }

@@ -1,7 +1,9 @@
 /*
- * ChaCha20-Poly1305 (RFC 8439) for bulk data: one direction of one connection.  The key is
- * scheduled once; each record has its number as nonce (four zero bytes, then 64 bits little-endian,
- * as in Noise) and no associated data.
+ * The AEAD of bulk data, one direction of one connection: ChaCha20-Poly1305 (RFC 8439), which is
+ * fast on every CPU, or AES-256-GCM (NIST SP 800-38D), several times as fast where the CPU has
+ * instructions for it.  The key is scheduled once; each record has its number as nonce (four zero
+ * bytes, then 64 bits, little-endian for the first and big-endian for the second, as in Noise) and
+ * no associated data.
  *
  * Built with CRYPTO=libcrypto (the default) it is OpenSSL's, several times as fast on large
  * records, loaded when the first connection wants it; where it cannot be loaded, and with
@@ -10,6 +12,7 @@
 #ifndef CORE_SEAL_H
 #define CORE_SEAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,10 +25,15 @@ struct seal;
 
 enum seal_direction { SEAL_OUT, SEAL_IN };
 
+/* As on the wire (PROTOCOL.md section 4.1): bits of what is offered. */
+enum seal_cipher { SEAL_CHACHA20_POLY1305 = 1, SEAL_AES256_GCM = 2 };
+
 struct seal_suite {
 	const char *name;
-	/* NULL: out of memory. */
-	struct seal *(*make)(enum seal_direction direction, const uint8_t key[SEAL_KEY_BYTES]);
+	bool (*can)(enum seal_cipher cipher);
+	/* NULL: out of memory, or a cipher that it cannot do. */
+	struct seal *(*make)(enum seal_direction direction, enum seal_cipher cipher,
+			     const uint8_t key[SEAL_KEY_BYTES]);
 	/* Wipes the key.  NULL is fine. */
 	void (*drop)(struct seal *s);
 	/* The record that begins with `head` and goes on with `tail`: writes both lengths and
@@ -44,4 +52,7 @@ extern const struct seal_suite seal_sodium;
 const struct seal_suite *seal_libcrypto(const char *file);
 /* What this process uses, the same at every call. */
 const struct seal_suite *seal_suite(void);
+/* What this process can do fast, as bits: always the first, the second where the CPU helps. */
+unsigned seal_ciphers(void);
+const char *seal_cipher_name(enum seal_cipher cipher);
 #endif

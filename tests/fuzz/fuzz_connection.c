@@ -62,12 +62,13 @@ static void fill_random(struct world *w, void *out, size_t len)
 
 static void take_hello(struct world *w, struct bytes message)
 {
-	uint8_t none[1];
+	uint8_t payload;
 	size_t len;
 
 	if (w->keyed || noise_done(&w->noise) || noise_writes_next(&w->noise))
 		return;
-	require(noise_read(&w->noise, message, none, sizeof none, &len) == 0 && len == 0);
+	require(noise_read(&w->noise, message, &payload, sizeof payload, &len) == 0 && len == 1);
+	require(payload == SEAL_CHACHA20_POLY1305); /* all that its owner allows */
 	if (noise_done(&w->noise)) {
 		noise_split(&w->noise, &w->keys);
 		w->keyed = true;
@@ -300,10 +301,14 @@ static void fragment_of_input(struct world *w)
 
 static void shake_hands(struct world *w)
 {
-	uint8_t message[96];
+	uint8_t message[96], payload = rbuf_u8(&w->in);
 	struct wbuf out = wbuf_init(message, sizeof message);
 
-	if (!noise_writes_next(&w->noise) || noise_write(&w->noise, bytes_of(NULL, 0), &out) != 0)
+	/* An initiator takes our answer only when it is the one that it offered. */
+	if (w->initiator && payload & 1)
+		payload = SEAL_CHACHA20_POLY1305;
+	if (!noise_writes_next(&w->noise) ||
+	    noise_write(&w->noise, bytes_of(&payload, 1), &out) != 0)
 		return;
 	if (noise_done(&w->noise)) {
 		noise_split(&w->noise, &w->keys);

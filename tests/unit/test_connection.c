@@ -108,6 +108,9 @@ static void op_random(void *ctx, void *out, size_t len)
 static const struct connection_ops ops = {op_output, op_room,	op_message, op_state,
 					  op_sent,   op_random, NULL};
 
+/* What each side may use, as bits. */
+static unsigned ciphers[2] = {UINT_MAX, UINT_MAX};
+
 static void pair_open(struct pair *p, uint8_t cls, uint64_t seed)
 {
 	uint8_t secret[2][32];
@@ -127,6 +130,7 @@ static void pair_open(struct pair *p, uint8_t cls, uint64_t seed)
 	}
 	for (int i = 0; i < 2; i++) {
 		struct connection_config c = {.id = 77,
+					      .ciphers = ciphers[i],
 					      .initiator = i == 0,
 					      .cls = cls,
 					      .local = id[i],
@@ -323,6 +327,41 @@ static void test_datagrams(void **state)
 	pair_close(&p);
 }
 
+static enum seal_cipher cipher_of(const struct side *s)
+{
+	struct connection_stats stats;
+
+	connection_get_stats(s->c, &stats);
+	return stats.cipher;
+}
+
+/* AES only where both want it and can; whoever chooses, both ends understand each other. */
+static void test_ciphers(void **state)
+{
+	const enum seal_cipher best =
+		seal_ciphers() & SEAL_AES256_GCM ? SEAL_AES256_GCM : SEAL_CHACHA20_POLY1305;
+	static struct pair p;
+
+	(void)state;
+	for (unsigned both = 0; both < 4; both++) {
+		ciphers[0] = both & 1 ? UINT_MAX : 0;
+		ciphers[1] = both & 2 ? UINT_MAX : SEAL_CHACHA20_POLY1305;
+		pair_open(&p, CLASS_DATAGRAM, both);
+		assert_int_equal(cipher_of(&p.side[0]), 0);
+		connect_pair(&p);
+		for (int i = 0; i < 2; i++) {
+			assert_int_equal(cipher_of(&p.side[i]),
+					 both == 3 ? best : SEAL_CHACHA20_POLY1305);
+			assert_int_equal(
+				connection_send(p.side[i].c, bytes_str("hello"), p.link.now), 0);
+		}
+		run_until(&p, p.link.now + 100000);
+		assert_int_equal(p.side[0].received + p.side[1].received, 2);
+		pair_close(&p);
+	}
+	ciphers[0] = ciphers[1] = UINT_MAX;
+}
+
 static void test_no_answer_times_out(void **state)
 {
 	static struct pair p;
@@ -479,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_slow_receiver),
 		cmocka_unit_test(test_route_change),
 		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_ciphers),
 		cmocka_unit_test(test_no_answer_times_out),
 		cmocka_unit_test(test_hostile_packets),
 		cmocka_unit_test(test_close),
