@@ -27,7 +27,7 @@ void block_put(struct block *b)
 
 void pkt_pool_init(struct pkt_pool *pool, size_t limit)
 {
-	TAILQ_INIT(&pool->free);
+	pool->free = NULL;
 	pool->free_count = pool->live = 0;
 	pool->limit = limit;
 }
@@ -35,28 +35,41 @@ void pkt_pool_init(struct pkt_pool *pool, size_t limit)
 void pkt_pool_free(struct pkt_pool *pool)
 {
 	struct pkt *p;
-	while ((p = TAILQ_FIRST(&pool->free))) {
-		TAILQ_REMOVE(&pool->free, p, queue);
+	while ((p = pool->free)) {
+		pool->free = TAILQ_NEXT(p, queue);
 		free(p);
 	}
 	pool->free_count = 0;
 }
 
+/* Field by field: for a structure of this size compilers call on `rep stos`, which takes longer
+ * than all that a relay does with a packet otherwise.  What is set when the packet is sent is left
+ * out. */
+static void pkt_init(struct pkt *p, struct block *block, uint8_t *data, uint32_t len)
+{
+	p->block = block;
+	p->data = data;
+	p->len = len;
+	p->label = 0;
+	p->flags = p->state = 0;
+	p->tries = 0;
+	p->seq = p->order = 0;
+	p->app_limited = p->probed = false;
+}
+
 struct pkt *pkt_new(struct pkt_pool *pool, struct block *block, uint8_t *data, size_t len)
 {
-	struct pkt *p = TAILQ_FIRST(&pool->free);
+	struct pkt *p = pool->free;
 
 	assert(data >= block->data && data + len <= block->data + block->size);
 	if (p) {
-		TAILQ_REMOVE(&pool->free, p, queue);
+		pool->free = TAILQ_NEXT(p, queue);
+		__builtin_prefetch(pool->free, 1);
 		pool->free_count--;
 	} else if (!(p = malloc(sizeof *p))) {
 		return NULL;
 	}
-	memset(p, 0, sizeof *p);
-	p->block = block_get(block);
-	p->data = data;
-	p->len = (uint32_t)len;
+	pkt_init(p, block_get(block), data, (uint32_t)len);
 	pool->live++;
 	return p;
 }
@@ -69,6 +82,7 @@ void pkt_free(struct pkt_pool *pool, struct pkt *p)
 		free(p);
 		return;
 	}
-	TAILQ_INSERT_HEAD(&pool->free, p, queue);
+	TAILQ_NEXT(p, queue) = pool->free;
+	pool->free = p;
 	pool->free_count++;
 }

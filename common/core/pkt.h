@@ -47,9 +47,10 @@ struct pkt {
 };
 TAILQ_HEAD(pkt_queue, pkt);
 
-/* A free list of pkts; `limit` bounds how many are kept, not how many exist. */
+/* A free list of pkts, the last freed first, since it is in the cache; `limit` bounds how many are
+ * kept, not how many exist. */
 struct pkt_pool {
-	struct pkt_queue free;
+	struct pkt *free; /* linked by queue.tqe_next */
 	size_t free_count, limit;
 	size_t live; /* handed out now: zero at the end, or something leaks */
 };

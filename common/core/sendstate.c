@@ -7,6 +7,7 @@
 
 #define SLOWEST_WINDOW_US 5000000u /* the slowest packet is forgotten after this */
 #define REORDERING_MEMORY_US 60000000u
+#define ACK_PREFETCH 6u
 
 enum pkt_state { PKT_NEW, PKT_FLIGHT, PKT_LOST, PKT_TAKEN };
 
@@ -223,6 +224,8 @@ static void ack_range(struct sendstate *s, uint64_t start, uint64_t end, const s
 {
 	for (uint64_t seq = start > s->base ? start : s->base; seq < end; seq++) {
 		struct pkt *p = *slot(s, seq);
+		/* They were touched a round trip ago, and are no longer in the cache. */
+		__builtin_prefetch(*slot(s, seq + ACK_PREFETCH));
 		if (p)
 			ack_packet(s, p, a, rtt, now, newest, out);
 	}

@@ -45,6 +45,7 @@
  * long, so that the end of the queue is not what a fast flow meets first. */
 #define SOURCE_QUEUE_BYTES (256u << 10)
 #define SOURCE_QUEUE_US 1500u
+#define PACE_SHIFT 28u	      /* fast links must not round to nothing, nor packets divide */
 #define PACE_BURST_US 1000u   /* how much of missed time may be made up for at once */
 #define PACE_QUANTUM_US 200u  /* paced sending wakes up this rarely, for the sake of batches */
 #define PATH_CHECK_US 250000u /* a new address of the peer is challenged this often */
@@ -76,7 +77,8 @@ struct transport {
 	struct egress egress;
 	struct pkt_queue rest; /* second halves of packets that had to be split */
 	struct pathmtu mtu;
-	uint64_t pace_at_us, pace_fraction;
+	/* The cost of a byte at pace_bps, and what is left over, in 2^-PACE_SHIFT microseconds. */
+	uint64_t pace_at_us, pace_fraction, pace_cost, pace_bps;
 	bool pace_blocked;
 	bool egress_was_full, window_limited;
 

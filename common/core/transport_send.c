@@ -193,10 +193,13 @@ static void pace_sent(struct transport *t, size_t len, uint64_t now)
 		return;
 	if (t->pace_at_us + PACE_BURST_US < now)
 		t->pace_at_us = now - PACE_BURST_US;
-	/* In 1/1024 microseconds, so that fast links do not round to nothing. */
-	t->pace_fraction += (uint64_t)len * 8 * 1000000 * 1024 / t->congestion.pacing_bps;
-	t->pace_at_us += t->pace_fraction / 1024;
-	t->pace_fraction %= 1024;
+	if (t->pace_bps != t->congestion.pacing_bps) {
+		t->pace_bps = t->congestion.pacing_bps;
+		t->pace_cost = (UINT64_C(8000000) << PACE_SHIFT) / t->pace_bps;
+	}
+	t->pace_fraction += len * t->pace_cost;
+	t->pace_at_us += t->pace_fraction >> PACE_SHIFT;
+	t->pace_fraction &= (UINT64_C(1) << PACE_SHIFT) - 1;
 }
 
 /* The next packet that may go out now: repairs first, then new ones while the window is open. */
