@@ -18,6 +18,7 @@
 #include "node/hostaddr.h"
 #include "node/udp.h"
 
+#define TUN_ALONE_BYTES 2000u
 #define LEAVE_US 150000 /* for the last messages to be written */
 
 struct node_shell {
@@ -31,6 +32,7 @@ struct node_shell {
 	struct chan_listener *apps;
 	struct event *tick, *flush, *leave;
 	int offered_fd;	     /* came with the message that is being handled; -1 */
+	bool flush_wanted;   /* at the end of this turn of the loop */
 	uint64_t tick_at_us; /* when `tick` is armed for */
 };
 
@@ -72,14 +74,18 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 static void on_flush(evutil_socket_t fd, short what, void *arg)
 {
+	struct node_shell *s = arg;
+
 	(void)fd;
 	(void)what;
-	flush_now(arg);
+	s->flush_wanted = false;
+	flush_now(s);
 }
 
 /* One flush for all messages that a channel delivers in this turn of the loop. */
 static void flush_soon(struct node_shell *s)
 {
+	s->flush_wanted = true;
 	event_active(s->flush, EV_TIMEOUT, 0);
 }
 
@@ -172,6 +178,10 @@ static void on_tun_packet(uint8_t *record, size_t len, void *arg)
 	struct shell_tun *t = arg;
 
 	node_engine_tun_packet(t->shell->engine, t->engine_tun, record, len, daemon_now_us());
+	/* A small packet that comes first mostly comes alone: it goes before we look for another.
+	 */
+	if (!t->shell->flush_wanted && len < TUN_ALONE_BYTES)
+		flush_now(t->shell);
 	flush_soon(t->shell);
 }
 
