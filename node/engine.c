@@ -8,7 +8,7 @@
 void node_engine_config_init(struct node_engine_config *c)
 {
 	*c = (struct node_engine_config){
-		.max_transports = 256,
+		.max_transports = 4096,
 		.max_routes = 65536,
 		.max_connections = 4096,
 		.max_apps = 256,

@@ -395,6 +395,8 @@ static void engine_config(const struct node_shell *s, struct node_engine_config 
 	snprintf(c->token, sizeof c->token, "%s", cfg->node_token);
 	c->connect = cfg->node_connect;
 	c->max_apps = cfg->node_max_apps;
+	c->max_transports = cfg->node_max_transports;
+	c->max_routes = cfg->node_max_routes;
 	c->max_connections = c->max_connections_per_app = cfg->node_max_connections;
 	c->liveness_us = cfg->transport_liveness_timeout * 1000;
 	c->rekey_us = cfg->transport_rekey_interval * 1000000;
@@ -545,6 +547,7 @@ int node_shell_new(struct daemon *d, struct node_shell **out)
 		return -ENOMEM;
 	s->daemon = d;
 	take_policy(d->cfg);
+	daemon_want_files(d->cfg->node_max_transports + d->cfg->node_max_apps);
 	if ((err = open_engine(s)) || (err = open_events(s)) || (err = open_udp(s)) ||
 	    (err = open_apps(s)) || (err = open_manager(s))) {
 		log_error("node cannot start: %s", strerror(-err));

@@ -23,7 +23,7 @@ void nm_config_default(struct nm_config *c)
 		.max_packet_size = 1452,
 		.retransmit_limit = 30,
 		.nodes_max = 100000,
-		.transports_per_node_max = 256,
+		.transports_per_node_max = 4096,
 		.connections_per_node_max = 16384,
 		.apps_per_node_max = 256,
 		.connecting_per_node_max = 256,

@@ -239,6 +239,7 @@ static void engine_config(const struct config *cfg, struct nm_config *c)
 	c->connection_timeout_us = (uint32_t)cfg->msgsrv_connection_timeout;
 	c->retransmit_limit = (uint16_t)cfg->msgsrv_retransmit_limit;
 	c->nodes_max = cfg->nodemanager_max_nodes;
+	c->transports_per_node_max = cfg->nodemanager_max_transports_per_node;
 	c->link_retry_min_us = cfg->nodemanager_relink_seconds * 1000000;
 	if (c->link_retry_max_us < c->link_retry_min_us)
 		c->link_retry_max_us = c->link_retry_min_us;
@@ -339,6 +340,7 @@ int nm_shell_start(struct daemon *d)
 		return -ENOMEM;
 	d->ctx = s;
 	s->daemon = d;
+	daemon_want_files(d->cfg->nodemanager_max_nodes + UNAUTHENTICATED_MAX);
 	int err = open_engine(s);
 	if (!err)
 		err = open_keys(s);

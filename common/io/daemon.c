@@ -25,6 +25,8 @@
 #endif
 
 #define OPTIONS_MAX 256
+#define FILES_OF_OUR_OWN 256 /* databases, listeners, channels that are not admitted yet */
+#define FILES_WANTED 65536
 #define HARD_STOP_SECONDS 2 /* when even the loop is stuck; later than DAEMON_STOP_US */
 #define EXIT_USAGE 2
 
@@ -437,14 +439,28 @@ static int state_lock(struct daemon *d)
 	return 0;
 }
 
-static void files_limit_raise(void)
+/* The limit that holds now: `want`, or as near to it as the hard limit lets us. */
+static rlim_t files_limit_raise(rlim_t want)
 {
 	struct rlimit lim;
 
-	if (!getrlimit(RLIMIT_NOFILE, &lim) && lim.rlim_cur < lim.rlim_max) {
-		lim.rlim_cur = lim.rlim_max < 65536 ? lim.rlim_max : 65536;
-		setrlimit(RLIMIT_NOFILE, &lim);
-	}
+	if (getrlimit(RLIMIT_NOFILE, &lim))
+		return RLIM_INFINITY;
+	rlim_t had = lim.rlim_cur;
+	if (had >= want || had == lim.rlim_max)
+		return had;
+	lim.rlim_cur = lim.rlim_max < want ? lim.rlim_max : want;
+	return setrlimit(RLIMIT_NOFILE, &lim) ? had : lim.rlim_cur;
+}
+
+void daemon_want_files(size_t count)
+{
+	rlim_t want = count + FILES_OF_OUR_OWN, have = files_limit_raise(want);
+
+	if (have < want)
+		log_warn("%llu files may be open (ulimit -n), the configuration allows for %llu: "
+			 "what comes when they are used up is refused",
+			 (unsigned long long)have, (unsigned long long)want);
 }
 
 static int loop_run(struct daemon *d)
@@ -452,7 +468,7 @@ static int loop_run(struct daemon *d)
 	struct daemon_priv *p = d->priv;
 
 	event_set_log_callback(libevent_log);
-	files_limit_raise();
+	files_limit_raise(FILES_WANTED);
 	signals_block(SIG_BLOCK);
 	d->base = base_open();
 	if (!d->base || signals_open(d)) {

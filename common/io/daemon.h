@@ -66,6 +66,9 @@ void daemon_status(struct daemon *d, const char *text);
 
 /* STATE_DIR/NAME.SUFFIX (for example "node.db"); -ENAMETOOLONG. */
 int daemon_state_path(const struct daemon *d, const char *suffix, char *out, size_t size);
+/* The configuration allows for so many sockets: raises the limit on open files, and warns where it
+ * cannot be raised as far. */
+void daemon_want_files(size_t count);
 /* The configured name, or the host name when it is empty (cut to `size`).  Returns `out`. */
 const char *daemon_host_name(const char *configured, char *out, size_t size);
 

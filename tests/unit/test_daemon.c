@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -34,6 +35,18 @@ static int spec_check(const struct config *cfg, config_report *report, void *ctx
 	return -EINVAL;
 }
 
+static void want_files(struct daemon *d)
+{
+	struct rlimit lim = {.rlim_cur = 300,
+			     .rlim_max = strcmp(d->cfg->node_name, "files") ? 400 : 500};
+
+	setrlimit(RLIMIT_NOFILE, &lim);
+	daemon_want_files(200);
+	getrlimit(RLIMIT_NOFILE, &lim);
+	log_info("limit %u", (unsigned)lim.rlim_cur);
+	daemon_exit(d, 0);
+}
+
 static int spec_start(struct daemon *d)
 {
 	char path[256];
@@ -43,6 +56,8 @@ static int spec_start(struct daemon *d)
 	log_info("start %s %s", d->cfg->node_name, path);
 	if (!strcmp(d->cfg->node_name, "fails"))
 		return -EADDRINUSE;
+	if (!strncmp(d->cfg->node_name, "files", 5))
+		want_files(d);
 	if (!strcmp(d->cfg->node_name, "exits"))
 		daemon_exit(d, 7);
 	return 0;
@@ -373,6 +388,17 @@ static void test_lock_and_cleanup(void **state)
 	wants_not("start x");
 }
 
+static void test_files(void **state)
+{
+	(void)state;
+	assert_int_equal(reap(START("node.name=files few")), 0);
+	wants("400 files may be open (ulimit -n), the configuration allows for 456");
+	wants("limit 400");
+	assert_int_equal(reap(START("node.name=files")), 0);
+	wants_not("files may be open");
+	wants("limit 456");
+}
+
 static void test_broken_pipe_is_survived(void **state)
 {
 	struct child c = START("node.name=x", "-d");
@@ -417,6 +443,7 @@ int main(void)
 		T(test_end_within_two_seconds),
 		T(test_start_that_ends),
 		T(test_lock_and_cleanup),
+		T(test_files),
 		T(test_broken_pipe_is_survived),
 		T(test_notify_paths),
 	};

@@ -713,7 +713,8 @@ static void test_report_breaks_rules(void **state)
 	assert_int_equal(node_hello(r, 2, 12, 1).keep, 1);
 	m = page(false);
 	m.node_report.transports_count = REPORT_ITEMS_MAX;
-	for (unsigned i = 0; i < 100 && !rec_is_closed(r, 12); i++)
+	size_t pages = 2 * r->config.transports_per_node_max / REPORT_ITEMS_MAX + 1;
+	for (size_t i = 0; i < pages && !rec_is_closed(r, 12); i++)
 		node_say(r, 12, &m);
 	assert_true(rec_is_closed(r, 12));
 	assert_int_equal(rec_status(r).transports, 0); /* as if it had been started anew */
