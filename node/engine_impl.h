@@ -18,6 +18,7 @@
 #define SIGNALS_PER_SECOND_MAX 100u
 #define LOCAL_MESSAGES_MAX 65536u
 #define LINGER_US 30000000u /* without progress */
+#define STATS_SLOTS 8u	    /* reports go together with other timers */
 #define STATS_SOON_US 500000u
 #define FLUSH_ROUNDS_MAX 64u
 #define PKT_POOL_KEEP 16384u

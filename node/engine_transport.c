@@ -398,5 +398,7 @@ void link_stats_fire(struct timer *t, uint64_t now)
 	}
 	if (s->stats_count)
 		engine_manager_send(e, &m);
-	timerq_set(&e->timers, t, now + e->config.stats_interval_us);
+	timerq_set(&e->timers, t,
+		   timer_coalesce(now + e->config.stats_interval_us,
+				  e->config.stats_interval_us / STATS_SLOTS));
 }

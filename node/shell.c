@@ -19,6 +19,7 @@
 #include "node/udp.h"
 
 #define TUN_ALONE_BYTES 2000u
+#define TICK_SLACK_US 20000u
 #define LEAVE_US 150000 /* for the last messages to be written */
 
 struct node_shell {
@@ -38,15 +39,16 @@ struct node_shell {
 
 /* --- time ------------------------------------------------------------------------------------ */
 
-/* Wakes too early sometimes, never too late: a later deadline does not move the timer, because that
- * happens with every packet. */
+/* Wakes too early sometimes, never too late: a deadline that is a little later does not move the
+ * timer, because that happens with every packet.  One that is much later does: an idle node sleeps.
+ */
 static void arm(struct node_shell *s, uint64_t now)
 {
 	uint64_t next = node_engine_next_timeout(s->engine), wait = next > now ? next - now : 0;
 	struct timeval tv = {.tv_sec = (time_t)(wait / 1000000),
 			     .tv_usec = (suseconds_t)(wait % 1000000)};
 
-	if (next >= s->tick_at_us)
+	if (next >= s->tick_at_us && next - s->tick_at_us < TICK_SLACK_US)
 		return;
 	s->tick_at_us = next;
 	event_add(s->tick, &tv);

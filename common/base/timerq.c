@@ -90,6 +90,13 @@ int timerq_set(struct timerq *q, struct timer *t, uint64_t at_us)
 	return 0;
 }
 
+uint64_t timer_coalesce(uint64_t at_us, uint64_t slack_us)
+{
+	uint64_t past = slack_us ? at_us % slack_us : 0;
+
+	return past && at_us <= UINT64_MAX - slack_us ? at_us - past + slack_us : at_us;
+}
+
 uint64_t timerq_next(const struct timerq *q)
 {
 	return q->count ? q->heap[0]->at_us : TIMER_NEVER;

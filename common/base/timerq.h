@@ -29,6 +29,9 @@ void timer_init(struct timer *t, void (*fire)(struct timer *t, uint64_t now), vo
 /* Arms or moves; TIMER_NEVER disarms.  0 or -ENOMEM. */
 int timerq_set(struct timerq *q, struct timer *t, uint64_t at_us);
 void timerq_cancel(struct timerq *q, struct timer *t);
+/* The first time from `at_us` on that is a multiple of `slack_us`: what does not mind being that
+ * late wakes the process together with everything else that does not mind. */
+uint64_t timer_coalesce(uint64_t at_us, uint64_t slack_us);
 /* When the first timer is due, or TIMER_NEVER. */
 uint64_t timerq_next(const struct timerq *q);
 /* Fires what was due at the time of the call, in order of time.  A timer is disarmed before it

@@ -30,6 +30,7 @@
 
 /* What the owner leaves at 0. */
 #define DEFAULT_IDLE_US 1000000u
+#define IDLE_SLOTS 4u /* that is late by up to a quarter, to go with others */
 #define DEFAULT_LIVENESS_US 3000000u
 #define DEFAULT_REKEY_US 120000000u
 #define DEFAULT_ACK_DELAY_US 2000u

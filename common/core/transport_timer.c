@@ -72,11 +72,12 @@ static void on_probe_timeout(struct transport *t, uint64_t now)
 }
 
 /* The initiator asks on an idle link, which also measures the round trip; the responder speaks up
- * only if nobody asked it. */
-static uint64_t idle_limit(const struct transport *t)
+ * only if nobody asked it.  All transports of a node in one go: many idle ones are few wake-ups. */
+static uint64_t idle_at(const struct transport *t)
 {
 	uint64_t idle = t->config.idle_us;
-	return t->config.initiator ? idle : idle + idle / 2;
+	return timer_coalesce(t->last_tx_us + (t->config.initiator ? idle : idle + idle / 2),
+			      idle / IDLE_SLOTS);
 }
 
 /* --- silence -------------------------------------------------------------------------------- */
@@ -145,7 +146,7 @@ static uint64_t ask_at(const struct transport *t)
 
 static uint64_t liveness_next(const struct transport *t)
 {
-	uint64_t next = t->last_tx_us + idle_limit(t);
+	uint64_t next = idle_at(t);
 	if (ask_at(t) < next)
 		next = ask_at(t);
 	if (suspect_at(t) < next)
@@ -168,7 +169,7 @@ static void on_liveness(struct transport *t, uint64_t now)
 		t->asked_us = now;
 		t->asks++;
 	}
-	if (ask || now >= t->last_tx_us + idle_limit(t)) {
+	if (ask || now >= idle_at(t)) {
 		transport_send_probe(t, &t->remote,
 				     ask || t->config.initiator ? PROBE_ANSWER : PROBE_KEEPALIVE, 0,
 				     now, now);

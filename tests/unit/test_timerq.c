@@ -127,11 +127,24 @@ static void test_within_callbacks(void **state)
 	timerq_free(&p.q);
 }
 
+static void test_coalesce(void **state)
+{
+	(void)state;
+	assert_int_equal(timer_coalesce(1001, 250), 1250);
+	assert_int_equal(timer_coalesce(1250, 250), 1250);
+	assert_int_equal(timer_coalesce(1, 250), 250);
+	assert_int_equal(timer_coalesce(0, 250), 0);
+	assert_int_equal(timer_coalesce(1001, 0), 1001);
+	assert_int_equal(timer_coalesce(TIMER_NEVER, 250), TIMER_NEVER);
+	assert_int_equal(timer_coalesce(TIMER_NEVER - 3, 250), TIMER_NEVER - 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_oracle),
 		cmocka_unit_test(test_within_callbacks),
+		cmocka_unit_test(test_coalesce),
 	};
 	return cmocka_run_group_tests_name("timerq", tests, NULL, NULL);
 }
