@@ -46,6 +46,9 @@ struct node_engine_ops {
 	void (*udp_send)(void *ctx, void *socket, const struct net_addr *to, struct pkt *const *v,
 			 size_t n);
 	void (*random)(void *ctx, void *out, size_t len);
+	/* No link has had traffic for a while: give back memory that is held for bursts.  NULL:
+	 * there is none. */
+	void (*trim)(void *ctx);
 	/* The TUN interface whose descriptor has just come over `channel`; not reading yet.  0 and
 	 * *handle, or -errno.  NULL: interfaces are not taken. */
 	int (*tun_open)(void *ctx, void *channel, bool vnet, struct node_tun *t, void **handle);

@@ -19,6 +19,9 @@
 #define LOCAL_MESSAGES_MAX 65536u
 #define LINGER_US 30000000u /* without progress */
 #define STATS_SLOTS 8u	    /* reports go together with other timers */
+/* So many reports in a row with less than so many bytes each: memory for bursts is given back. */
+#define QUIET_REPORTS 5u
+#define QUIET_BYTES 16384u
 #define STATS_SOON_US 500000u
 #define FLUSH_ROUNDS_MAX 64u
 #define PKT_POOL_KEEP 16384u
@@ -58,6 +61,8 @@ struct node_link {
 	uint16_t port, code; /* code: why it is dead */
 	bool initiator, dirty, dead;
 	bool told;		     /* the manager knows already that it is dead */
+	unsigned quiet;		     /* reports in a row without traffic worth the name; */
+	uint64_t quiet_bytes;	     /* bytes of the transport at the last of them */
 	struct next_hop last;	     /* of what came in: packets come in runs */
 	struct node_conn_list conns; /* those whose first hop this is */
 	TAILQ_ENTRY(node_link) all, work;
@@ -161,6 +166,7 @@ struct node_engine {
 	struct node_request_list request_order;
 	size_t app_count;
 
+	unsigned quiet; /* reports in a row during which all links were quiet */
 	uint64_t signal_second;
 	unsigned signals;
 	struct node_status past; /* counters; bytes of transports that are gone */

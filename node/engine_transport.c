@@ -380,6 +380,40 @@ static void stats_put(struct stats_item *out, const struct node_link *l)
 	};
 }
 
+/* --- memory ---------------------------------------------------------------------------------- */
+
+/* True while there is traffic. */
+static bool link_rest(struct node_link *l)
+{
+	struct transport_stats s;
+
+	transport_get_stats(l->transport, &s);
+	bool busy = s.tx_bytes + s.rx_bytes - l->quiet_bytes > QUIET_BYTES;
+	l->quiet_bytes = s.tx_bytes + s.rx_bytes;
+	l->quiet = busy ? 0 : l->quiet + 1;
+	if (l->quiet == QUIET_REPORTS)
+		transport_trim(l->transport);
+	return busy;
+}
+
+/* A node that carried much once and has little to do now is as small as one that has just
+ * started. */
+static void rest(struct node_engine *e)
+{
+	struct node_link *l;
+	bool busy = false;
+
+	TAILQ_FOREACH(l, &e->all_links, all) {
+		busy = link_rest(l) || busy;
+	}
+	e->quiet = busy ? 0 : e->quiet + 1;
+	if (e->quiet != QUIET_REPORTS)
+		return;
+	pkt_pool_free(&e->pool);
+	if (e->ops.trim)
+		e->ops.trim(e->ctx);
+}
+
 void link_stats_fire(struct timer *t, uint64_t now)
 {
 	struct node_engine *e = t->owner;
@@ -398,6 +432,7 @@ void link_stats_fire(struct timer *t, uint64_t now)
 	}
 	if (s->stats_count)
 		engine_manager_send(e, &m);
+	rest(e);
 	timerq_set(&e->timers, t,
 		   timer_coalesce(now + e->config.stats_interval_us,
 				  e->config.stats_interval_us / STATS_SLOTS));

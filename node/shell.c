@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <malloc.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,6 +168,14 @@ static void op_random(void *ctx, void *out, size_t len)
 	randombytes_buf(out, len);
 }
 
+static void op_trim(void *ctx)
+{
+	struct node_shell *s = ctx;
+
+	udp_trim(s->udp);
+	malloc_trim(0);
+}
+
 /* --- TUN interfaces of apps ------------------------------------------------------------------ */
 
 struct shell_tun {
@@ -253,6 +262,7 @@ static const struct node_engine_ops engine_ops = {
 	.udp_close = op_udp_close,
 	.udp_send = op_udp_send,
 	.random = op_random,
+	.trim = op_trim,
 	.tun_open = op_tun_open,
 	.tun_close = op_tun_close,
 	.tun_read = op_tun_read,

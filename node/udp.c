@@ -63,12 +63,19 @@ struct udp *udp_new(const struct udp_config *config)
 	return u;
 }
 
+void udp_trim(struct udp *u)
+{
+	for (size_t i = 0; i < RX_MESSAGES; i++) {
+		block_put(u->rx[i]);
+		u->rx[i] = NULL;
+	}
+}
+
 void udp_free(struct udp *u)
 {
 	if (!u)
 		return;
-	for (size_t i = 0; i < RX_MESSAGES; i++)
-		block_put(u->rx[i]);
+	udp_trim(u);
 	free(u);
 }
 

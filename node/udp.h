@@ -29,6 +29,8 @@ struct udp_config {
 struct udp *udp_new(const struct udp_config *config);
 /* All sockets must be closed before. */
 void udp_free(struct udp *u);
+/* Gives back the receive buffers until the next datagram. */
+void udp_trim(struct udp *u);
 
 /* The bound port and *out, or -errno.  Port 0: any. */
 int udp_open(struct udp *u, uint32_t transport, uint16_t port, struct udp_socket **out);

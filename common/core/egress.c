@@ -42,6 +42,16 @@ void egress_free(struct egress *e)
 	egress_init(e, e->pool, e->limit_bytes, e->target_us, e->interval_us);
 }
 
+void egress_trim(struct egress *e)
+{
+	if (e->bytes)
+		return;
+	free(e->flows);
+	e->flows = NULL;
+	TAILQ_INIT(&e->fresh);
+	TAILQ_INIT(&e->old);
+}
+
 static int make_flows(struct egress *e)
 {
 	e->flows = calloc(EGRESS_FLOWS, sizeof *e->flows);

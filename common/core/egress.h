@@ -44,6 +44,8 @@ struct egress {
 void egress_init(struct egress *e, struct pkt_pool *pool, uint64_t limit_bytes, uint64_t target_us,
 		 uint64_t interval_us);
 void egress_free(struct egress *e);
+/* Gives back the queues while they are empty. */
+void egress_trim(struct egress *e);
 /* Consumes p.  0; -ENOBUFS at the limit, -ENOMEM (dropped and counted in both cases). */
 int egress_push(struct egress *e, struct pkt *p, uint64_t now);
 /* The next packet to send, taken out; NULL when there is none (left). */

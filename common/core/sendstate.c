@@ -35,6 +35,15 @@ void sendstate_free(struct sendstate *s)
 	sendstate_init(s, s->pool);
 }
 
+void sendstate_trim(struct sendstate *s)
+{
+	if (s->base != s->next)
+		return;
+	free(s->ring);
+	s->ring = NULL;
+	s->capacity = 0;
+}
+
 bool sendstate_window_open(const struct sendstate *s)
 {
 	return s->next - s->base < RECV_WINDOW_PACKETS;

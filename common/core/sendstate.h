@@ -43,6 +43,8 @@ struct sendstate_acked {
 
 void sendstate_init(struct sendstate *s, struct pkt_pool *pool);
 void sendstate_free(struct sendstate *s);
+/* Gives back the ring while nothing is unacknowledged. */
+void sendstate_trim(struct sendstate *s);
 /* True while the receiver's window has room for a new sequence. */
 bool sendstate_window_open(const struct sendstate *s);
 /* Gives a new packet its sequence.  0 or -ENOMEM. */

@@ -79,6 +79,14 @@ void transport_free(struct transport *t)
 	free(t);
 }
 
+void transport_trim(struct transport *t)
+{
+	egress_trim(&t->egress);
+	sendstate_trim(&t->snd);
+	if (t->rcv.above.count == 0)
+		ranges_free(&t->rcv.above);
+}
+
 void transport_set_state(struct transport *t, enum transport_state to, uint16_t code, uint64_t now)
 {
 	enum transport_state old = t->state;

@@ -75,6 +75,9 @@ struct transport *transport_new(const struct transport_config *config,
 /* Frees at once and silently; packets still held are dropped. */
 void transport_free(struct transport *t);
 
+/* Gives back what bursts have made it allocate; it is there again with the next packet. */
+void transport_trim(struct transport *t);
+
 /* Candidate addresses of the peer, best first (OpenUDP).  Starts the handshake. */
 void transport_open(struct transport *t, const struct net_addr *addrs, size_t n, uint64_t now);
 /* Tells the peer (one authenticated packet) and becomes DISCONNECTED with `code`. */

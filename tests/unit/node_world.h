@@ -38,7 +38,7 @@ struct host {
 	uint8_t secret[32], address;
 	struct said_queue manager;
 	struct test_socket sockets[SOCKETS];
-	unsigned closed, quit;
+	unsigned closed, quit, trimmed;
 	int next_open_error;
 };
 
@@ -196,6 +196,11 @@ static void w_random(void *ctx, void *out, size_t len)
 	randombytes_buf(out, len);
 }
 
+static void w_trim(void *ctx)
+{
+	((struct host *)ctx)->trimmed++;
+}
+
 /* An interface that an app has handed over: what was written to it. */
 struct test_tun {
 	struct node_tun *tun;
@@ -259,6 +264,7 @@ static const struct node_engine_ops world_ops = {
 	.udp_close = w_udp_close,
 	.udp_send = w_udp_send,
 	.random = w_random,
+	.trim = w_trim,
 	.tun_open = w_tun_open,
 	.tun_close = w_tun_close,
 	.tun_read = w_tun_read,

@@ -334,6 +334,27 @@ static void test_marks_hit_who_queues(void **state)
 	bench_free(&b);
 }
 
+static void test_trim(void **state)
+{
+	static struct bench b;
+
+	(void)state;
+	bench_init(&b, LIMIT);
+	egress_trim(&b.e); /* there is nothing yet */
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < 20; i++)
+			assert_int_equal(push(&b, i, 0, i, PACKET), 0);
+		egress_trim(&b.e);
+		assert_non_null(b.e.flows);
+		for (unsigned i = 0; i < 20; i++)
+			pkt_free(&b.pool, egress_pop(&b.e, b.now));
+		egress_trim(&b.e); /* before the empty queues have left their list */
+		assert_null(b.e.flows);
+		assert_null(egress_pop(&b.e, b.now));
+	}
+	bench_free(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -346,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_marks_are_kept),
 		cmocka_unit_test(test_whole_records_are_dropped),
 		cmocka_unit_test(test_marks_hit_who_queues),
+		cmocka_unit_test(test_trim),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

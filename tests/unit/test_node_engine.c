@@ -202,6 +202,28 @@ static void messages_both_ways(void **state)
 	ends_free(&e);
 }
 
+/* After traffic a quiet node gives memory back, once, and goes on with the next message. */
+static void quiet_node_trims(void **state)
+{
+	struct ends e;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	connect_ends(&e);
+	struct host *relay = &e.w->hosts[1];
+	for (unsigned round = 0; round < 3; round++) {
+		relay->trimmed = 0;
+		app_send_data(&e.a, e.id, 500000, (uint8_t)round);
+		world_run(e.w, 3 * S);
+		expect_data(&e.c, e.id, 500000, (uint8_t)round);
+		app_give_credit(&e.c, e.id, 500000);
+		assert_int_equal(relay->trimmed, 0);
+		world_run(e.w, 30 * S);
+		assert_int_equal(relay->trimmed, 1);
+	}
+	ends_free(&e);
+}
+
 static void datagrams(void **state)
 {
 	struct ends e;
@@ -590,6 +612,7 @@ int main(void)
 		cmocka_unit_test(transport_lives_and_dies),
 		cmocka_unit_test(unknown_label_is_answered),
 		cmocka_unit_test(messages_both_ways),
+		cmocka_unit_test(quiet_node_trims),
 		cmocka_unit_test(datagrams),
 		cmocka_unit_test(overrun_is_cut_off),
 		cmocka_unit_test(slow_receiver_slows_the_sender),

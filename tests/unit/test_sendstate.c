@@ -394,6 +394,29 @@ static void test_hostile_acks(void **state)
 	bench_free(&b);
 }
 
+static void test_trim(void **state)
+{
+	static struct bench b;
+	struct sendstate_acked out;
+
+	(void)state;
+	bench_init(&b);
+	sendstate_trim(&b.s); /* there is nothing yet */
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < 200; i++)
+			send_one(&b, 0);
+		sendstate_trim(&b.s);
+		assert_true(b.s.capacity >= 200);
+		struct ack a = {.cumulative = b.s.next, .largest = b.s.next - 1};
+		assert_int_equal(sendstate_ack(&b.s, &a, &b.rtt, b.now, &out), 0);
+		assert_int_equal(out.packets, 200);
+		sendstate_trim(&b.s);
+		assert_int_equal(b.s.capacity, 0);
+		assert_null(b.s.ring);
+	}
+	bench_free(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -404,6 +427,7 @@ int main(void)
 		cmocka_unit_test(test_rtt_of_retransmission),
 		cmocka_unit_test(test_doubtful_ack_condemns_nobody),
 		cmocka_unit_test(test_hostile_acks),
+		cmocka_unit_test(test_trim),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
