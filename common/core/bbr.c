@@ -9,6 +9,7 @@
 #define PROBE_RTT_US 100000u
 #define JITTER_FACTOR 4u /* a jittery path holds more than rate times least round trip */
 #define JITTER_MAX_US 100000u
+#define STANDING_SAMPLES 32u   /* acks, at a jittery path enough to see its best */
 #define AGGREGATION_US 1000u   /* acks and wake-ups come in bunches of about this */
 #define LOSS_ROUND_PACKETS 50u /* a round with fewer says nothing about losses */
 #define LOSS_FLOOR_MAX_PPM 350000u
@@ -28,9 +29,13 @@ static uint64_t bdp(const struct bbr *b, uint64_t rtt_us)
 	return b->rate_bps / 8 * rtt_us / 1000000;
 }
 
+/* A path that jitters lets some packets through as fast as ever.  When none is, what varies is the
+ * queue that we keep there ourselves, and room for that would only make it longer. */
 static uint64_t path_rtt(const struct bbr *b)
 {
-	uint64_t jitter = b->jitter_us * JITTER_FACTOR;
+	uint64_t jitter = b->jitter_us > b->standing_us ? b->jitter_us - b->standing_us : 0;
+
+	jitter *= JITTER_FACTOR;
 	return b->min_rtt_us + (jitter < JITTER_MAX_US ? jitter : JITTER_MAX_US);
 }
 
@@ -86,6 +91,18 @@ static void update_rate(struct bbr *b, const struct bbr_sample *s)
 		b->rate_bps = greatest;
 }
 
+/* As CoDel tells a standing queue from a passing one: by the least of a while. */
+static void update_standing(struct bbr *b, uint64_t rtt_us)
+{
+	if (!b->standing_samples || rtt_us < b->standing_least_us)
+		b->standing_least_us = rtt_us;
+	if (++b->standing_samples < STANDING_SAMPLES)
+		return;
+	b->standing_samples = 0;
+	b->standing_us =
+		b->standing_least_us > b->min_rtt_us ? b->standing_least_us - b->min_rtt_us : 0;
+}
+
 static void update_min_rtt(struct bbr *b, const struct bbr_sample *s, uint64_t now)
 {
 	if (!s->rtt_us)
@@ -96,6 +113,7 @@ static void update_min_rtt(struct bbr *b, const struct bbr_sample *s, uint64_t n
 		b->min_rtt_us = s->rtt_us;
 		b->min_rtt_at_us = now;
 	}
+	update_standing(b, s->rtt_us);
 }
 
 /* --- modes -------------------------------------------------------------------------------- */

@@ -28,6 +28,9 @@ struct bbr {
 	unsigned loss_rounds;
 	uint32_t loss_floor_ppm;
 	uint64_t min_rtt_us, min_rtt_at_us, probe_rtt_until_us, jitter_us;
+	/* By how much the least of the last round trips exceeded min_rtt_us: what always waits. */
+	uint64_t standing_us, standing_least_us;
+	unsigned standing_samples;
 	uint64_t full_rate_bps;
 	unsigned full_rounds;
 	unsigned cycle;

@@ -2,6 +2,8 @@
 
 #define INITIAL_WINDOW_PACKETS 32
 #define MINIMUM_WINDOW_PACKETS 4
+#define FLOOR_WINDOW_PACKETS 4
+#define FLOOR_WINDOW_US 1000u
 #define MAXIMUM_WINDOW_BYTES (16u << 20)
 #define CUBIC_C 0.4
 #define CUBIC_BETA 0.7
@@ -26,13 +28,25 @@ static uint64_t pacing_floor(const struct congestion *c, uint64_t window_bytes)
 	return known ? 0 : window_bytes * 8 * 1000000 / c->bbr.min_rtt_us;
 }
 
+/* While nothing is known of the path, the first window.  Later that would be a standing queue on a
+ * slow link: there what it carries in a moment is enough, and never less than keeps acks coming. */
+static uint64_t window_floor(const struct congestion *c, uint64_t first_window)
+{
+	uint64_t least = (uint64_t)FLOOR_WINDOW_PACKETS * c->packet_bytes;
+	uint64_t moment = c->bbr.rate_bps / 8 * FLOOR_WINDOW_US / 1000000;
+
+	if (c->bbr.mode == BBR_STARTUP || moment > first_window)
+		return first_window;
+	return moment > least ? moment : least;
+}
+
 void congestion_sample(struct congestion *c, const struct bbr_sample *s, uint64_t now)
 {
 	if (c->algorithm != CONGESTION_BBR)
 		return;
 	uint64_t least = (uint64_t)INITIAL_WINDOW_PACKETS * c->packet_bytes;
 	bbr_update(&c->bbr, s, now);
-	c->cwnd_bytes = bbr_window(&c->bbr, least);
+	c->cwnd_bytes = bbr_window(&c->bbr, window_floor(c, least));
 	if (c->cwnd_bytes > MAXIMUM_WINDOW_BYTES)
 		c->cwnd_bytes = MAXIMUM_WINDOW_BYTES;
 	c->pacing_bps = bbr_pacing_bps(&c->bbr);
