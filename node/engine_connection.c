@@ -291,12 +291,12 @@ static void op_output(void *ctx, struct connection *connection, struct pkt *cons
 		link_touch(c->link);
 }
 
-static size_t op_room(void *ctx, struct connection *connection)
+static size_t op_room(void *ctx, struct connection *connection, uint8_t flags)
 {
 	struct node_conn *c = ctx;
 
 	(void)connection;
-	return c->link && !c->link->dead ? transport_room(c->link->transport) : 0;
+	return c->link && !c->link->dead ? transport_room(c->link->transport, flags) : 0;
 }
 
 static bool op_message(void *ctx, struct connection *connection, struct bytes data, uint64_t now)

@@ -8,6 +8,7 @@
 #include "base/map.h"
 #include "base/timerq.h"
 #include "core/connection.h"
+#include "core/flowmeter.h"
 #include "core/route_table.h"
 #include "core/tunroute.h"
 #include "node/engine.h"
@@ -39,6 +40,7 @@ struct node_tun {
 	uint32_t number;
 	void *handle;
 	struct tunroute_table table;
+	struct flowmeter flows;	  /* of what the kernel sends */
 	struct timer stats_timer; /* armed when there is something to tell */
 	struct log_limit log_foreign;
 	TAILQ_ENTRY(node_tun) of_app;
@@ -243,8 +245,9 @@ bool conn_to_app(struct node_conn *c, struct bytes data, uint64_t now);
 void conn_from_app(struct node_conn *c, struct bytes data, uint64_t now);
 /* These bytes of our app have left: the next flush gives them back. */
 void conn_credit_back(struct node_conn *c, size_t bytes);
-/* A record for the far end.  False: there was no room, it is lost. */
-bool conn_send_datagram(struct node_conn *c, struct bytes data, uint64_t now);
+/* A record for the far end, `sparse`: of a flow that sends little.  False: there was no room, it is
+ * lost. */
+bool conn_send_datagram(struct node_conn *c, struct bytes data, bool sparse, uint64_t now);
 void conn_flush_credit(struct node_conn *c);
 void conn_app_credit(struct node_conn *c, uint32_t bytes, uint64_t now);
 /* The app's socket has drained. */

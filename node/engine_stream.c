@@ -96,16 +96,18 @@ static void send_stream(struct node_conn *c, struct bytes data, uint64_t now)
 }
 
 /* What a batch has queued goes out first when it stands in the way. */
-bool conn_send_datagram(struct node_conn *c, struct bytes data, uint64_t now)
+bool conn_send_datagram(struct node_conn *c, struct bytes data, bool sparse, uint64_t now)
 {
+	int (*send)(struct connection *, struct bytes, uint64_t) =
+		sparse ? connection_send_sparse : connection_send;
 	int err;
 
 	if (!c->connection)
 		return local_send_datagram(c, data, now);
-	err = connection_send(c->connection, data, now);
+	err = send(c->connection, data, now);
 	if (err == -EAGAIN && c->link && !c->link->dead) {
 		transport_flush(c->link->transport, now);
-		err = connection_send(c->connection, data, now);
+		err = send(c->connection, data, now);
 	}
 	return err == 0;
 }
@@ -113,7 +115,7 @@ bool conn_send_datagram(struct node_conn *c, struct bytes data, uint64_t now)
 /* A datagram that finds no room is lost; its credit comes back all the same. */
 static void send_datagram(struct node_conn *c, struct bytes data, uint64_t now)
 {
-	(void)conn_send_datagram(c, data, now);
+	(void)conn_send_datagram(c, data, false, now);
 	conn_credit_back(c, data.len);
 }
 

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "wire/vnethdr.h"
+
 static struct node_tun *tun_find(const struct node_app *a, uint32_t number)
 {
 	struct node_tun *t;
@@ -104,6 +106,7 @@ static uint16_t attach(struct node_app *a, const struct msg_attach_tun *m)
 	struct node_engine *e = a->engine;
 	struct node_tun *t;
 	uint64_t seed;
+	uint8_t key[FLOWMETER_KEY_BYTES];
 
 	if (!m->tun || tun_find(a, m->tun))
 		return CODE_INVALID;
@@ -120,6 +123,8 @@ static uint16_t attach(struct node_app *a, const struct msg_attach_tun *m)
 	t->number = m->tun;
 	e->ops.random(e->ctx, &seed, sizeof seed);
 	tunroute_table_init(&t->table, m->vnet != 0, seed);
+	e->ops.random(e->ctx, key, sizeof key);
+	flowmeter_init(&t->flows, key);
 	timer_init(&t->stats_timer, fire_stats, t);
 	TAILQ_INSERT_TAIL(&a->tuns, t, of_app);
 	a->tun_count++;
@@ -178,6 +183,7 @@ void node_engine_tun_packet(struct node_engine *e, struct node_tun *t, uint8_t *
 			    uint64_t now)
 {
 	struct bytes out;
+	size_t header = t->table.vnet ? VNETHDR_BYTES : 0;
 	struct tunroute *r = tunroute_out(&t->table, record, len, &out);
 
 	(void)e;
@@ -185,7 +191,8 @@ void node_engine_tun_packet(struct node_engine *e, struct node_tun *t, uint8_t *
 	if (!r)
 		return;
 	struct node_conn *c = r->owner;
-	tunroute_sent(r, out.len, c->up && !c->dead && conn_send_datagram(c, out, now));
+	bool sparse = flowmeter_sparse(&t->flows, record + header, len - header, now);
+	tunroute_sent(r, out.len, c->up && !c->dead && conn_send_datagram(c, out, sparse, now));
 	conn_touch(c);
 }
 

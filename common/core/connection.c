@@ -25,14 +25,8 @@
 #define STREAM_RECORD_BYTES 60000u /* of stream data in one record */
 #define RECORD_ROOM_BYTES 68000u   /* the first hop must take a whole record */
 
-/* The first byte of an opened record (PROTOCOL.md section 4.3). */
-enum inner_type {
-	INNER_DATAGRAM = 1,
-	INNER_STREAM = 2,
-	INNER_ACK = 3,
-	INNER_CLOSE = 4,
-	INNER_PING = 5
-};
+/* The first byte of an opened record of kind DATA (PROTOCOL.md section 4.3). */
+enum inner_type { INNER_STREAM = 2, INNER_ACK = 3, INNER_CLOSE = 4, INNER_PING = 5 };
 #define STREAM_INNER_HEADER 9u
 
 struct connection {
@@ -166,37 +160,39 @@ static void set_state(struct connection *c, enum connection_state to, uint16_t c
 /* --- records out -------------------------------------------------------------------------- */
 
 static void send_cipher(struct connection *c, uint8_t kind, uint64_t number, struct bytes cipher,
-			uint64_t now)
+			uint8_t flags, uint64_t now)
 {
 	struct pkt *v[RECORD_PACKETS_MAX];
 	size_t packet_bytes =
 		c->ops->packet_bytes ? c->ops->packet_bytes(c->ctx, c) : c->packet_bytes;
-	uint8_t flags = c->config.cls == CLASS_DATAGRAM ? PACKET_FLAG_DROPPABLE : 0;
+
+	if (c->config.cls == CLASS_DATAGRAM)
+		flags |= PACKET_FLAG_DROPPABLE;
 	size_t n = record_cut(c->config.pool, kind, number, cipher, packet_bytes, c->out_label,
 			      flags, v);
-
 	if (!n)
 		return;
 	c->stats.tx_records++;
 	c->ops->output(c->ctx, c, v, n, now);
 }
 
-/* Seals `head`, which may lie in `room` already, and `tail` into `room` and sends them. */
-static uint64_t send_sealed(struct connection *c, struct bytes head, struct bytes tail,
-			    uint8_t *room, uint64_t now)
+/* Seals `plain`, which may lie in `room` already, into `room` and sends it. */
+static uint64_t send_sealed(struct connection *c, uint8_t kind, struct bytes plain, uint8_t *room,
+			    uint8_t flags, uint64_t now)
 {
 	uint64_t number = c->next_record++;
 
-	if (c->suite->seal(c->seal_out, number, head, tail, room) == 0)
-		send_cipher(c, RECORD_DATA, number,
-			    bytes_of(room, head.len + tail.len + AEAD_TAG_BYTES), now);
+	if (c->suite->seal(c->seal_out, record_nonce(kind, number), plain, bytes_of(NULL, 0),
+			   room) == 0)
+		send_cipher(c, kind, number, bytes_of(room, plain.len + AEAD_TAG_BYTES), flags,
+			    now);
 	return number;
 }
 
 /* In place: `plain` has room for the tag. */
 static uint64_t send_record(struct connection *c, uint8_t *plain, size_t len, uint64_t now)
 {
-	return send_sealed(c, bytes_of(plain, len), bytes_of(NULL, 0), plain, now);
+	return send_sealed(c, RECORD_DATA, bytes_of(plain, len), plain, 0, now);
 }
 
 static void send_hello(struct connection *c, uint64_t now)
@@ -204,7 +200,7 @@ static void send_hello(struct connection *c, uint64_t now)
 	c->hello_sent_us = now;
 	c->hello_sends++;
 	send_cipher(c, RECORD_HANDSHAKE, c->config.initiator ? 0 : 1,
-		    bytes_of(c->hello, c->hello_len), now);
+		    bytes_of(c->hello, c->hello_len), 0, now);
 }
 
 static void send_ack(struct connection *c, uint64_t now)
@@ -229,7 +225,7 @@ static void send_ping(struct connection *c, uint64_t now)
 
 static bool first_hop_ready(struct connection *c)
 {
-	return c->packet_bytes && c->ops->room(c->ctx, c) >= RECORD_ROOM_BYTES;
+	return c->packet_bytes && c->ops->room(c->ctx, c, 0) >= RECORD_ROOM_BYTES;
 }
 
 static void send_stream(struct connection *c, uint64_t now)
@@ -248,40 +244,50 @@ static void send_stream(struct connection *c, uint64_t now)
 	}
 }
 
-static int send_datagram(struct connection *c, struct bytes data, uint64_t now)
+static int send_datagram(struct connection *c, struct bytes data, uint8_t flags, uint64_t now)
 {
-	uint8_t buf[1 + DATAGRAM_MAX_BYTES + AEAD_TAG_BYTES], type = INNER_DATAGRAM;
+	uint8_t buf[DATAGRAM_MAX_BYTES + AEAD_TAG_BYTES];
 
 	if (data.len > DATAGRAM_MAX_BYTES)
 		return -EMSGSIZE;
-	if (!c->packet_bytes || c->ops->room(c->ctx, c) < data.len + data.len / 8 + 200) {
+	if (!c->packet_bytes || c->ops->room(c->ctx, c, flags) < data.len + data.len / 8 + 200) {
 		c->stats.dropped++;
 		return -EAGAIN;
 	}
-	send_sealed(c, bytes_of(&type, 1), data, buf, now);
+	send_sealed(c, RECORD_DATAGRAM, data, buf, flags, now);
 	return 0;
 }
 
-int connection_send(struct connection *c, struct bytes data, uint64_t now)
+static int queue_message(struct connection *c, struct bytes data)
 {
-	int err;
+	if (data.len > MAX_MESSAGE_BYTES)
+		return -EMSGSIZE;
+	if (stream_send_buffered(&c->out) >= c->config.send_buffer_bytes)
+		return -EAGAIN;
+	return stream_send_append(&c->out, data);
+}
 
+static int send_message(struct connection *c, struct bytes data, uint8_t flags, uint64_t now)
+{
 	if (c->state != CONNECTION_CONNECTED)
 		return -ENOTCONN;
-	if (c->config.cls == CLASS_DATAGRAM) {
-		err = send_datagram(c, data, now);
-	} else {
-		if (data.len > MAX_MESSAGE_BYTES)
-			return -EMSGSIZE;
-		if (stream_send_buffered(&c->out) >= c->config.send_buffer_bytes)
-			return -EAGAIN;
-		err = stream_send_append(&c->out, data);
-	}
+	int err = c->config.cls == CLASS_DATAGRAM ? send_datagram(c, data, flags, now)
+						  : queue_message(c, data);
 	if (!err) {
 		c->stats.tx_messages++;
 		c->stats.tx_bytes += data.len;
 	}
 	return err;
+}
+
+int connection_send(struct connection *c, struct bytes data, uint64_t now)
+{
+	return send_message(c, data, 0, now);
+}
+
+int connection_send_sparse(struct connection *c, struct bytes data, uint64_t now)
+{
+	return send_message(c, data, PACKET_FLAG_SPARSE, now);
 }
 
 void connection_flush(struct connection *c, uint64_t now)
@@ -456,18 +462,22 @@ static int on_stream_ack(struct connection *c, struct bytes body, uint64_t now)
 	return 0;
 }
 
+static int on_datagram(struct connection *c, struct bytes plain, uint64_t now)
+{
+	if (c->config.cls != CLASS_DATAGRAM)
+		return -EBADMSG;
+	if (!deliver(c, plain, now))
+		c->stats.dropped++;
+	return 0;
+}
+
 static int on_inner(struct connection *c, uint64_t number, struct bytes plain, struct block *block,
 		    uint64_t now)
 {
+	if (!plain.len)
+		return -EBADMSG;
 	struct bytes body = bytes_of(plain.data + 1, plain.len - 1);
-
 	switch (plain.data[0]) {
-	case INNER_DATAGRAM:
-		if (c->config.cls != CLASS_DATAGRAM)
-			return -EBADMSG;
-		if (!deliver(c, body, now))
-			c->stats.dropped++;
-		return 0;
 	case INNER_STREAM:
 		if (c->config.cls != CLASS_STREAM || body.len <= 8)
 			return -EBADMSG;
@@ -493,15 +503,17 @@ static int on_inner(struct connection *c, uint64_t number, struct bytes plain, s
 }
 
 /* `cipher` is writable memory of `block`: it is opened in place. */
-static void on_record(struct connection *c, uint64_t number, uint8_t *cipher, size_t len,
+static void on_record(struct connection *c, const struct fragment_header *f, uint8_t *cipher,
 		      struct block *block, uint64_t now)
 {
-	if (!c->keyed || len <= AEAD_TAG_BYTES ||
-	    c->suite->open(c->seal_in, number, bytes_of(cipher, len), cipher)) {
+	uint64_t nonce = record_nonce(f->kind, f->record);
+
+	if (!c->keyed || f->total < AEAD_TAG_BYTES ||
+	    c->suite->open(c->seal_in, nonce, bytes_of(cipher, f->total), cipher)) {
 		c->stats.bad_records++;
 		return;
 	}
-	if (!replay_accept(&c->replay, number)) {
+	if (!replay_accept(&c->replay, f->record)) {
 		c->stats.replayed_records++;
 		return;
 	}
@@ -512,18 +524,21 @@ static void on_record(struct connection *c, uint64_t number, uint8_t *cipher, si
 	}
 	if (c->state != CONNECTION_CONNECTED)
 		return;
-	if (on_inner(c, number, bytes_of(cipher, len - AEAD_TAG_BYTES), block, now) != 0) {
+	struct bytes plain = bytes_of(cipher, f->total - AEAD_TAG_BYTES);
+	int err = f->kind == RECORD_DATAGRAM ? on_datagram(c, plain, now)
+					     : on_inner(c, f->record, plain, block, now);
+	if (err) {
 		c->stats.bad_records++;
 		connection_close(c, CODE_PROTOCOL, now);
 	}
 }
 
 static void on_whole(struct connection *c, const struct fragment_header *f, uint8_t *cipher,
-		     size_t len, struct block *block, uint64_t now)
+		     struct block *block, uint64_t now)
 {
-	if (f->kind == RECORD_DATA)
-		on_record(c, f->record, cipher, len, block, now);
-	else if (on_handshake(c, f->record, bytes_of(cipher, len), now) != 0)
+	if (f->kind != RECORD_HANDSHAKE)
+		on_record(c, f, cipher, block, now);
+	else if (on_handshake(c, f->record, bytes_of(cipher, f->total), now) != 0)
 		c->stats.bad_records++;
 }
 
@@ -539,12 +554,12 @@ void connection_input(struct connection *c, struct pkt *p, uint64_t now)
 	    fragment_header_read(&f, p->data + HOP_HEADER_BYTES, p->len - headers) != 0) {
 		c->stats.bad_records++;
 	} else if (f.offset == 0 && f.total == p->len - headers) {
-		on_whole(c, &f, p->data + headers, f.total, p->block, now);
+		on_whole(c, &f, p->data + headers, p->block, now);
 	} else {
 		int done = reassembly_add(&c->reassembly, &f, p->data + headers, p->len - headers,
 					  now, &whole);
 		if (done == 1) {
-			on_whole(c, &f, whole->data, f.total, whole, now);
+			on_whole(c, &f, whole->data, whole, now);
 			block_put(whole);
 		} else if (done < 0) {
 			c->stats.bad_records++;

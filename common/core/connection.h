@@ -20,7 +20,7 @@
 #include "core/pkt.h"
 #include "core/seal.h"
 
-/* Largest datagram-class message: one record with its type byte and tag. */
+/* Largest datagram-class message: one record with its tag. */
 #define DATAGRAM_MAX_BYTES 65000u
 
 enum connection_state { CONNECTION_CONNECTING, CONNECTION_CONNECTED, CONNECTION_DISCONNECTED };
@@ -33,8 +33,9 @@ struct connection_ops {
 	 * not take is dropped. */
 	void (*output)(void *ctx, struct connection *c, struct pkt *const *v, size_t n,
 		       uint64_t now);
-	/* Bytes that the first hop takes now (transport_room); 0 while there is no route. */
-	size_t (*room)(void *ctx, struct connection *c);
+	/* Bytes that the first hop takes now of packets with these flags (transport_room); 0 while
+	 * there is no route. */
+	size_t (*room)(void *ctx, struct connection *c, uint8_t flags);
 	/* A whole message; the bytes are valid during the call.  False: not now, keep it and offer
 	 * it again after connection_resume (only for stream; a refused datagram is dropped). */
 	bool (*message)(void *ctx, struct connection *c, struct bytes data, uint64_t now);
@@ -85,6 +86,8 @@ void connection_input(struct connection *c, struct pkt *p, uint64_t now);
  * datagram, when the first hop has no room (it is dropped).  The bytes are copied or sealed.
  */
 int connection_send(struct connection *c, struct bytes data, uint64_t now);
+/* A datagram of a flow that sends little (flowmeter.h): it need not wait behind those of others. */
+int connection_send_sparse(struct connection *c, struct bytes data, uint64_t now);
 /* The receiver of messages can take more after it had refused one. */
 void connection_resume(struct connection *c, uint64_t now);
 /* The first hop has room again. */

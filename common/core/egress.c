@@ -62,6 +62,16 @@ static int make_flows(struct egress *e)
 	return 0;
 }
 
+/* Labels are the manager's own numbers: the low bits spread them well enough. */
+static struct egress_flow *flow_of(struct egress *e, const struct pkt *p)
+{
+	uint32_t hash = p->label ^ p->label >> 8;
+
+	if (p->flags & PACKET_FLAG_SPARSE)
+		return &e->flows[EGRESS_BULK_FLOWS + hash % EGRESS_SPARSE_FLOWS];
+	return &e->flows[hash % EGRESS_BULK_FLOWS];
+}
+
 int egress_push(struct egress *e, struct pkt *p, uint64_t now)
 {
 	int err = e->bytes + p->len > e->limit_bytes ? -ENOBUFS : 0;
@@ -73,8 +83,7 @@ int egress_push(struct egress *e, struct pkt *p, uint64_t now)
 		pkt_free(e->pool, p);
 		return err;
 	}
-	/* Labels are the manager's own numbers: the low bits spread them well enough. */
-	struct egress_flow *f = &e->flows[(p->label ^ p->label >> 8) % EGRESS_FLOWS];
+	struct egress_flow *f = flow_of(e, p);
 	p->queued_us = now;
 	TAILQ_INSERT_TAIL(&f->packets, p, queue);
 	f->bytes += p->len;

@@ -1,5 +1,10 @@
 /*
  * What waits to be sent on a transport: fair between routes and short in time (FQ-CoDel, RFC 8290).
+ * Within a route only its source sees flows.  It tells us which packets belong to one that sends
+ * little (PACKET_FLAG_SPARSE), and those of a route have a queue of their own beside the others',
+ * with the same share: as long as they need less than that, they do not wait.  Who marks everything
+ * gains no more than that second share, which a second route would have given it as well.
+ *
  * A queue whose packets have waited too long for too long is told so by the CoDel law (RFC 8289):
  * stream packets are marked, datagram packets are dropped, always a whole record of them, for half
  * a record is worth nothing at the other end.
@@ -11,7 +16,10 @@
 
 #include "core/pkt.h"
 
-#define EGRESS_FLOWS 64u /* queues; routes are hashed to them */
+/* Queues; routes are hashed to them, those of sparse packets behind the others. */
+#define EGRESS_BULK_FLOWS 64u
+#define EGRESS_SPARSE_FLOWS 32u
+#define EGRESS_FLOWS (EGRESS_BULK_FLOWS + EGRESS_SPARSE_FLOWS)
 
 enum egress_list { EGRESS_IDLE, EGRESS_NEW, EGRESS_OLD };
 

@@ -23,6 +23,13 @@ _Static_assert(RECORD_MAX_BYTES / (PACKET_MIN_MTU_BYTES - IP_UDP_OVERHEAD_BYTES 
 		       RECORD_PACKETS_MAX,
 	       "the largest record fits the packet array at the smallest MTU");
 
+/* Of the AEAD: the first 8 bytes of the fragment header.  So a record that a relay has given
+ * another kind or number does not open. */
+static inline uint64_t record_nonce(uint8_t kind, uint64_t number)
+{
+	return (uint64_t)kind << 56 | number;
+}
+
 /*
  * Lays `cipher` out as packets of at most `packet_bytes`, adjacent in one block, headers' fragment
  * part filled in, type DATA, with `label` and `flags`.  Returns how many packets are in v

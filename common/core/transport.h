@@ -96,8 +96,9 @@ int transport_send(struct transport *t, struct pkt *p, uint64_t now);
 int transport_send_signal(struct transport *t, uint8_t type, uint32_t label, uint64_t now);
 void transport_flush(struct transport *t, uint64_t now);
 
-/* Bytes that transport_send takes now without refusing. */
-size_t transport_room(const struct transport *t);
+/* Bytes that our own connections should queue now, of packets with these flags (packet.h): a sparse
+ * one finds room when others have filled the queue. */
+size_t transport_room(const struct transport *t, uint8_t flags);
 /* Largest UDP payload that reaches the peer in one piece. */
 size_t transport_packet_bytes(const struct transport *t);
 

@@ -174,7 +174,7 @@ static void on_sequenced(struct transport *t, struct pkt *p, const struct hop_he
 	case RECV_NEW:
 		check_path(t, from, now);
 		p->label = h->label;
-		p->flags = h->flags & (PACKET_FLAG_MARKED | PACKET_FLAG_DROPPABLE);
+		p->flags = h->flags & PACKET_FLAGS_KEPT;
 		t->stats.delivered_packets++;
 		t->stats.delivered_bytes += p->len;
 		t->ops->deliver(t->ctx, t, p, now);

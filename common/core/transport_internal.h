@@ -46,8 +46,9 @@
  * long, so that the end of the queue is not what a fast flow meets first. */
 #define SOURCE_QUEUE_BYTES (256u << 10)
 #define SOURCE_QUEUE_US 1500u
-#define PACE_SHIFT 28u	      /* fast links must not round to nothing, nor packets divide */
-#define PACE_BURST_US 1000u   /* how much of missed time may be made up for at once */
+#define PACE_SHIFT 28u		      /* fast links must not round to nothing, nor packets divide */
+#define SPARSE_ROOM_BYTES (32u << 10) /* and this much more of flows that send little */
+#define PACE_BURST_US 1000u	      /* how much of missed time may be made up for at once */
 #define PACE_QUANTUM_US 200u  /* paced sending wakes up this rarely, for the sake of batches */
 #define PATH_CHECK_US 250000u /* a new address of the peer is challenged this often */
 #define PROBE_BODY_BYTES 11u

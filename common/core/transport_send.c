@@ -93,11 +93,15 @@ static uint64_t source_limit(const struct transport *t)
 	return limit < t->config.egress_bytes ? limit : t->config.egress_bytes;
 }
 
-size_t transport_room(const struct transport *t)
+size_t transport_room(const struct transport *t, uint8_t flags)
 {
-	if (t->state != TRANSPORT_CONNECTED || t->egress.bytes >= source_limit(t))
+	uint64_t limit = source_limit(t);
+
+	if (flags & PACKET_FLAG_SPARSE)
+		limit += SPARSE_ROOM_BYTES;
+	if (t->state != TRANSPORT_CONNECTED || t->egress.bytes >= limit)
 		return 0;
-	return source_limit(t) - t->egress.bytes;
+	return limit - t->egress.bytes;
 }
 
 int transport_send(struct transport *t, struct pkt *p, uint64_t now)

@@ -45,7 +45,7 @@ int fragment_header_read(struct fragment_header *f, const uint8_t in[FRAGMENT_HE
 	uint32_t v = be32_get(in + 8);
 	f->offset = (uint16_t)(v >> 16);
 	f->total = (uint16_t)v;
-	if (f->kind > RECORD_DATA || body_len == 0 || body_len > f->total ||
+	if (f->kind > RECORD_DATAGRAM || body_len == 0 || body_len > f->total ||
 	    f->offset > f->total - body_len)
 		return -EBADMSG;
 	return 0;

@@ -22,6 +22,8 @@ enum packet_type {
 enum packet_flags {
 	PACKET_FLAG_MARKED = 1,	   /* some queue on the way was above its target delay */
 	PACKET_FLAG_DROPPABLE = 2, /* datagram class: a full queue may drop it */
+	PACKET_FLAG_SPARSE = 4,	   /* of a flow that sends little: has a queue of its own */
+	PACKET_FLAGS_KEPT = 7,	   /* by a relay */
 };
 
 /*
@@ -40,7 +42,11 @@ struct hop_header {
 };
 
 /* What a record is; the first byte of its number on the wire. */
-enum record_kind { RECORD_HANDSHAKE = 0, RECORD_DATA = 1 };
+enum record_kind {
+	RECORD_HANDSHAKE = 0,
+	RECORD_DATA = 1,     /* sealed; its first byte says what it is */
+	RECORD_DATAGRAM = 2, /* sealed; one message of class datagram, nothing else in it */
+};
 
 /* End to end: which part of which record this is. */
 struct fragment_header {

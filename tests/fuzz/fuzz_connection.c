@@ -91,7 +91,7 @@ static void check_inner(struct world *w, struct bytes plain)
 		require(stream_ack_read(&r, &a) == 0);
 		require(a.limit == a.cumulative + STREAM_WINDOW_BYTES);
 	} else {
-		require(type >= 1 && type <= 5);
+		require(type >= 2 && type <= 5);
 	}
 }
 
@@ -105,9 +105,12 @@ static void take_record(struct world *w, const struct fragment_header *f, uint8_
 	}
 	require(w->keyed && f->record == w->seen_next);
 	w->seen_next++;
-	require(noise_open(w->keys.receive, f->record, bytes_of(NULL, 0),
+	require(noise_open(w->keys.receive, record_nonce(f->kind, f->record), bytes_of(NULL, 0),
 			   bytes_of(cipher, f->total), cipher) == 0);
-	check_inner(w, bytes_of(cipher, (size_t)f->total - AEAD_TAG_BYTES));
+	if (f->kind == RECORD_DATAGRAM)
+		require(w->cls == CLASS_DATAGRAM);
+	else
+		check_inner(w, bytes_of(cipher, (size_t)f->total - AEAD_TAG_BYTES));
 }
 
 static void op_output(void *ctx, struct connection *c, struct pkt *const *v, size_t n, uint64_t now)
@@ -132,8 +135,9 @@ static void op_output(void *ctx, struct connection *c, struct pkt *const *v, siz
 	}
 }
 
-static size_t op_room(void *ctx, struct connection *c)
+static size_t op_room(void *ctx, struct connection *c, uint8_t flags)
 {
+	(void)flags;
 	(void)c;
 	return ((struct world *)ctx)->room;
 }
@@ -218,7 +222,7 @@ static void send_cipher(struct world *w, uint8_t kind, uint64_t number, struct b
 }
 
 /* `plain` has room for the tag. */
-static void send_record(struct world *w, uint8_t *plain, size_t len)
+static void send_kind(struct world *w, uint8_t kind, uint8_t *plain, size_t len)
 {
 	uint8_t how = rbuf_u8(&w->in);
 	uint64_t number = w->number;
@@ -231,19 +235,27 @@ static void send_record(struct world *w, uint8_t *plain, size_t len)
 		w->number += 1 + (how >= 230 ? how * (uint64_t)10 : 0);
 	if (!w->keyed)
 		return;
-	noise_seal(w->keys.send, number, bytes_of(NULL, 0), bytes_of(plain, len), plain);
-	send_cipher(w, RECORD_DATA, number, bytes_of(plain, len + AEAD_TAG_BYTES),
+	noise_seal(w->keys.send, record_nonce(kind, number), bytes_of(NULL, 0),
+		   bytes_of(plain, len), plain);
+	send_cipher(w, kind, number, bytes_of(plain, len + AEAD_TAG_BYTES),
 		    how & 16 ? 20 + (len + AEAD_TAG_BYTES) / 60 : 1300, how % 4);
 }
 
+static void send_record(struct world *w, uint8_t *plain, size_t len)
+{
+	send_kind(w, RECORD_DATA, plain, len);
+}
+
+/* Both kinds, which a stream and a datagram connection take differently; also the empty record. */
 static void record_of_input(struct world *w)
 {
 	uint8_t plain[256 + AEAD_TAG_BYTES];
 	size_t len = rbuf_u8(&w->in);
+	uint8_t type = rbuf_u8(&w->in);
 
-	plain[0] = rbuf_u8(&w->in) % 7;
+	plain[0] = type % 7;
 	rbuf_copy(&w->in, plain + 1, len);
-	send_record(w, plain, 1 + len);
+	send_kind(w, type & 128 ? RECORD_DATAGRAM : RECORD_DATA, plain, len ? 1 + len : 0);
 }
 
 /* Stream bytes that go on where the last ended, or near there; their length field is the input's.
@@ -292,7 +304,7 @@ static void fragment_of_input(struct world *w)
 {
 	uint8_t body[256];
 	size_t len = rbuf_u8(&w->in);
-	struct fragment_header f = {rbuf_u8(&w->in) % 3, rbuf_u8(&w->in), rbuf_u16(&w->in),
+	struct fragment_header f = {rbuf_u8(&w->in) % 4, rbuf_u8(&w->in), rbuf_u16(&w->in),
 				    rbuf_u16(&w->in)};
 
 	rbuf_copy(&w->in, body, len);

@@ -34,7 +34,7 @@ static void try_fragment_header(struct bytes in)
 	    fragment_header_read(&f, in.data, in.len - FRAGMENT_HEADER_BYTES) != 0)
 		return;
 	require(f.offset + (in.len - FRAGMENT_HEADER_BYTES) <= f.total);
-	require(f.kind <= RECORD_DATA);
+	require(f.kind <= RECORD_DATAGRAM);
 	fragment_header_write(out, &f);
 	require(memcmp(out, in.data, sizeof out) == 0);
 }

@@ -133,7 +133,7 @@ static void op_writable(void *ctx, struct transport *t, uint64_t now)
 {
 	(void)ctx;
 	(void)now;
-	require(transport_room(t) > 0);
+	require(transport_room(t, 0) > 0);
 }
 
 static void op_random(void *ctx, void *out, size_t len)
@@ -303,7 +303,9 @@ static void send_data(struct world *w)
 					  PACKET_BYTES, how & 3, (how >> 2) & 3, v);
 		require(count > 0);
 		for (size_t i = 0; i < count; i++) {
-			bool room = transport_room(w->t) >= v[i]->len;
+			require(transport_room(w->t, PACKET_FLAG_SPARSE) >=
+				transport_room(w->t, 0));
+			bool room = transport_room(w->t, 0) >= v[i]->len;
 			int err = transport_send(w->t, v[i], w->now);
 			require(err == 0 || !room);
 		}

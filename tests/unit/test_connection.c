@@ -23,8 +23,11 @@ struct side {
 	struct connection *c;
 	uint16_t code;
 	bool refuse;
+	uint8_t forge_from, forge_to; /* kinds of records, as a relay might change them */
 	unsigned received, bad, refused;
 	uint64_t received_bytes, sent_bytes;
+	uint64_t packets, packet_bytes; /* put out, and the flags of the last */
+	uint8_t flags;
 	size_t expect[4096];
 	unsigned expected;
 };
@@ -44,13 +47,19 @@ static void op_output(void *ctx, struct connection *c, struct pkt *const *v, siz
 	(void)c;
 	(void)now;
 	for (size_t i = 0; i < n; i++) {
+		s->packets++;
+		s->packet_bytes += v[i]->len;
+		s->flags = v[i]->flags;
+		if (v[i]->data[HOP_HEADER_BYTES] == s->forge_from)
+			v[i]->data[HOP_HEADER_BYTES] = s->forge_to;
 		linksim_send(&s->pair->link, !s->index, v[i]->data, v[i]->len);
 		pkt_free(&s->pair->pool, v[i]);
 	}
 }
 
-static size_t op_room(void *ctx, struct connection *c)
+static size_t op_room(void *ctx, struct connection *c, uint8_t flags)
 {
+	(void)flags;
 	(void)c;
 	return ((struct side *)ctx)->pair->room;
 }
@@ -422,6 +431,68 @@ static struct connection_stats stats_of(const struct pair *p, int i)
 	return stats;
 }
 
+/* What a record costs: a packet of an interface, as long as fits into one of ours. */
+static void test_overhead_of_a_datagram(void **state)
+{
+	static struct pair p;
+	static const uint8_t zero[1500];
+	size_t len = 1400 - HOP_HEADER_BYTES - FRAGMENT_HEADER_BYTES - AEAD_TAG_BYTES;
+
+	(void)state;
+	pair_open(&p, CLASS_DATAGRAM, 14);
+	connect_pair(&p);
+	struct side *s = &p.side[0];
+	uint64_t packets = s->packets, bytes = s->packet_bytes;
+	assert_int_equal(connection_send(s->c, bytes_of(zero, len), p.link.now), 0);
+	assert_int_equal(s->packets - packets, 1);
+	uint64_t overhead = s->packet_bytes - bytes - len + LINKSIM_IP_UDP_BYTES;
+	printf("overhead of a datagram in one packet: %u bytes with IPv4 and UDP\n",
+	       (unsigned)overhead);
+	assert_int_equal(overhead, 80);
+	assert_int_equal(connection_send(s->c, bytes_of(zero, len + 1), p.link.now), 0);
+	assert_int_equal(connection_send(s->c, bytes_of(NULL, 0), p.link.now), 0);
+	run_until(&p, p.link.now + 100000);
+	assert_int_equal(p.side[1].received, 3);
+	assert_int_equal(p.side[1].received_bytes, 2 * len + 1);
+	pair_close(&p);
+}
+
+/* A relay that calls a record another kind has broken it, and nobody else is blamed. */
+static void test_kind_is_authentic(void **state)
+{
+	static struct pair p;
+
+	(void)state;
+	pair_open(&p, CLASS_DATAGRAM, 15);
+	connect_pair(&p);
+	uint64_t bad = stats_of(&p, 1).bad_records;
+	p.side[0].forge_from = RECORD_DATAGRAM;
+	p.side[0].forge_to = RECORD_DATA;
+	assert_int_equal(connection_send(p.side[0].c, bytes_of("\4..", 3), p.link.now), 0);
+	run_until(&p, p.link.now + 100000);
+	assert_int_equal(p.side[1].received, 0);
+	assert_int_equal(stats_of(&p, 1).bad_records, bad + 1);
+	p.side[0].forge_to = RECORD_DATAGRAM;
+	assert_int_equal(connection_send(p.side[0].c, bytes_of("x", 1), p.link.now), 0);
+	run_until(&p, p.link.now + 100000);
+	assert_int_equal(p.side[1].received, 1);
+	pair_close(&p);
+}
+
+static void test_sparse_is_marked(void **state)
+{
+	static struct pair p;
+
+	(void)state;
+	pair_open(&p, CLASS_DATAGRAM, 16);
+	connect_pair(&p);
+	assert_int_equal(connection_send_sparse(p.side[0].c, bytes_of("x", 1), p.link.now), 0);
+	assert_int_equal(p.side[0].flags, PACKET_FLAG_DROPPABLE | PACKET_FLAG_SPARSE);
+	assert_int_equal(connection_send(p.side[0].c, bytes_of("x", 1), p.link.now), 0);
+	assert_int_equal(p.side[0].flags, PACKET_FLAG_DROPPABLE);
+	pair_close(&p);
+}
+
 /* Keeps side 0 busy for a while; how many bytes arrived. */
 static uint64_t bulk(struct pair *p, uint64_t us)
 {
@@ -523,6 +594,9 @@ int main(void)
 		cmocka_unit_test(test_hostile_packets),
 		cmocka_unit_test(test_close),
 		cmocka_unit_test(test_marks_slow_a_stream),
+		cmocka_unit_test(test_overhead_of_a_datagram),
+		cmocka_unit_test(test_kind_is_authentic),
+		cmocka_unit_test(test_sparse_is_marked),
 		cmocka_unit_test(test_marks_are_of_a_direction),
 		cmocka_unit_test(test_long_cut),
 	};

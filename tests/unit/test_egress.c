@@ -159,6 +159,63 @@ static void test_sparse_route_goes_first(void **state)
 	bench_free(&b);
 }
 
+/* What the source calls sparse does not wait behind the rest of its own route either. */
+static void test_sparse_packets_of_a_route(void **state)
+{
+	static struct bench b;
+
+	(void)state;
+	bench_init(&b, LIMIT);
+	for (unsigned i = 0; i < 2000; i++)
+		push(&b, 1, PACKET_FLAG_DROPPABLE, i, PACKET);
+	for (unsigned i = 0; i < 50; i++) {
+		unsigned waited = 0;
+		push(&b, 1, PACKET_FLAG_DROPPABLE | PACKET_FLAG_SPARSE, i, 100);
+		for (;; waited++) {
+			struct pkt *p = egress_pop(&b.e, b.now);
+			bool sparse = p->flags & PACKET_FLAG_SPARSE;
+			pkt_free(&b.pool, p);
+			if (sparse)
+				break;
+		}
+		assert_in_range(waited, 0, 12);
+		for (unsigned n = 0; n < 20; n++)
+			pkt_free(&b.pool, egress_pop(&b.e, b.now));
+	}
+	bench_free(&b);
+}
+
+/* Who marks everything has the share of one route more, not a byte beyond, and does not get ahead
+ * of the others' sparse packets. */
+static void test_marking_everything_gains_one_share(void **state)
+{
+	static struct bench b;
+	uint64_t bytes[3];
+
+	(void)state;
+	bench_init(&b, LIMIT);
+	for (unsigned i = 0; i < 1500; i++) {
+		push(&b, 1, 0, i, PACKET);
+		push(&b, 1, PACKET_FLAG_SPARSE, i, PACKET / 10);
+		push(&b, 2, PACKET_FLAG_SPARSE, i, PACKET);
+		if (i % 2)
+			push(&b, 2, 0, i, PACKET);
+	}
+	drain(&b, 1200, bytes, 2); /* until the small ones run out: four queues, a quarter each */
+	uint64_t all = bytes[0] + bytes[1];
+	assert_in_range(bytes[1], all * 46 / 100, all * 54 / 100);
+	bench_free(&b);
+	bench_init(&b, LIMIT);
+	for (unsigned i = 0; i < 1000; i++) {
+		push(&b, 1, 0, i, PACKET);
+		push(&b, 2, PACKET_FLAG_SPARSE, i, PACKET);
+		push(&b, 3, 0, i, PACKET);
+	}
+	drain(&b, 1500, bytes, 3); /* nothing but marked packets: no more than the others */
+	assert_in_range(bytes[1], PACKET * 470, PACKET * 530);
+	bench_free(&b);
+}
+
 /* --- limit -------------------------------------------------------------------------------------
  */
 
@@ -361,6 +418,8 @@ int main(void)
 		cmocka_unit_test(test_first_in_first_out),
 		cmocka_unit_test(test_fair_between_routes),
 		cmocka_unit_test(test_sparse_route_goes_first),
+		cmocka_unit_test(test_sparse_packets_of_a_route),
+		cmocka_unit_test(test_marking_everything_gains_one_share),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_short_queues_are_left_alone),
 		cmocka_unit_test(test_streams_are_marked),

@@ -69,7 +69,9 @@ static void test_fragment_header(void **state)
 	assert_int_equal(fragment_header_read(&got, out, 0xffff - 0x10 + 1), -EBADMSG);
 	assert_int_equal(fragment_header_read(&got, out, 0), -EBADMSG);
 	assert_int_equal(fragment_header_read(&got, out, SIZE_MAX - 8), -EBADMSG);
-	out[0] = 2;
+	out[0] = RECORD_DATAGRAM;
+	assert_int_equal(fragment_header_read(&got, out, 1), 0);
+	out[0] = RECORD_DATAGRAM + 1;
 	assert_int_equal(fragment_header_read(&got, out, 1), -EBADMSG);
 }
 
