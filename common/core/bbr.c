@@ -3,6 +3,7 @@
 #define STARTUP_GAIN_PCT 289u	/* 2 / ln 2: doubles the rate each round trip */
 #define STARTUP_GROWTH_PCT 125u /* less than this in three rounds: the pipe is full */
 #define STARTUP_FULL_ROUNDS 3u
+#define OVERFULL_PCT 150u
 #define WINDOW_GAIN_PCT 200u
 #define CYCLE_PHASES 8u
 #define MIN_RTT_WINDOW_US 10000000u
@@ -127,9 +128,22 @@ static void enter_probe_rate(struct bbr *b, uint64_t now)
 	b->cycle_at_us = now;
 }
 
+/* More is under way than the rate explains, so some of it waits: the path is full, whether or not
+ * the sender has more. */
+static bool overfull(const struct bbr *b)
+{
+	return b->round_inflight_bytes > bdp(b, path_rtt(b)) * OVERFULL_PCT / 100;
+}
+
 static void run_startup(struct bbr *b, const struct bbr_sample *s, bool round)
 {
-	if (!round || s->app_limited || !b->rate_bps)
+	if (s->inflight_bytes > b->round_inflight_bytes)
+		b->round_inflight_bytes = s->inflight_bytes;
+	if (!round || !b->rate_bps)
+		return;
+	bool full = !s->app_limited || overfull(b);
+	b->round_inflight_bytes = 0;
+	if (!full)
 		return;
 	if (b->rate_bps >= b->full_rate_bps * STARTUP_GROWTH_PCT / 100) {
 		b->full_rate_bps = b->rate_bps;

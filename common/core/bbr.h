@@ -23,6 +23,7 @@ struct bbr {
 	uint64_t round_rate_bps[BBR_RATE_ROUNDS];
 	uint64_t slot, slot_at_us;	    /* of the filter: the current one, and its begin */
 	uint64_t round, round_end_bytes;    /* a round ends when this much has been delivered */
+	uint64_t round_inflight_bytes;	    /* greatest of this round */
 	uint64_t round_sent, round_lost;    /* packets, for the loss floor */
 	uint32_t loss_ppm[BBR_LOSS_ROUNDS]; /* of the last measured rounds */
 	unsigned loss_rounds;

@@ -42,7 +42,7 @@ struct pkt {
 	uint64_t delivered_us;
 	uint64_t first_sent_us;
 	uint64_t first_tx_us; /* time of its first transmission */
-	bool app_limited;     /* nothing more was waiting when it was sent */
+	bool app_limited;     /* what was sent before it did not fill the path */
 	bool probed;	      /* sent again for want of any ack, not because others overtook it */
 };
 TAILQ_HEAD(pkt_queue, pkt);

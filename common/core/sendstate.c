@@ -78,7 +78,15 @@ int sendstate_enter(struct sendstate *s, struct pkt *p)
 	return 0;
 }
 
-void sendstate_transmitted(struct sendstate *s, struct pkt *p, bool app_limited, uint64_t now)
+/* draft-ietf-ccwg-bbr section 4.1.2.4. */
+void sendstate_starved(struct sendstate *s)
+{
+	s->starved_bytes = s->delivered_bytes + s->inflight_bytes;
+	if (!s->starved_bytes)
+		s->starved_bytes = 1;
+}
+
+void sendstate_transmitted(struct sendstate *s, struct pkt *p, uint64_t now)
 {
 	if (s->inflight_packets == 0)
 		s->delivered_us = s->first_sent_us = now; /* a new flight: the rate clock starts */
@@ -88,7 +96,9 @@ void sendstate_transmitted(struct sendstate *s, struct pkt *p, bool app_limited,
 	p->delivered = s->delivered_bytes;
 	p->delivered_us = s->delivered_us;
 	p->first_sent_us = s->first_sent_us;
-	p->app_limited = app_limited;
+	if (s->delivered_bytes > s->starved_bytes)
+		s->starved_bytes = 0;
+	p->app_limited = s->starved_bytes != 0;
 	if (p->tries == 0)
 		p->first_tx_us = now;
 	if (p->tries < UINT16_MAX)

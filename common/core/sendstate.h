@@ -24,6 +24,7 @@ struct sendstate {
 	uint64_t newest_order; /* highest order known to have arrived */
 	uint64_t inflight_bytes, inflight_packets, lost_packets;
 	uint64_t delivered_bytes, delivered_us, first_sent_us; /* for rate samples */
+	uint64_t starved_bytes; /* `delivered_bytes` until which rates may be too low; 0: are not */
 	/* How late packets may come on this path: the longest round trip of one that was overtaken
 	 * lately.  Once reordering has misled us only time tells a loss (RFC 8985 section 6.2). */
 	uint64_t slowest_us, slowest_at_us, reordered_at_us;
@@ -49,9 +50,11 @@ void sendstate_trim(struct sendstate *s);
 bool sendstate_window_open(const struct sendstate *s);
 /* Gives a new packet its sequence.  0 or -ENOMEM. */
 int sendstate_enter(struct sendstate *s, struct pkt *p);
-/* p (from sendstate_enter or the lost list) is being transmitted now.  `app_limited`: nothing more
- * is waiting behind it. */
-void sendstate_transmitted(struct sendstate *s, struct pkt *p, bool app_limited, uint64_t now);
+/* p (from sendstate_enter or the lost list) is being transmitted now. */
+void sendstate_transmitted(struct sendstate *s, struct pkt *p, uint64_t now);
+/* There is nothing more to send although there might: until what is under way has arrived, rates
+ * tell of the sender, not of the path. */
+void sendstate_starved(struct sendstate *s);
 /* The next packet to send again, taken off the lost list; NULL. */
 struct pkt *sendstate_take_lost(struct sendstate *s);
 /* 0, or -EBADMSG when the ack names what was never sent. */

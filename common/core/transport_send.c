@@ -241,10 +241,8 @@ static void prepare(struct transport *t, struct pkt *p, uint64_t now)
 		.label = p->label,
 		.seq = p->seq,
 	};
-	bool last = egress_empty(&t->egress) && TAILQ_EMPTY(&t->rest) && t->snd.lost_packets == 0 &&
-		    t->snd.inflight_bytes + p->len < t->congestion.cwnd_bytes;
 	hopkey_seal(&t->cur.tx, p->data, p->len, &h);
-	sendstate_transmitted(&t->snd, p, last, now);
+	sendstate_transmitted(&t->snd, p, now);
 	pace_sent(t, p->len, now);
 	t->sample_sent++;
 }
@@ -270,6 +268,8 @@ static void flush_data(struct transport *t, uint64_t now)
 		t->last_data_tx_us = now;
 	}
 	t->probe_credit = 0;
+	if (!t->window_limited && !t->pace_blocked && egress_empty(&t->egress))
+		sendstate_starved(&t->snd);
 	if (n)
 		transmit(t, &t->remote, batch, n, now);
 }

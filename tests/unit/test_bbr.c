@@ -249,6 +249,34 @@ static void test_app_limited(void **state)
 	assert_in_range(goodput(&p, 300000), 80 * MBIT, 101 * MBIT);
 }
 
+/* Ten round trips of 10 ms at 100 Mbit/s, as a sender sees them that has gaps. */
+static enum bbr_mode mode_with_gaps(uint64_t inflight_bytes)
+{
+	struct bbr b;
+	struct bbr_sample s = {.rate_bps = 100 * MBIT,
+			       .app_limited = true,
+			       .rtt_us = 10000,
+			       .inflight_bytes = inflight_bytes,
+			       .packets = 100};
+
+	bbr_init(&b, 0);
+	for (unsigned i = 1; i <= 10; i++) {
+		s.sent_delivered_bytes = s.delivered_bytes;
+		s.delivered_bytes += 125000;
+		bbr_update(&b, &s, i * 10000);
+	}
+	return b.mode;
+}
+
+/* One that has gaps, but sends more between them than the path takes, has found its rate: going on
+ * to send three times as fast would only fill queues. */
+static void test_gaps_and_a_full_path(void **state)
+{
+	(void)state;
+	assert_int_equal(mode_with_gaps(125000), BBR_STARTUP);
+	assert_int_not_equal(mode_with_gaps(250000), BBR_STARTUP);
+}
+
 static void test_jitter_widens_the_window(void **state)
 {
 	static struct path p;
@@ -325,6 +353,7 @@ int main(void)
 		cmocka_unit_test(test_rate_changes),
 		cmocka_unit_test(test_longer_way),
 		cmocka_unit_test(test_app_limited),
+		cmocka_unit_test(test_gaps_and_a_full_path),
 		cmocka_unit_test(test_jitter_widens_the_window),
 		cmocka_unit_test(test_own_queue_is_no_jitter),
 		cmocka_unit_test(test_bounds),

@@ -71,7 +71,7 @@ static void send_one(struct bench *b, unsigned loss_percent)
 	if (!p)
 		p = enter(b);
 	struct hop_header h = {.type = PACKET_DATA, .seq = p->seq, .tries = (uint8_t)p->tries};
-	sendstate_transmitted(&b->s, p, false, b->now);
+	sendstate_transmitted(&b->s, p, b->now);
 	assert_false(b->acked[p->seq]);
 	b->flying[p->seq] = true;
 	if (any(100) >= loss_percent)
@@ -183,7 +183,7 @@ static void send_n(struct bench *b, unsigned n)
 {
 	while (n--) {
 		struct pkt *p = enter(b);
-		sendstate_transmitted(&b->s, p, false, b->now);
+		sendstate_transmitted(&b->s, p, b->now);
 		b->now += 10;
 	}
 }
@@ -258,7 +258,7 @@ static void test_spurious_widens(void **state)
 	 * was. */
 	struct pkt *p = sendstate_take_lost(&b.s);
 	assert_int_equal(p->seq, 0);
-	sendstate_transmitted(&b.s, p, false, b.now);
+	sendstate_transmitted(&b.s, p, b.now);
 	b.now += 100;
 	a = ack_of(2, 4, 1);
 	assert_int_equal(sendstate_ack(&b.s, &a, &b.rtt, b.now, &out), 0);
@@ -280,7 +280,7 @@ static void test_rtt_of_retransmission(void **state)
 	send_n(&b, 1);
 	sendstate_probe(&b.s, 1);
 	b.now += 70000;
-	sendstate_transmitted(&b.s, sendstate_take_lost(&b.s), false, b.now);
+	sendstate_transmitted(&b.s, sendstate_take_lost(&b.s), b.now);
 	b.now += 30000;
 	struct ack a = ack_of(1, 0, 0);
 	a.latest_tries = 1;
@@ -288,7 +288,7 @@ static void test_rtt_of_retransmission(void **state)
 	assert_int_equal(out.rtt_us, 30000);
 	send_n(&b, 1);
 	sendstate_probe(&b.s, 1);
-	sendstate_transmitted(&b.s, sendstate_take_lost(&b.s), false, b.now);
+	sendstate_transmitted(&b.s, sendstate_take_lost(&b.s), b.now);
 	a = ack_of(2, 1, 1);
 	assert_int_equal(sendstate_ack(&b.s, &a, &b.rtt, b.now + 50, &out), 0);
 	assert_int_equal(out.packets, 1);
@@ -297,7 +297,7 @@ static void test_rtt_of_retransmission(void **state)
 	send_n(&b, 1);
 	for (unsigned i = 0; i < 2; i++) {
 		sendstate_probe(&b.s, 1);
-		sendstate_transmitted(&b.s, sendstate_take_lost(&b.s), false, b.now);
+		sendstate_transmitted(&b.s, sendstate_take_lost(&b.s), b.now);
 	}
 	a = ack_of(3, 2, 2);
 	a.latest_tries = 1;
@@ -326,7 +326,7 @@ static void test_doubtful_ack_condemns_nobody(void **state)
 	a.ranges[0].end = 5;
 	assert_int_equal(sendstate_ack(&b.s, &a, &b.rtt, b.now, &out), 0);
 	assert_int_equal(sendstate_detect(&b.s, &b.rtt, b.now, &next), BYTES);
-	sendstate_transmitted(&b.s, sendstate_take_lost(&b.s), false, b.now);
+	sendstate_transmitted(&b.s, sendstate_take_lost(&b.s), b.now);
 	b.now += 1100;
 	a = ack_of(6, 5, 5); /* 0, once or again, and 5 */
 	assert_int_equal(sendstate_ack(&b.s, &a, &b.rtt, b.now, &out), 0);
@@ -336,7 +336,7 @@ static void test_doubtful_ack_condemns_nobody(void **state)
 	/* When the ack names it as the one that came last there is no doubt. */
 	sendstate_probe(&b.s, 1);
 	struct pkt *p = sendstate_take_lost(&b.s);
-	sendstate_transmitted(&b.s, p, false, b.now);
+	sendstate_transmitted(&b.s, p, b.now);
 	b.now += 1100;
 	a = ack_of(7, 6, 6);
 	a.latest_tries = 1;
@@ -417,9 +417,53 @@ static void test_trim(void **state)
 	bench_free(&b);
 }
 
+/* Packet `seq` arrives alone; whether its rate may be too low. */
+static bool limited_rate(struct bench *b, uint64_t seq)
+{
+	struct sendstate_acked out;
+	struct ack a = {.cumulative = b->s.base, .largest = b->s.next - 1, .latest = seq};
+
+	b->now += 1000;
+	a.range_count = seq != b->s.base;
+	a.cumulative += seq == b->s.base;
+	a.ranges[0].start = seq;
+	a.ranges[0].end = seq + 1;
+	assert_int_equal(sendstate_ack(&b->s, &a, &b->rtt, b->now, &out), 0);
+	assert_int_equal(out.packets, 1);
+	return out.app_limited;
+}
+
+/* What is sent after the sender ran out counts as its own rate, until all that was under way then
+ * has arrived. */
+static void test_starved(void **state)
+{
+	static struct bench b;
+
+	(void)state;
+	bench_init(&b);
+	for (unsigned i = 0; i < 4; i++)
+		send_one(&b, 100);
+	sendstate_starved(&b.s);
+	for (unsigned i = 0; i < 2; i++)
+		send_one(&b, 100);
+	for (uint64_t seq = 0; seq < 6; seq++)
+		assert_int_equal(limited_rate(&b, seq), seq >= 4);
+	send_one(&b, 100); /* and now the path is as full as it can be */
+	assert_false(limited_rate(&b, 6));
+	sendstate_starved(&b.s); /* with nothing under way: the next flight, and no more */
+	send_one(&b, 100);
+	send_one(&b, 100);
+	assert_true(limited_rate(&b, 7));
+	send_one(&b, 100);
+	assert_true(limited_rate(&b, 8));
+	assert_false(limited_rate(&b, 9));
+	bench_free(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_starved),
 		cmocka_unit_test(test_oracle),
 		cmocka_unit_test(test_window),
 		cmocka_unit_test(test_packet_threshold),

@@ -306,6 +306,41 @@ static void test_rate_model(void **state)
 	pair_algorithm = CONGESTION_CUBIC;
 }
 
+/* A little at a time, in twos, for longer than the rate filter remembers: that is the sender's
+ * rate, and what was known of the path's is as good as before. */
+static void test_sparse_sender_keeps_the_rate(void **state)
+{
+	static struct pair p;
+	unsigned sent = 0;
+
+	(void)state;
+	for (uint64_t seed = 60; seed < 65; seed++) {
+		pair_algorithm = CONGESTION_BBR;
+		pair_open(&p, seed);
+		pair_connect(&p);
+		p.link.rate_bps = 100000000;
+		p.link.queue_bytes = 200000;
+		p.link.jitter_us = 8000;
+		for (sent = 0; sent < 4000; sent++)
+			pair_send_number(&p, 0, sent);
+		transport_flush(p.side[0].t, p.link.now);
+		pair_run(&p, p.link.now + 3000000);
+		assert_int_equal(p.side[1].delivered, sent);
+		for (unsigned i = 0; i < 300; i++) {
+			pair_send_number(&p, 0, sent++);
+			pair_send_number(&p, 0, sent++);
+			transport_flush(p.side[0].t, p.link.now);
+			pair_run(&p, p.link.now + 20000);
+		}
+		for (unsigned i = 0; i < 1000; i++)
+			pair_send_number(&p, 0, sent++);
+		transport_flush(p.side[0].t, p.link.now);
+		pair_run(&p, p.link.now + 150000); /* the link needs 100 ms */
+		assert_int_equal(p.side[1].delivered, sent);
+		pair_close(&p);
+	}
+}
+
 /* New keys all the time, packets late and lost in both directions: nothing is lost, nothing comes
  * twice, and no packet is taken for a forged one because its keys are new or old. */
 static void test_rekey_under_load(void **state)
@@ -466,6 +501,7 @@ int main(void)
 		cmocka_unit_test(test_init_before_open),
 		cmocka_unit_test(test_long_way),
 		cmocka_unit_test(test_rate_model),
+		cmocka_unit_test(test_sparse_sender_keeps_the_rate),
 	};
 	if (sodium_init() < 0)
 		return 1;
