@@ -343,6 +343,13 @@ static size_t op_packet_bytes(void *ctx, struct connection *connection)
 		       : PACKET_MIN_MTU_BYTES - IP_UDP_OVERHEAD_BYTES;
 }
 
+static bool op_in_order(void *ctx, struct connection *connection, struct bytes data)
+{
+	struct node_conn *c = ctx;
+	(void)connection;
+	return c->tun && tunroute_in_order(&c->route, data.data, data.len);
+}
+
 static const struct connection_ops conn_ops = {
 	.output = op_output,
 	.room = op_room,
@@ -350,6 +357,7 @@ static const struct connection_ops conn_ops = {
 	.state = op_state,
 	.sent = op_sent,
 	.random = op_random,
+	.in_order = op_in_order,
 	.packet_bytes = op_packet_bytes,
 };
 

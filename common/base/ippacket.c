@@ -5,6 +5,9 @@
 
 #define IP4_HEADER_BYTES 20
 #define IP6_HEADER_BYTES 40
+#define TCP_HEADER_BYTES 20
+#define TCP_FIN 1u
+#define PROTOCOL_TCP 6
 
 static size_t be16(const uint8_t *p)
 {
@@ -35,4 +38,24 @@ int ippacket_ends(const uint8_t *p, size_t len, struct net_addr *src, struct net
 		return 0;
 	}
 	return -EINVAL;
+}
+
+/* Where the header of the layer above begins, if that is TCP; else 0. */
+static size_t tcp_header(const uint8_t *p, size_t len)
+{
+	if (len >= IP4_HEADER_BYTES && p[0] >> 4 == 4)
+		return p[9] == PROTOCOL_TCP ? (p[0] & 15u) * 4 : 0;
+	if (len >= IP6_HEADER_BYTES && p[0] >> 4 == 6)
+		return p[6] == PROTOCOL_TCP ? IP6_HEADER_BYTES : 0;
+	return 0;
+}
+
+bool ippacket_has_tcp_data(const uint8_t *packet, size_t len)
+{
+	size_t at = tcp_header(packet, len);
+
+	if (!at || len < at + TCP_HEADER_BYTES)
+		return false;
+	const uint8_t *tcp = packet + at;
+	return len > at + (size_t)(tcp[12] >> 4) * 4 || (tcp[13] & TCP_FIN);
 }

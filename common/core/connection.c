@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "core/noise.h"
+#include "core/playout.h"
 #include "core/record.h"
 #include "core/replay.h"
 #include "core/seal.h"
@@ -54,6 +55,7 @@ struct connection {
 	struct reassembly reassembly;
 	struct stream_send out;
 	struct stream_recv in;
+	struct playout playout; /* class datagram */
 	uint64_t ack_at_us, tick_at_us, deadline_us;
 	bool flushing;
 	bool peer_closed; /* the far end is gone; a refused message still waits for our owner */
@@ -116,6 +118,7 @@ struct connection *connection_new(const struct connection_config *config,
 	stream_send_init(&c->out, PACKET_MIN_MTU_BYTES);
 	c->out.peer_limit = STREAM_WINDOW_BYTES;
 	stream_recv_init(&c->in);
+	playout_init(&c->playout);
 	c->in.limit_told = STREAM_WINDOW_BYTES;
 	timer_init(&c->timer, timer_fire, c);
 	c->hello_at_us = c->ack_at_us = c->tick_at_us = TIMER_NEVER;
@@ -135,6 +138,7 @@ void connection_free(struct connection *c)
 	reassembly_free(&c->reassembly);
 	stream_send_free(&c->out);
 	stream_recv_free(&c->in);
+	playout_free(&c->playout);
 	sodium_memzero(c, sizeof *c);
 	free(c);
 }
@@ -159,7 +163,7 @@ static void set_state(struct connection *c, enum connection_state to, uint16_t c
 
 /* --- records out -------------------------------------------------------------------------- */
 
-static void send_cipher(struct connection *c, uint8_t kind, uint64_t number, struct bytes cipher,
+static void send_cipher(struct connection *c, const struct fragment_header *f, struct bytes cipher,
 			uint8_t flags, uint64_t now)
 {
 	struct pkt *v[RECORD_PACKETS_MAX];
@@ -168,25 +172,29 @@ static void send_cipher(struct connection *c, uint8_t kind, uint64_t number, str
 
 	if (c->config.cls == CLASS_DATAGRAM)
 		flags |= PACKET_FLAG_DROPPABLE;
-	size_t n = record_cut(c->config.pool, kind, number, cipher, packet_bytes, c->out_label,
-			      flags, v);
+	size_t n = record_cut(c->config.pool, f, cipher, packet_bytes, c->out_label, flags, v);
 	if (!n)
 		return;
 	c->stats.tx_records++;
 	c->ops->output(c->ctx, c, v, n, now);
 }
 
-/* Seals `plain`, which may lie in `room` already, into `room` and sends it. */
+/* Seals `plain`, which may lie in `room` already, into `room` and sends it.  No number is used
+ * twice: a connection that has used them all up ends. */
 static uint64_t send_sealed(struct connection *c, uint8_t kind, struct bytes plain, uint8_t *room,
 			    uint8_t flags, uint64_t now)
 {
-	uint64_t number = c->next_record++;
+	struct fragment_header f = {
+		.kind = kind, .time = record_time(now), .record = c->next_record};
 
-	if (c->suite->seal(c->seal_out, record_nonce(kind, number), plain, bytes_of(NULL, 0),
-			   room) == 0)
-		send_cipher(c, kind, number, bytes_of(room, plain.len + AEAD_TAG_BYTES), flags,
-			    now);
-	return number;
+	if (c->next_record >= RECORD_NUMBERS) {
+		set_state(c, CONNECTION_DISCONNECTED, CODE_LOST, now);
+		return c->next_record;
+	}
+	c->next_record++;
+	if (c->suite->seal(c->seal_out, record_nonce(&f), plain, bytes_of(NULL, 0), room) == 0)
+		send_cipher(c, &f, bytes_of(room, plain.len + AEAD_TAG_BYTES), flags, now);
+	return f.record;
 }
 
 /* In place: `plain` has room for the tag. */
@@ -199,8 +207,10 @@ static void send_hello(struct connection *c, uint64_t now)
 {
 	c->hello_sent_us = now;
 	c->hello_sends++;
-	send_cipher(c, RECORD_HANDSHAKE, c->config.initiator ? 0 : 1,
-		    bytes_of(c->hello, c->hello_len), 0, now);
+	struct fragment_header f = {.kind = RECORD_HANDSHAKE,
+				    .time = record_time(now),
+				    .record = c->config.initiator ? 0 : 1};
+	send_cipher(c, &f, bytes_of(c->hello, c->hello_len), 0, now);
 }
 
 static void send_ack(struct connection *c, uint64_t now)
@@ -448,6 +458,43 @@ static bool deliver(void *ctx, struct bytes message, uint64_t now)
 	return true;
 }
 
+static void deliver_datagram(void *ctx, struct bytes message, uint64_t now)
+{
+	struct connection *c = ctx;
+	if (!deliver(c, message, now))
+		c->stats.dropped++;
+}
+
+static bool in_order(struct connection *c, struct bytes message)
+{
+	return c->ops->in_order && c->ops->in_order(c->ctx, c, message);
+}
+
+/* Every number counts, also that of a record without a message. */
+static void play(struct connection *c, const struct fragment_header *f, struct bytes message,
+		 uint8_t flags, struct block *block, uint64_t now)
+{
+	bool overtakes = (flags & PACKET_FLAG_SPARSE) != 0;
+	struct playout_record r = {.number = f->record,
+				   .time = f->time,
+				   .empty = !message.data,
+				   .eager = overtakes || (message.data && !in_order(c, message)),
+				   .overtakes = overtakes,
+				   .data = message,
+				   .block = block};
+	if (c->config.cls == CLASS_DATAGRAM)
+		playout_add(&c->playout, &r, deliver_datagram, c, now);
+}
+
+static int on_datagram(struct connection *c, const struct fragment_header *f, struct bytes plain,
+		       uint8_t flags, struct block *block, uint64_t now)
+{
+	if (c->config.cls != CLASS_DATAGRAM)
+		return -EBADMSG;
+	play(c, f, plain, flags, block, now);
+	return 0;
+}
+
 static int on_stream_ack(struct connection *c, struct bytes body, uint64_t now)
 {
 	struct rbuf r = rbuf_init(body.data, body.len);
@@ -462,26 +509,19 @@ static int on_stream_ack(struct connection *c, struct bytes body, uint64_t now)
 	return 0;
 }
 
-static int on_datagram(struct connection *c, struct bytes plain, uint64_t now)
-{
-	if (c->config.cls != CLASS_DATAGRAM)
-		return -EBADMSG;
-	if (!deliver(c, plain, now))
-		c->stats.dropped++;
-	return 0;
-}
-
-static int on_inner(struct connection *c, uint64_t number, struct bytes plain, struct block *block,
-		    uint64_t now)
+static int on_inner(struct connection *c, const struct fragment_header *f, struct bytes plain,
+		    struct block *block, uint64_t now)
 {
 	if (!plain.len)
 		return -EBADMSG;
 	struct bytes body = bytes_of(plain.data + 1, plain.len - 1);
+
+	play(c, f, bytes_of(NULL, 0), 0, block, now);
 	switch (plain.data[0]) {
 	case INNER_STREAM:
 		if (c->config.cls != CLASS_STREAM || body.len <= 8)
 			return -EBADMSG;
-		return stream_recv_add(&c->in, number, be64_get(body.data),
+		return stream_recv_add(&c->in, f->record, be64_get(body.data),
 				       bytes_of(body.data + 8, body.len - 8), block, deliver, c,
 				       now);
 	case INNER_ACK:
@@ -493,6 +533,7 @@ static int on_inner(struct connection *c, uint64_t number, struct bytes plain, s
 	case INNER_CLOSE:
 		if (body.len != 2)
 			return -EBADMSG;
+		playout_flush(&c->playout, deliver_datagram, c, now);
 		c->peer_closed = true;
 		if (!c->in.held)
 			set_state(c, CONNECTION_DISCONNECTED, CODE_CLOSED, now);
@@ -504,9 +545,9 @@ static int on_inner(struct connection *c, uint64_t number, struct bytes plain, s
 
 /* `cipher` is writable memory of `block`: it is opened in place. */
 static void on_record(struct connection *c, const struct fragment_header *f, uint8_t *cipher,
-		      struct block *block, uint64_t now)
+		      uint8_t flags, struct block *block, uint64_t now)
 {
-	uint64_t nonce = record_nonce(f->kind, f->record);
+	uint64_t nonce = record_nonce(f);
 
 	if (!c->keyed || f->total < AEAD_TAG_BYTES ||
 	    c->suite->open(c->seal_in, nonce, bytes_of(cipher, f->total), cipher)) {
@@ -525,8 +566,8 @@ static void on_record(struct connection *c, const struct fragment_header *f, uin
 	if (c->state != CONNECTION_CONNECTED)
 		return;
 	struct bytes plain = bytes_of(cipher, f->total - AEAD_TAG_BYTES);
-	int err = f->kind == RECORD_DATAGRAM ? on_datagram(c, plain, now)
-					     : on_inner(c, f->record, plain, block, now);
+	int err = f->kind == RECORD_DATAGRAM ? on_datagram(c, f, plain, flags, block, now)
+					     : on_inner(c, f, plain, block, now);
 	if (err) {
 		c->stats.bad_records++;
 		connection_close(c, CODE_PROTOCOL, now);
@@ -534,10 +575,10 @@ static void on_record(struct connection *c, const struct fragment_header *f, uin
 }
 
 static void on_whole(struct connection *c, const struct fragment_header *f, uint8_t *cipher,
-		     struct block *block, uint64_t now)
+		     uint8_t flags, struct block *block, uint64_t now)
 {
 	if (f->kind != RECORD_HANDSHAKE)
-		on_record(c, f, cipher, block, now);
+		on_record(c, f, cipher, flags, block, now);
 	else if (on_handshake(c, f->record, bytes_of(cipher, f->total), now) != 0)
 		c->stats.bad_records++;
 }
@@ -554,12 +595,12 @@ void connection_input(struct connection *c, struct pkt *p, uint64_t now)
 	    fragment_header_read(&f, p->data + HOP_HEADER_BYTES, p->len - headers) != 0) {
 		c->stats.bad_records++;
 	} else if (f.offset == 0 && f.total == p->len - headers) {
-		on_whole(c, &f, p->data + headers, p->block, now);
+		on_whole(c, &f, p->data + headers, p->flags, p->block, now);
 	} else {
 		int done = reassembly_add(&c->reassembly, &f, p->data + headers, p->len - headers,
 					  now, &whole);
 		if (done == 1) {
-			on_whole(c, &f, whole->data, whole, now);
+			on_whole(c, &f, whole->data, p->flags, whole, now);
 			block_put(whole);
 		} else if (done < 0) {
 			c->stats.bad_records++;
@@ -614,6 +655,7 @@ static void arm(struct connection *c, uint64_t now)
 	}
 	at = earliest(at, earliest(c->ack_at_us, c->tick_at_us));
 	at = earliest(at, progress_deadline(c));
+	at = earliest(at, playout_next(&c->playout));
 	if (at != c->timer.at_us)
 		timerq_set(c->config.timers, &c->timer, at);
 }
@@ -641,6 +683,8 @@ static void timer_fire(struct timer *timer, uint64_t now)
 	}
 	if (now >= c->hello_at_us)
 		on_hello_timer(c, now);
+	if (now >= playout_next(&c->playout))
+		playout_expire(&c->playout, deliver_datagram, c, now);
 	if (now >= c->ack_at_us)
 		send_ack(c, now);
 	if (now >= c->tick_at_us) {
@@ -661,7 +705,7 @@ void connection_get_stats(const struct connection *c, struct connection_stats *o
 	out->record_retransmits = c->out.retransmits;
 	out->srtt_us = (uint32_t)c->out.rtt.smoothed_us;
 	out->send_buffered = stream_send_buffered(&c->out);
-	out->receive_buffered = stream_recv_buffered(&c->in);
+	out->receive_buffered = stream_recv_buffered(&c->in) + c->playout.held_bytes;
 	out->cwnd_bytes = c->out.congestion.cwnd_bytes;
 	out->inflight_bytes = c->out.inflight_bytes;
 	out->cipher = c->cipher;

@@ -48,6 +48,9 @@ struct connection_ops {
 	void (*random)(void *ctx, void *out, size_t len);
 	/* Largest UDP payload of the first hop now; NULL: what connection_set_route said. */
 	size_t (*packet_bytes)(void *ctx, struct connection *c);
+	/* Whether this datagram goes out in order and evenly (playout.h), not as it comes.  NULL:
+	 * none does. */
+	bool (*in_order)(void *ctx, struct connection *c, struct bytes data);
 };
 
 struct connection_config {

@@ -8,7 +8,7 @@
 
 #define PACKET_HEADERS (HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES)
 
-size_t record_cut(struct pkt_pool *pool, uint8_t kind, uint64_t number, struct bytes cipher,
+size_t record_cut(struct pkt_pool *pool, const struct fragment_header *id, struct bytes cipher,
 		  size_t packet_bytes, uint32_t label, uint8_t flags,
 		  struct pkt *v[RECORD_PACKETS_MAX])
 {
@@ -23,10 +23,12 @@ size_t record_cut(struct pkt_pool *pool, uint8_t kind, uint64_t number, struct b
 	uint8_t *at = b->data;
 	for (size_t offset = 0; offset < cipher.len; offset += each) {
 		size_t len = cipher.len - offset < each ? cipher.len - offset : each;
-		struct fragment_header f = {kind, number, (uint16_t)offset, (uint16_t)cipher.len};
+		struct fragment_header f = *id;
 		struct pkt *p = pkt_new(pool, b, at, PACKET_HEADERS + len);
 		if (!p)
 			break;
+		f.offset = (uint16_t)offset;
+		f.total = (uint16_t)cipher.len;
 		at[0] = PACKET_DATA;
 		fragment_header_write(at + HOP_HEADER_BYTES, &f);
 		memcpy(at + PACKET_HEADERS, cipher.data + offset, len);
@@ -42,7 +44,7 @@ size_t record_cut(struct pkt_pool *pool, uint8_t kind, uint64_t number, struct b
 struct partial {
 	uint64_t record, started_us;
 	uint8_t kind;
-	uint16_t total;
+	uint16_t time, total;
 	size_t front; /* everything below has come; the usual case, since hops seldom reorder */
 	struct ranges got; /* what has come beyond */
 	struct block *block;
@@ -77,6 +79,7 @@ static struct partial *partial_new(const struct fragment_header *f, uint64_t now
 	p->record = f->record;
 	p->started_us = now;
 	p->kind = f->kind;
+	p->time = f->time;
 	p->total = f->total;
 	ranges_init(&p->got, REASSEMBLY_FRAGMENTS_MAX - 1);
 	p->block = block_new(f->total);
@@ -95,7 +98,7 @@ static int find_partial(struct reassembly *r, const struct fragment_header *f, u
 
 	if (p && p->record == f->record && p->kind == f->kind) {
 		*out = p;
-		return p->total == f->total ? 0 : -EBADMSG;
+		return p->total == f->total && p->time == f->time ? 0 : -EBADMSG;
 	}
 	if (p && p->record > f->record && now < p->started_us + REASSEMBLY_STALE_US)
 		return -EBADMSG;

@@ -24,18 +24,23 @@ _Static_assert(RECORD_MAX_BYTES / (PACKET_MIN_MTU_BYTES - IP_UDP_OVERHEAD_BYTES 
 	       "the largest record fits the packet array at the smallest MTU");
 
 /* Of the AEAD: the first 8 bytes of the fragment header.  So a record that a relay has given
- * another kind or number does not open. */
-static inline uint64_t record_nonce(uint8_t kind, uint64_t number)
+ * another kind, time or number does not open. */
+static inline uint64_t record_nonce(const struct fragment_header *f)
 {
-	return (uint64_t)kind << 56 | number;
+	return (uint64_t)f->kind << 56 | (uint64_t)f->time << 40 | f->record;
+}
+
+static inline uint16_t record_time(uint64_t now)
+{
+	return (uint16_t)(now / RECORD_TIME_US);
 }
 
 /*
  * Lays `cipher` out as packets of at most `packet_bytes`, adjacent in one block, headers' fragment
- * part filled in, type DATA, with `label` and `flags`.  Returns how many packets are in v
- * (RECORD_PACKETS_MAX at most), 0 when out of memory.
+ * part filled in (kind, time and number from `f`), type DATA, with `label` and `flags`.  Returns
+ * how many packets are in v (RECORD_PACKETS_MAX at most), 0 when out of memory.
  */
-size_t record_cut(struct pkt_pool *pool, uint8_t kind, uint64_t number, struct bytes cipher,
+size_t record_cut(struct pkt_pool *pool, const struct fragment_header *f, struct bytes cipher,
 		  size_t packet_bytes, uint32_t label, uint8_t flags,
 		  struct pkt *v[RECORD_PACKETS_MAX]);
 

@@ -176,3 +176,10 @@ int tunroute_in(struct tunroute *r, const uint8_t *record, size_t len, struct ne
 	r->counters.in_bytes += packet_bytes(r, len);
 	return 0;
 }
+
+bool tunroute_in_order(const struct tunroute *r, const uint8_t *record, size_t len)
+{
+	size_t header = r->vnet ? VNETHDR_BYTES : 0;
+
+	return len > header && ippacket_has_tcp_data(record + header, len - header);
+}

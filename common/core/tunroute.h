@@ -69,4 +69,7 @@ void tunroute_sent(struct tunroute *r, size_t len, bool taken);
 /* A record of the peer (hostile).  0: it may be written to the interface; -EINVAL: malformed;
  * -EPERM: not between the filter's ends, `src` says where it claims to come from.  Counted. */
 int tunroute_in(struct tunroute *r, const uint8_t *record, size_t len, struct net_addr *src);
+/* Whether a record of the peer should reach the interface in the order in which it was sent, and
+ * evenly: TCP takes anything else for losses. */
+bool tunroute_in_order(const struct tunroute *r, const uint8_t *record, size_t len);
 #endif

@@ -32,16 +32,17 @@ int hop_header_read(struct hop_header *h, struct bytes packet)
 
 void fragment_header_write(uint8_t out[FRAGMENT_HEADER_BYTES], const struct fragment_header *f)
 {
-	be64_put(out, f->record);
-	out[0] = f->kind;
+	be64_put(out, (uint64_t)f->kind << 56 | (uint64_t)f->time << 40 | f->record);
 	be32_put(out + 8, (uint32_t)f->offset << 16 | f->total);
 }
 
 int fragment_header_read(struct fragment_header *f, const uint8_t in[FRAGMENT_HEADER_BYTES],
 			 size_t body_len)
 {
-	f->kind = in[0];
-	f->record = be64_get(in) & 0x00ffffffffffffffu;
+	uint64_t id = be64_get(in);
+	f->kind = (uint8_t)(id >> 56);
+	f->time = (uint16_t)(id >> 40);
+	f->record = id & (RECORD_NUMBERS - 1);
 	uint32_t v = be32_get(in + 8);
 	f->offset = (uint16_t)(v >> 16);
 	f->total = (uint16_t)v;

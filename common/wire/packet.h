@@ -48,10 +48,14 @@ enum record_kind {
 	RECORD_DATAGRAM = 2, /* sealed; one message of class datagram, nothing else in it */
 };
 
+#define RECORD_TIME_US 32u
+#define RECORD_NUMBERS (UINT64_C(1) << 40)
+
 /* End to end: which part of which record this is. */
 struct fragment_header {
 	uint8_t kind;	 /* enum record_kind */
-	uint64_t record; /* 56 bits: number of the record within the connection's direction */
+	uint16_t time;	 /* when it was sealed, by the sender's clock: RECORD_TIME_US, any origin */
+	uint64_t record; /* below RECORD_NUMBERS: its number within the connection's direction */
 	uint16_t offset; /* of this fragment's first byte within the record's ciphertext */
 	uint16_t total;	 /* bytes of the whole record's ciphertext */
 };

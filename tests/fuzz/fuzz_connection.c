@@ -105,7 +105,7 @@ static void take_record(struct world *w, const struct fragment_header *f, uint8_
 	}
 	require(w->keyed && f->record == w->seen_next);
 	w->seen_next++;
-	require(noise_open(w->keys.receive, record_nonce(f->kind, f->record), bytes_of(NULL, 0),
+	require(noise_open(w->keys.receive, record_nonce(f), bytes_of(NULL, 0),
 			   bytes_of(cipher, f->total), cipher) == 0);
 	if (f->kind == RECORD_DATAGRAM)
 		require(w->cls == CLASS_DATAGRAM);
@@ -185,8 +185,23 @@ static void op_random(void *ctx, void *out, size_t len)
 	fill_random(ctx, out, len);
 }
 
-static const struct connection_ops ops = {op_output, op_room,	op_message,	op_state,
-					  op_sent,   op_random, op_packet_bytes};
+static bool op_in_order(void *ctx, struct connection *c, struct bytes data)
+{
+	(void)ctx;
+	(void)c;
+	return data.len % 4 != 0;
+}
+
+static const struct connection_ops ops = {
+	.output = op_output,
+	.room = op_room,
+	.message = op_message,
+	.state = op_state,
+	.sent = op_sent,
+	.random = op_random,
+	.packet_bytes = op_packet_bytes,
+	.in_order = op_in_order,
+};
 
 /* --- the fuzzer's end ----------------------------------------------------------------------- */
 
@@ -204,11 +219,12 @@ static void put_in(struct world *w, const struct fragment_header *f, const uint8
 	p = pkt_new(&w->pool, b, b->data, HEADERS + len);
 	block_put(b);
 	require(p != NULL);
+	p->flags = f->record % 5 == 0 ? PACKET_FLAG_SPARSE : 0;
 	connection_input(w->c, p, w->now);
 }
 
 /* `order`: how the pieces travel: as they are, backwards, twice, without the first. */
-static void send_cipher(struct world *w, uint8_t kind, uint64_t number, struct bytes cipher,
+static void send_cipher(struct world *w, const struct fragment_header *id, struct bytes cipher,
 			size_t piece, uint8_t order)
 {
 	size_t n = (cipher.len + piece - 1) / piece;
@@ -216,7 +232,9 @@ static void send_cipher(struct world *w, uint8_t kind, uint64_t number, struct b
 	for (size_t i = order == 3 ? 1 : 0; i < (order == 2 ? 2 * n : n); i++) {
 		size_t at = piece * (order == 1 ? n - 1 - i : i % n);
 		size_t len = cipher.len - at < piece ? cipher.len - at : piece;
-		struct fragment_header f = {kind, number, (uint16_t)at, (uint16_t)cipher.len};
+		struct fragment_header f = *id;
+		f.offset = (uint16_t)at;
+		f.total = (uint16_t)cipher.len;
 		put_in(w, &f, cipher.data + at, len);
 	}
 }
@@ -228,16 +246,17 @@ static void send_kind(struct world *w, uint8_t kind, uint8_t *plain, size_t len)
 	uint64_t number = w->number;
 
 	if (how == 255)
-		number = rbuf_u64(&w->in) >> 8;
+		number = rbuf_u64(&w->in) % RECORD_NUMBERS;
 	else if (how >= 240)
 		number -= how - 239u;
 	else
 		w->number += 1 + (how >= 230 ? how * (uint64_t)10 : 0);
 	if (!w->keyed)
 		return;
-	noise_seal(w->keys.send, record_nonce(kind, number), bytes_of(NULL, 0),
-		   bytes_of(plain, len), plain);
-	send_cipher(w, kind, number, bytes_of(plain, len + AEAD_TAG_BYTES),
+	struct fragment_header f = {
+		.kind = kind, .time = rbuf_u16(&w->in), .record = number % RECORD_NUMBERS};
+	noise_seal(w->keys.send, record_nonce(&f), bytes_of(NULL, 0), bytes_of(plain, len), plain);
+	send_cipher(w, &f, bytes_of(plain, len + AEAD_TAG_BYTES),
 		    how & 16 ? 20 + (len + AEAD_TAG_BYTES) / 60 : 1300, how % 4);
 }
 
@@ -304,7 +323,7 @@ static void fragment_of_input(struct world *w)
 {
 	uint8_t body[256];
 	size_t len = rbuf_u8(&w->in);
-	struct fragment_header f = {rbuf_u8(&w->in) % 4, rbuf_u8(&w->in), rbuf_u16(&w->in),
+	struct fragment_header f = {rbuf_u8(&w->in) % 4, 0, rbuf_u8(&w->in), rbuf_u16(&w->in),
 				    rbuf_u16(&w->in)};
 
 	rbuf_copy(&w->in, body, len);
@@ -326,8 +345,8 @@ static void shake_hands(struct world *w)
 		noise_split(&w->noise, &w->keys);
 		w->keyed = true;
 	}
-	send_cipher(w, RECORD_HANDSHAKE, w->initiator ? 1 : 0, bytes_of(message, wbuf_len(&out)),
-		    1300, rbuf_u8(&w->in) % 3);
+	struct fragment_header f = {.kind = RECORD_HANDSHAKE, .record = w->initiator ? 1 : 0};
+	send_cipher(w, &f, bytes_of(message, wbuf_len(&out)), 1300, rbuf_u8(&w->in) % 3);
 }
 
 /* --- the program ---------------------------------------------------------------------------- */

@@ -299,8 +299,10 @@ static void send_data(struct world *w)
 
 	while (n--) {
 		struct pkt *v[RECORD_PACKETS_MAX];
-		size_t count = record_cut(&w->pool, RECORD_DATA, w->record++, bytes_of(zero, len),
-					  PACKET_BYTES, how & 3, (how >> 2) & 3, v);
+		size_t count = record_cut(
+			&w->pool,
+			&(struct fragment_header){.kind = RECORD_DATA, .record = w->record++},
+			bytes_of(zero, len), PACKET_BYTES, how & 3, (how >> 2) & 3, v);
 		require(count > 0);
 		for (size_t i = 0; i < count; i++) {
 			require(transport_room(w->t, PACKET_FLAG_SPARSE) >=

@@ -24,7 +24,8 @@ struct side {
 	uint16_t code;
 	bool refuse;
 	uint8_t forge_from, forge_to; /* kinds of records, as a relay might change them */
-	unsigned received, bad, refused;
+	unsigned received, bad, refused, backwards;
+	uint32_t last; /* datagram that has its number in front */
 	uint64_t received_bytes, sent_bytes;
 	uint64_t packets, packet_bytes; /* put out, and the flags of the last */
 	uint8_t flags;
@@ -79,8 +80,12 @@ static bool op_message(void *ctx, struct connection *c, struct bytes data, uint6
 	}
 	unsigned number = s->received++;
 	s->received_bytes += data.len;
-	if (connection_get_class(c) == CLASS_DATAGRAM)
+	if (connection_get_class(c) == CLASS_DATAGRAM) {
+		uint32_t last = data.len >= 4 ? be32_get(data.data) : 0;
+		s->backwards += last < s->last;
+		s->last = last;
 		return true;
+	}
 	if (data.len != s->expect[number])
 		s->bad++;
 	for (size_t i = 0; i < data.len; i++)
@@ -114,8 +119,16 @@ static void op_random(void *ctx, void *out, size_t len)
 		((uint8_t *)out)[i] = (uint8_t)linksim_random(&s->pair->link);
 }
 
+/* Odd datagrams only. */
+static bool op_in_order(void *ctx, struct connection *c, struct bytes data)
+{
+	(void)ctx;
+	(void)c;
+	return data.len > 4 && data.len % 2;
+}
+
 static const struct connection_ops ops = {op_output, op_room,	op_message, op_state,
-					  op_sent,   op_random, NULL};
+					  op_sent,   op_random, NULL,	    op_in_order};
 
 /* What each side may use, as bits. */
 static unsigned ciphers[2] = {UINT_MAX, UINT_MAX};
@@ -371,6 +384,47 @@ static void test_ciphers(void **state)
 	ciphers[0] = ciphers[1] = UINT_MAX;
 }
 
+static void numbered(struct pair *p, uint32_t from, uint32_t count, size_t len)
+{
+	uint8_t data[2000] = {0};
+
+	for (uint32_t i = from; i < from + count; i++) {
+		be32_put(data, i);
+		assert_int_equal(connection_send(p->side[0].c, bytes_of(data, len), p->link.now),
+				 0);
+		run_until(p, p->link.now + 1000);
+	}
+}
+
+/* Datagrams that want it come in order although the path changes it, the others as they come. */
+static void test_datagrams_in_order(void **state)
+{
+	static struct pair p;
+	struct side *to = &p.side[1];
+
+	(void)state;
+	pair_open(&p, CLASS_DATAGRAM, 21);
+	connect_pair(&p);
+	p.link.jitter_us = 20000;
+	numbered(&p, 0, 1000, 1999);
+	to->backwards = 0;
+	numbered(&p, 1000, 2000, 1999);
+	run_until(&p, p.link.now + 100000);
+	assert_int_equal(to->received, 3000);
+	assert_int_equal(to->backwards, 0);
+	numbered(&p, 3000, 1000, 1998);
+	run_until(&p, p.link.now + 100000);
+	assert_int_equal(to->received, 4000);
+	assert_true(to->backwards > 100);
+	/* What waits goes out before the end. */
+	numbered(&p, 4000, 3, 1999);
+	connection_close(p.side[0].c, CODE_CLOSED, p.link.now);
+	p.link.jitter_us = 0;
+	run_until(&p, p.link.now + 100000);
+	assert_int_equal(connection_get_state(to->c), CONNECTION_DISCONNECTED);
+	pair_close(&p);
+}
+
 static void test_no_answer_times_out(void **state)
 {
 	static struct pair p;
@@ -589,6 +643,7 @@ int main(void)
 		cmocka_unit_test(test_slow_receiver),
 		cmocka_unit_test(test_route_change),
 		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_datagrams_in_order),
 		cmocka_unit_test(test_ciphers),
 		cmocka_unit_test(test_no_answer_times_out),
 		cmocka_unit_test(test_hostile_packets),

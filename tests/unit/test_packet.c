@@ -54,7 +54,7 @@ static void test_fragment_header(void **state)
 {
 	static const uint8_t want[FRAGMENT_HEADER_BYTES] = {1, 2, 3, 4,	   5,	 6,
 							    7, 8, 0, 0x10, 0xff, 0xff};
-	struct fragment_header f = {RECORD_DATA, 0x02030405060708, 0x10, 0xffff}, got;
+	struct fragment_header f = {RECORD_DATA, 0x0203, 0x0405060708, 0x10, 0xffff}, got;
 	uint8_t out[FRAGMENT_HEADER_BYTES];
 
 	(void)state;
@@ -62,6 +62,7 @@ static void test_fragment_header(void **state)
 	assert_memory_equal(out, want, sizeof want);
 	assert_int_equal(fragment_header_read(&got, out, 1), 0);
 	assert_int_equal(got.kind, f.kind);
+	assert_int_equal(got.time, f.time);
 	assert_int_equal(got.record, f.record);
 	assert_int_equal(got.offset, f.offset);
 	assert_int_equal(got.total, f.total);

@@ -134,13 +134,50 @@ static void test_packets(void **state)
 	assert_int_equal(ippacket_ends(p, len, &src, &dst), -EINVAL);
 }
 
+/* A TCP segment of `data` bytes with `options` words of options. */
+static size_t packet_tcp(uint8_t *p, bool v6, size_t options, size_t data, uint8_t flags)
+{
+	size_t ip = v6 ? 40 : 20, tcp = 20 + 4 * options, len = ip + tcp + data;
+
+	memset(p, 0, len);
+	p[0] = v6 ? 0x60 : 0x45;
+	p[v6 ? 6 : 9] = 6;
+	p[v6 ? 5 : 3] = (uint8_t)(v6 ? len - ip : len);
+	p[ip + 12] = (uint8_t)(tcp / 4 << 4);
+	p[ip + 13] = flags;
+	return len;
+}
+
+static void test_tcp_data(void **state)
+{
+	struct net_addr a;
+	uint8_t p[200];
+
+	(void)state;
+	net_addr_parse(&a, "10.0.0.1", 0);
+	assert_false(ippacket_has_tcp_data(p, packet_udp(p, &a, &a, 1, 2)));
+	for (int v6 = 0; v6 < 2; v6++) {
+		assert_true(ippacket_has_tcp_data(p, packet_tcp(p, v6, 3, 1, 0x10)));
+		assert_false(ippacket_has_tcp_data(p, packet_tcp(p, v6, 3, 0, 0x10)));
+		assert_false(ippacket_has_tcp_data(p, packet_tcp(p, v6, 3, 0, 0x02)));
+		assert_true(ippacket_has_tcp_data(p, packet_tcp(p, v6, 3, 0, 0x11)));
+		size_t len = packet_tcp(p, v6, 3, 0, 0x10);
+		for (size_t cut = 0; cut < len; cut++) {
+			uint8_t *copy = malloc(cut + 1);
+			assert_non_null(copy);
+			memcpy(copy, p, cut);
+			assert_false(ippacket_has_tcp_data(copy, cut));
+			free(copy);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),
-		cmocka_unit_test(test_list),
-		cmocka_unit_test(test_contains),
-		cmocka_unit_test(test_packets),
+		cmocka_unit_test(test_parse),	 cmocka_unit_test(test_list),
+		cmocka_unit_test(test_contains), cmocka_unit_test(test_packets),
+		cmocka_unit_test(test_tcp_data),
 	};
 	return cmocka_run_group_tests_name("prefix", tests, NULL, NULL);
 }

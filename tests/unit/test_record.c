@@ -88,14 +88,20 @@ static void test_cut(void **state)
 			size_t len = i ? 1 + any(RECORD_MAX_BYTES) : RECORD_MAX_BYTES;
 			if (i % 3 == 1)
 				len = (mtu[m] - HEADERS) * (1 + any(7)) + any(3) - 1;
-			size_t n = record_cut(&pool, RECORD_DATA, 99, bytes_of(cipher, len), mtu[m],
-					      7, PACKET_FLAG_DROPPABLE, v);
+			size_t n = record_cut(
+				&pool, &(struct fragment_header){.kind = RECORD_DATA, .record = 99},
+				bytes_of(cipher, len), mtu[m], 7, PACKET_FLAG_DROPPABLE, v);
 			assert_int_equal(n, (len + mtu[m] - HEADERS - 1) / (mtu[m] - HEADERS));
 			check_cut(v, n, len, mtu[m]);
 			free_all(&pool, v, n);
 		}
-	assert_int_equal(record_cut(&pool, RECORD_DATA, 0, bytes_of(cipher, 0), 1400, 7, 0, v), 0);
-	assert_int_equal(record_cut(&pool, RECORD_DATA, 0, bytes_of(cipher, 65535), 500, 7, 0, v),
+	assert_int_equal(record_cut(&pool,
+				    &(struct fragment_header){.kind = RECORD_DATA, .record = 0},
+				    bytes_of(cipher, 0), 1400, 7, 0, v),
+			 0);
+	assert_int_equal(record_cut(&pool,
+				    &(struct fragment_header){.kind = RECORD_DATA, .record = 0},
+				    bytes_of(cipher, 65535), 500, 7, 0, v),
 			 0);
 	assert_int_equal(pool.live, 0);
 	pkt_pool_free(&pool);
@@ -136,9 +142,11 @@ static void test_random_order(void **state)
 			whole[i].len = 1 + any(any(2) ? 3000 : RECORD_MAX_BYTES);
 			fill(cipher, i, whole[i].len);
 			for (unsigned cut = 0; cut < 1 + round % 2; cut++)
-				n += record_cut(&pool, RECORD_DATA, i,
-						bytes_of(cipher, whole[i].len), cut ? 1100 : 1400,
-						1, 0, v + n);
+				n += record_cut(
+					&pool,
+					&(struct fragment_header){.kind = RECORD_DATA, .record = i},
+					bytes_of(cipher, whole[i].len), cut ? 1100 : 1400, 1, 0,
+					v + n);
 		}
 		for (size_t i = n; i-- > 1;) {
 			size_t j = any((uint32_t)i + 1);
@@ -173,7 +181,7 @@ static int add_raw(struct reassembly *r, uint64_t record, uint16_t offset, uint1
 		   size_t len, uint64_t now)
 {
 	static const uint8_t body[2000];
-	struct fragment_header f = {RECORD_DATA, record, offset, total};
+	struct fragment_header f = {RECORD_DATA, 7, record, offset, total};
 	struct block *out = NULL;
 	int done = reassembly_add(r, &f, body, len, now, &out);
 

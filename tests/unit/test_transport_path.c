@@ -50,8 +50,9 @@ static void send_record(struct pair *p, uint64_t number, size_t len)
 
 	for (size_t i = 0; i < len; i++)
 		data[i] = pattern(number, i);
-	size_t n = record_cut(&p->pool, RECORD_DATA, number, bytes_of(data, len),
-			      transport_packet_bytes(p->side[0].t), 5, 0, v);
+	size_t n = record_cut(&p->pool,
+			      &(struct fragment_header){.kind = RECORD_DATA, .record = number},
+			      bytes_of(data, len), transport_packet_bytes(p->side[0].t), 5, 0, v);
 	assert_true(n > 0);
 	for (size_t i = 0; i < n; i++)
 		assert_int_equal(transport_send(p->side[0].t, v[i], p->link.now), 0);

@@ -225,12 +225,32 @@ static void test_oracle(void **state)
 	tunroute_table_free(&t);
 }
 
+/* TCP's data keeps its order, with a virtio header before it or without. */
+static void test_order(void **state)
+{
+	uint8_t packet[VNETHDR_BYTES + 60] = {0}, *ip = packet + VNETHDR_BYTES;
+	struct tunroute with = {.vnet = true}, without = {.vnet = false};
+
+	(void)state;
+	ip[0] = 0x45;
+	ip[9] = 6;
+	ip[20 + 12] = 5 << 4;
+	assert_true(tunroute_in_order(&with, packet, sizeof packet));
+	assert_true(tunroute_in_order(&without, ip, 41));
+	assert_false(tunroute_in_order(&without, ip, 40));
+	assert_false(tunroute_in_order(&without, packet, sizeof packet));
+	assert_false(tunroute_in_order(&with, packet, VNETHDR_BYTES));
+	assert_false(tunroute_in_order(&with, packet, 0));
+	ip[9] = 17;
+	assert_false(tunroute_in_order(&with, packet, sizeof packet));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_gateway),	    cmocka_unit_test(test_client),
 		cmocka_unit_test(test_bad_filters), cmocka_unit_test(test_headers),
-		cmocka_unit_test(test_oracle),
+		cmocka_unit_test(test_oracle),	    cmocka_unit_test(test_order),
 	};
 	return cmocka_run_group_tests_name("tunroute", tests, NULL, NULL);
 }
