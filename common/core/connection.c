@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "core/noise.h"
 #include "core/playout.h"
+#include "core/recent.h"
 #include "core/record.h"
 #include "core/replay.h"
 #include "core/seal.h"
@@ -56,6 +57,7 @@ struct connection {
 	struct stream_send out;
 	struct stream_recv in;
 	struct playout playout; /* class datagram */
+	struct recent recent;	/* class datagram */
 	uint64_t ack_at_us, tick_at_us, deadline_us;
 	bool flushing;
 	bool peer_closed; /* the far end is gone; a refused message still waits for our owner */
@@ -119,6 +121,7 @@ struct connection *connection_new(const struct connection_config *config,
 	c->out.peer_limit = STREAM_WINDOW_BYTES;
 	stream_recv_init(&c->in);
 	playout_init(&c->playout);
+	recent_init(&c->recent);
 	c->in.limit_told = STREAM_WINDOW_BYTES;
 	timer_init(&c->timer, timer_fire, c);
 	c->hello_at_us = c->ack_at_us = c->tick_at_us = TIMER_NEVER;
@@ -139,6 +142,7 @@ void connection_free(struct connection *c)
 	stream_send_free(&c->out);
 	stream_recv_free(&c->in);
 	playout_free(&c->playout);
+	recent_free(&c->recent);
 	sodium_memzero(c, sizeof *c);
 	free(c);
 }
@@ -254,6 +258,11 @@ static void send_stream(struct connection *c, uint64_t now)
 	}
 }
 
+static bool in_order(struct connection *c, struct bytes message)
+{
+	return c->ops->in_order && c->ops->in_order(c->ctx, c, message);
+}
+
 static int send_datagram(struct connection *c, struct bytes data, uint8_t flags, uint64_t now)
 {
 	uint8_t buf[DATAGRAM_MAX_BYTES + AEAD_TAG_BYTES];
@@ -281,8 +290,14 @@ static int send_message(struct connection *c, struct bytes data, uint8_t flags, 
 {
 	if (c->state != CONNECTION_CONNECTED)
 		return -ENOTCONN;
-	int err = c->config.cls == CLASS_DATAGRAM ? send_datagram(c, data, flags, now)
-						  : queue_message(c, data);
+	int err;
+	if (c->config.cls == CLASS_DATAGRAM) {
+		if (in_order(c, data))
+			recent_keep(&c->recent, data, now);
+		err = send_datagram(c, data, flags, now);
+	} else {
+		err = queue_message(c, data);
+	}
 	if (!err) {
 		c->stats.tx_messages++;
 		c->stats.tx_bytes += data.len;
@@ -322,6 +337,16 @@ void connection_flush(struct connection *c, uint64_t now)
 
 /* --- handshake ---------------------------------------------------------------------------- */
 
+/* Keeps nothing of them: they are not what their sender says now. */
+static void send_recent(struct connection *c, uint64_t now)
+{
+	struct bytes data;
+
+	while (c->state == CONNECTION_CONNECTED && recent_take(&c->recent, &data, now))
+		if (send_datagram(c, data, 0, now))
+			return;
+}
+
 void connection_set_route(struct connection *c, uint32_t out_label, size_t packet_bytes,
 			  uint64_t now)
 {
@@ -332,6 +357,7 @@ void connection_set_route(struct connection *c, uint32_t out_label, size_t packe
 	if (!moved)
 		return;
 	stream_send_reroute(&c->out, now);
+	send_recent(c, now);
 	if (c->state == CONNECTION_CONNECTING && c->hello_len)
 		send_hello(c, now);
 	connection_flush(c, now);
@@ -463,11 +489,6 @@ static void deliver_datagram(void *ctx, struct bytes message, uint64_t now)
 	struct connection *c = ctx;
 	if (!deliver(c, message, now))
 		c->stats.dropped++;
-}
-
-static bool in_order(struct connection *c, struct bytes message)
-{
-	return c->ops->in_order && c->ops->in_order(c->ctx, c, message);
 }
 
 /* Every number counts, also that of a record without a message. */

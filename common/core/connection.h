@@ -48,8 +48,9 @@ struct connection_ops {
 	void (*random)(void *ctx, void *out, size_t len);
 	/* Largest UDP payload of the first hop now; NULL: what connection_set_route said. */
 	size_t (*packet_bytes)(void *ctx, struct connection *c);
-	/* Whether this datagram goes out in order and evenly (playout.h), not as it comes.  NULL:
-	 * none does. */
+	/* Whether this datagram, ours or the peer's, is TCP's data, or the like: goes out in order
+	 * and evenly, not as it comes (playout.h), and again on a new route (recent.h).  NULL: none
+	 * is. */
 	bool (*in_order)(void *ctx, struct connection *c, struct bytes data);
 };
 
@@ -73,7 +74,8 @@ void connection_free(struct connection *c);
 /*
  * Which label to put on packets and how large a UDP payload may be.  The first call makes the
  * connection usable; a later one moves a live connection to another route: what was in flight is
- * sent again on the new one, nothing is lost.
+ * sent again on the new one, nothing is lost.  Of datagrams the last few go again that in_order
+ * holds for.
  */
 void connection_set_route(struct connection *c, uint32_t out_label, size_t packet_bytes,
 			  uint64_t now);

@@ -425,6 +425,36 @@ static void test_datagrams_in_order(void **state)
 	pair_close(&p);
 }
 
+/* What was said into a broken path, or could not even be said, is said again on the next. */
+static void test_last_datagrams_on_a_new_route(void **state)
+{
+	static struct pair p;
+
+	(void)state;
+	pair_open(&p, CLASS_DATAGRAM, 22);
+	connect_pair(&p);
+	numbered(&p, 0, 100, 999);
+	run_until(&p, p.link.now + 21000000);
+	assert_int_equal(p.side[1].received, 100);
+	p.link.cut = true;
+	numbered(&p, 100, 3, 999);  /* TCP's, */
+	numbered(&p, 103, 3, 1000); /* and others */
+	p.room = 0;
+	uint8_t data[7] = {0, 0, 0, 110};
+	assert_int_equal(connection_send(p.side[0].c, bytes_of(data, 7), p.link.now), -EAGAIN);
+	run_until(&p, p.link.now + 5000000);
+	p.room = 1u << 20;
+	p.link.cut = false;
+	connection_set_route(p.side[0].c, 6, 1400, p.link.now);
+	run_until(&p, p.link.now + 100000);
+	assert_int_equal(p.side[1].received, 104);
+	assert_int_equal(p.side[1].last, 110);
+	connection_set_route(p.side[0].c, 7, 1400, p.link.now);
+	run_until(&p, p.link.now + 100000);
+	assert_int_equal(p.side[1].received, 104); /* once */
+	pair_close(&p);
+}
+
 static void test_no_answer_times_out(void **state)
 {
 	static struct pair p;
@@ -645,6 +675,7 @@ int main(void)
 		cmocka_unit_test(test_datagrams),
 		cmocka_unit_test(test_datagrams_in_order),
 		cmocka_unit_test(test_ciphers),
+		cmocka_unit_test(test_last_datagrams_on_a_new_route),
 		cmocka_unit_test(test_no_answer_times_out),
 		cmocka_unit_test(test_hostile_packets),
 		cmocka_unit_test(test_close),
