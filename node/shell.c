@@ -33,24 +33,27 @@ struct node_shell {
 	struct chan *manager_chan;
 	struct chan_listener *apps;
 	struct event *tick, *flush, *leave;
-	int offered_fd;	     /* came with the message that is being handled; -1 */
-	bool flush_wanted;   /* at the end of this turn of the loop */
-	uint64_t tick_at_us; /* when `tick` is armed for */
+	int offered_fd;	   /* came with the message that is being handled; -1 */
+	bool flush_wanted; /* at the end of this turn of the loop */
+	/* What `tick` is armed for, and when that was last put off. */
+	uint64_t tick_at_us, tick_moved_us;
 };
 
 /* --- time ------------------------------------------------------------------------------------ */
 
-/* Wakes too early sometimes, never too late: a deadline that is a little later does not move the
- * timer, because that happens with every packet.  One that is much later does: an idle node sleeps.
- */
+/* Later deadlines come with every packet: they move the timer only now and then, so that a busy
+ * node wakes too early sometimes (never too late) and an idle one does not. */
 static void arm(struct node_shell *s, uint64_t now)
 {
 	uint64_t next = node_engine_next_timeout(s->engine), wait = next > now ? next - now : 0;
 	struct timeval tv = {.tv_sec = (time_t)(wait / 1000000),
 			     .tv_usec = (suseconds_t)(wait % 1000000)};
 
-	if (next >= s->tick_at_us && next - s->tick_at_us < TICK_SLACK_US)
-		return;
+	if (next >= s->tick_at_us) {
+		if (next - s->tick_at_us < TICK_SLACK_US || now - s->tick_moved_us < TICK_SLACK_US)
+			return;
+		s->tick_moved_us = now;
+	}
 	s->tick_at_us = next;
 	event_add(s->tick, &tv);
 }
