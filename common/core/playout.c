@@ -47,9 +47,12 @@ void playout_free(struct playout *o)
 
 static void turn_period(struct playout *o, uint64_t now)
 {
-	if (now < o->period_at_us + PLAYOUT_PERIOD_US)
+	uint64_t age = now - o->period_at_us;
+
+	if (age < PLAYOUT_PERIOD_US ||
+	    (age < PLAYOUT_PERIOD_MAX_US && o->now.records < PLAYOUT_PERIOD_RECORDS))
 		return;
-	bool old = now >= o->period_at_us + 2 * (uint64_t)PLAYOUT_PERIOD_US;
+	bool old = age >= 2 * (uint64_t)PLAYOUT_PERIOD_MAX_US;
 	o->before = old ? (struct playout_seen){0} : o->now;
 	o->now = (struct playout_seen){0};
 	o->period_at_us = now;

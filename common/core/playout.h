@@ -22,7 +22,11 @@
 #define PLAYOUT_WAIT_MAX_US 250000u /* for a missing record, or to even out delays */
 #define PLAYOUT_WAIT_FIRST_US                                                                      \
 	10000u /* for a missing one until the first has shown how it is on this path */
-#define PLAYOUT_PERIOD_US 5000000u    /* what was seen counts for one to two times this */
+/* What was seen counts for one to two periods.  One ends when it is old and has seen enough, so
+ * that a path is not forgotten in a pause. */
+#define PLAYOUT_PERIOD_US 5000000u
+#define PLAYOUT_PERIOD_RECORDS 256u
+#define PLAYOUT_PERIOD_MAX_US 30000000u
 #define PLAYOUT_REORDERS_US 60000000u /* a path that reordered often is taken for such */
 #define PLAYOUT_OVERHEAD_BYTES 512u   /* that a held record counts for beyond its own */
 

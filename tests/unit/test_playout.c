@@ -182,12 +182,15 @@ static void test_late(void **state)
 	assert_false(is_out(&b, 5));
 	come(&b, 4, 0, 100);
 	assert_true(is_out(&b, 4) && is_out(&b, 5));
-	/* Forgotten after a while; but never longer than the limit. */
+	/* Remembered through a pause, but not for ever; and never longer than the limit. */
 	after(&b, 2 * PLAYOUT_PERIOD_US);
-	come(&b, 7, 0, 100);
-	assert_true(is_out(&b, 7));
-	after(&b, 3000 * MS);
 	come(&b, 6, 0, 100);
+	assert_int_equal(playout_patience_us(&b.o), 30 * MS);
+	after(&b, 2 * (uint64_t)PLAYOUT_PERIOD_MAX_US);
+	come(&b, 8, 0, 100);
+	assert_true(is_out(&b, 8));
+	after(&b, 3000 * MS);
+	come(&b, 7, 0, 100);
 	assert_int_equal(playout_patience_us(&b.o), PLAYOUT_WAIT_MAX_US);
 	playout_free(&b.o);
 }
