@@ -92,9 +92,15 @@ static void update_rate(struct bbr *b, const struct bbr_sample *s)
 		b->rate_bps = greatest;
 }
 
-/* As CoDel tells a standing queue from a passing one: by the least of a while. */
+/* As CoDel tells a standing queue from a passing one: by the least of a while.  A queue does not
+ * reorder: a path that does shows its best round trip too seldom to tell by. */
 static void update_standing(struct bbr *b, uint64_t rtt_us)
 {
+	if (b->reorders) {
+		b->standing_us = 0;
+		b->standing_samples = 0;
+		return;
+	}
 	if (!b->standing_samples || rtt_us < b->standing_least_us)
 		b->standing_least_us = rtt_us;
 	if (++b->standing_samples < STANDING_SAMPLES)
@@ -109,6 +115,7 @@ static void update_min_rtt(struct bbr *b, const struct bbr_sample *s, uint64_t n
 	if (!s->rtt_us)
 		return;
 	b->jitter_us = s->jitter_us;
+	b->reorders = s->reorders;
 	bool expired = now > b->min_rtt_at_us + MIN_RTT_WINDOW_US;
 	if (!b->min_rtt_us || s->rtt_us <= b->min_rtt_us || (expired && b->mode == BBR_PROBE_RTT)) {
 		b->min_rtt_us = s->rtt_us;

@@ -32,6 +32,7 @@ struct bbr {
 	/* By how much the least of the last round trips exceeded min_rtt_us: what always waits. */
 	uint64_t standing_us, standing_least_us;
 	unsigned standing_samples;
+	bool reorders; /* the path does: what varies is the path, not a queue of ours */
 	uint64_t full_rate_bps;
 	unsigned full_rounds;
 	unsigned cycle;
@@ -44,6 +45,7 @@ struct bbr_sample {
 	bool app_limited;	       /* the sender had nothing more to send: may be too low */
 	uint64_t rtt_us;	       /* 0: none */
 	uint64_t jitter_us;	       /* mean deviation of the round trip */
+	bool reorders;		       /* packets overtook others lately */
 	uint64_t delivered_bytes;      /* in all, now */
 	uint64_t sent_delivered_bytes; /* in all, when the newest acknowledged packet was sent */
 	uint64_t inflight_bytes;

@@ -28,14 +28,15 @@ static uint64_t pacing_floor(const struct congestion *c, uint64_t window_bytes)
 	return known ? 0 : window_bytes * 8 * 1000000 / c->bbr.min_rtt_us;
 }
 
-/* While nothing is known of the path, the first window.  Later that would be a standing queue on a
- * slow link: there what it carries in a moment is enough, and never less than keeps acks coming. */
+/* While nothing is known of the path, or it reorders (then little can be known), the first window.
+ * Later that would be a standing queue on a slow link: there what it carries in a moment is enough,
+ * and never less than keeps acks coming. */
 static uint64_t window_floor(const struct congestion *c, uint64_t first_window)
 {
 	uint64_t least = (uint64_t)FLOOR_WINDOW_PACKETS * c->packet_bytes;
 	uint64_t moment = c->bbr.rate_bps / 8 * FLOOR_WINDOW_US / 1000000;
 
-	if (c->bbr.mode == BBR_STARTUP || moment > first_window)
+	if (c->bbr.mode == BBR_STARTUP || c->bbr.reorders || moment > first_window)
 		return first_window;
 	return moment > least ? moment : least;
 }
