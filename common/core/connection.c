@@ -495,12 +495,11 @@ static void deliver_datagram(void *ctx, struct bytes message, uint64_t now)
 static void play(struct connection *c, const struct fragment_header *f, struct bytes message,
 		 uint8_t flags, struct block *block, uint64_t now)
 {
-	bool overtakes = (flags & PACKET_FLAG_SPARSE) != 0;
 	struct playout_record r = {.number = f->record,
 				   .time = f->time,
 				   .empty = !message.data,
-				   .eager = overtakes || (message.data && !in_order(c, message)),
-				   .overtakes = overtakes,
+				   .eager = message.data && !in_order(c, message),
+				   .overtakes = (flags & PACKET_FLAG_SPARSE) != 0,
 				   .data = message,
 				   .block = block};
 	if (c->config.cls == CLASS_DATAGRAM)

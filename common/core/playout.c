@@ -250,11 +250,14 @@ static void hold(struct playout *o, const struct playout_record *r, uint64_t sen
 void playout_add(struct playout *o, const struct playout_record *r, playout_deliver *deliver,
 		 void *ctx, uint64_t now)
 {
+	/* Where the path itself reorders, order is worth more to TCP than the start that hops give
+	 * to a flow that sends little, and a flow that meets losses sends little. */
+	bool passes = r->overtakes && (r->eager || now >= o->reorders_until_us);
 	uint64_t sent_us = now;
 
 	turn_period(o, now);
 	o->now.records++;
-	if (!r->empty && !r->overtakes)
+	if (!r->empty && !passes)
 		sent_us -= note_delay(o, r->time, now);
 	if ((r->number == o->top && !o->slots) || !make_slots(o)) {
 		if (r->number >= o->top)
@@ -263,7 +266,7 @@ void playout_add(struct playout *o, const struct playout_record *r, playout_deli
 			deliver(ctx, r->data, now);
 		return;
 	}
-	if (r->overtakes && r->number > o->top && r->number - o->next < PLAYOUT_RECORDS) {
+	if (passes && r->number > o->top && r->number - o->next < PLAYOUT_RECORDS) {
 		*slot(o, r->number) = (struct playout_slot){.early = r->number + 1};
 		deliver(ctx, r->data, now);
 		return;
@@ -272,7 +275,7 @@ void playout_add(struct playout *o, const struct playout_record *r, playout_deli
 		raise_top(o, r->number, deliver, ctx, now);
 	else
 		came_late(o, r->number, now);
-	if (!r->empty && (r->eager || r->number < o->next))
+	if (!r->empty && (r->eager || passes || r->number < o->next))
 		deliver(ctx, r->data, now);
 	else if (!r->empty)
 		hold(o, r, sent_us);
