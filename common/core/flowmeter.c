@@ -39,7 +39,7 @@ static void read_flow(struct flow *f, const uint8_t *p, size_t len)
 /* True when this slot's flows send much. */
 static bool count(struct flowmeter_slot *s, size_t len, uint32_t tick)
 {
-	uint32_t passed = tick - s->tick, before = passed < 31 ? s->bytes >> passed : 0;
+	uint32_t passed = tick - s->tick, before = passed < 31 ? (uint32_t)s->bytes >> passed : 0;
 	uint32_t bytes = before + (uint32_t)(len < UINT16_MAX ? len : UINT16_MAX);
 
 	s->tick = tick;
