@@ -55,12 +55,21 @@ static void enter(struct local *l, enum phase phase, uint64_t time_us)
 	l->deadline_us = daemon_now_us() + time_us;
 }
 
+/* What it says no longer matters; that it ends does. */
+static void wait_for_end(struct local *l)
+{
+	struct evbuffer *in = bufferevent_get_input(l->bev);
+
+	evbuffer_drain(in, evbuffer_get_length(in));
+	if (!l->eof)
+		bufferevent_enable(l->bev, EV_READ);
+}
+
 /* Closing at once, with input unread, could reset the connection before the reply is read. */
 static void close_after_reply(struct local *l)
 {
 	enter(l, CLOSING, CLOSING_US);
-	evbuffer_drain(bufferevent_get_input(l->bev),
-		       evbuffer_get_length(bufferevent_get_input(l->bev)));
+	wait_for_end(l);
 }
 
 static void reply(struct local *l, uint8_t code, const struct net_addr *bound)
@@ -154,6 +163,8 @@ static void start_association(struct local *l)
 	l->phase = ASSOCIATED;
 	if (l->eof)
 		local_free(l);
+	else
+		wait_for_end(l);
 }
 
 void local_opened(struct local *l, const struct net_addr *bound)
@@ -284,8 +295,11 @@ static void on_read(struct bufferevent *bev, void *arg)
 		evbuffer_drain(in, evbuffer_get_length(in));
 		return;
 	}
-	if (l->phase >= WAITING)
+	/* What comes before its time waits in the kernel, or libevent would call back for ever. */
+	if (l->phase == WAITING || l->phase == OPENING) {
+		bufferevent_disable(bev, EV_READ);
 		return;
+	}
 	if (handshake(l)) {
 		not_socks(l);
 		return;
@@ -302,7 +316,9 @@ static void on_write(struct bufferevent *bev, void *arg)
 {
 	struct local *l = arg;
 
-	if (l->phase == CLOSING)
+	if (l->phase == CLOSING && l->eof)
+		local_free(l);
+	else if (l->phase == CLOSING)
 		shutdown(bufferevent_getfd(bev), SHUT_WR);
 }
 

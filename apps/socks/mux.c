@@ -554,9 +554,9 @@ static bool take(struct mux *m, const struct mux_frame *f)
 	return to_stream(m, f);
 }
 
-int mux_input(struct mux *m, const uint8_t *bytes, size_t len)
+int mux_input(struct mux *m, const uint8_t *input, size_t len)
 {
-	struct rbuf r = rbuf_init(bytes, len);
+	struct rbuf r = rbuf_init(input, len);
 	struct mux_frame f;
 
 	m->counters.messages_in++;

@@ -64,7 +64,7 @@ struct mux *mux_new(const struct mux_config *config, const struct mux_ops *ops, 
 void mux_free(struct mux *m);
 
 /* One message of the connection.  0, or -EPROTO: close the connection; mux_fault says why. */
-int mux_input(struct mux *m, const uint8_t *data, size_t len);
+int mux_input(struct mux *m, const uint8_t *input, size_t len);
 const char *mux_fault(const struct mux *m);
 /* One message into `out` (MUX_MESSAGE_BYTES); its length, or 0 when there is nothing to say. */
 size_t mux_output(struct mux *m, uint8_t *out);

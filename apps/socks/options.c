@@ -132,7 +132,7 @@ static bool take_id(const struct line *l, struct socks_options *o, const char *t
 	o->app_id = text;
 	if (*text && strlen(text) <= NAME_MAX_BYTES)
 		return true;
-	fprintf(stderr, "%s: --id: wanted 1 to %u characters\n", program(l->server),
+	fprintf(stderr, "%s: --id: wanted 1 to %d characters\n", program(l->server),
 		NAME_MAX_BYTES);
 	return false;
 }
@@ -207,7 +207,7 @@ static bool set_to(const struct line *l, struct socks_options *o, const char *wh
 	size_t len = at ? (size_t)(at - text) : strlen(text);
 
 	if (*text && (len == 0 || len > NAME_MAX_BYTES)) {
-		fprintf(stderr, "%s: %s: wanted an app id of 1 to %u characters\n",
+		fprintf(stderr, "%s: %s: wanted an app id of 1 to %d characters\n",
 			program(l->server), what, NAME_MAX_BYTES);
 		return false;
 	}

@@ -48,7 +48,11 @@ static void on_read(struct bufferevent *bev, void *arg)
 {
 	struct pipe *p = arg;
 
-	(void)bev;
+	/* libevent would call back again and again while its high-water mark is reached. */
+	if (evbuffer_get_length(bufferevent_get_input(bev)) >= SOCKS_READ_AHEAD_BYTES) {
+		bufferevent_disable(bev, EV_READ);
+		p->paused = true;
+	}
 	if (p->stream)
 		mux_readable(p->stream);
 }
@@ -66,11 +70,17 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 
 size_t pipe_pull(struct pipe *p, uint8_t *out, size_t max)
 {
-	int n = p->bev ? evbuffer_remove(bufferevent_get_input(p->bev), out, max) : 0;
+	struct evbuffer *in = p->bev ? bufferevent_get_input(p->bev) : NULL;
+	int n = in ? evbuffer_remove(in, out, max) : 0;
 
-	if (n > 0)
-		p->last_us = daemon_now_us();
-	return n > 0 ? (size_t)n : 0;
+	if (n <= 0)
+		return 0;
+	p->last_us = daemon_now_us();
+	if (p->paused && evbuffer_get_length(in) <= SOCKS_READ_AHEAD_BYTES / 2) {
+		p->paused = false;
+		bufferevent_enable(p->bev, EV_READ);
+	}
+	return (size_t)n;
 }
 
 /* --- to the socket ---------------------------------------------------------------------------- */

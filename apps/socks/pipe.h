@@ -13,6 +13,7 @@ struct pipe {
 	struct bufferevent *bev;   /* owned; NULL once over */
 	struct mux_stream *stream; /* NULL once it is closed */
 	bool fin, shut;		   /* the stream has ended; and the socket has been told */
+	bool paused;		   /* the socket is not read: enough is waiting for the mesh */
 	size_t before;		   /* bytes in the output that are not the stream's */
 	uint64_t last_us;	   /* when bytes moved last */
 	/* Both are done, or either has failed: socket and stream are gone.  May free the pipe. */
