@@ -55,6 +55,7 @@ static bool grow(void *list, size_t count, size_t more, size_t *room, size_t siz
 		return false;
 	memcpy(list, &larger, sizeof larger);
 	*room = wanted;
+	/* cppcheck-suppress memleak ; `list` has it now */
 	return true;
 }
 

@@ -52,9 +52,10 @@ static void turn_period(struct playout *o, uint64_t now)
 	if (age < PLAYOUT_PERIOD_US ||
 	    (age < PLAYOUT_PERIOD_MAX_US && o->now.records < PLAYOUT_PERIOD_RECORDS))
 		return;
-	bool old = age >= 2 * (uint64_t)PLAYOUT_PERIOD_MAX_US;
-	o->before = old ? (struct playout_seen){0} : o->now;
+	o->before = o->now;
 	o->now = (struct playout_seen){0};
+	if (age >= 2 * (uint64_t)PLAYOUT_PERIOD_MAX_US)
+		o->before = o->now;
 	o->period_at_us = now;
 }
 

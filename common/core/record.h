@@ -37,10 +37,10 @@ static inline uint16_t record_time(uint64_t now)
 
 /*
  * Lays `cipher` out as packets of at most `packet_bytes`, adjacent in one block, headers' fragment
- * part filled in (kind, time and number from `f`), type DATA, with `label` and `flags`.  Returns
+ * part filled in (kind, time and number from `id`), type DATA, with `label` and `flags`.  Returns
  * how many packets are in v (RECORD_PACKETS_MAX at most), 0 when out of memory.
  */
-size_t record_cut(struct pkt_pool *pool, const struct fragment_header *f, struct bytes cipher,
+size_t record_cut(struct pkt_pool *pool, const struct fragment_header *id, struct bytes cipher,
 		  size_t packet_bytes, uint32_t label, uint8_t flags,
 		  struct pkt *v[RECORD_PACKETS_MAX]);
 

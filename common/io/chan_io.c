@@ -76,7 +76,7 @@ static ssize_t write_with_fds(struct chan *ch)
 
 int chan_send_fd(struct chan *ch, const struct msg *m, int fd)
 {
-	struct sockaddr_storage sa;
+	struct sockaddr_storage sa = {0};
 	socklen_t len = sizeof sa;
 
 	if (ch->encrypted || getsockname(ch->fd, (struct sockaddr *)&sa, &len) ||
