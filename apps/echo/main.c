@@ -25,7 +25,7 @@ static const char usage[] =
 	"  --version, --help\n"
 	"client:\n"
 	"  --to APPID[@NODEID]  the echo server; NODEID is 64 hex digits\n"
-	"  --size BYTES     of each message (64; at most 16777216, a datagram 65000)\n"
+	"  --size BYTES     of each message (64; at most 16777216, a datagram 65519)\n"
 	"  --count N        messages (10)\n"
 	"  --window N       messages under way at once (1)\n"
 	"  --datagram       unreliable records instead of a stream\n"
@@ -164,7 +164,7 @@ static int check_options(const struct echo_options *o, bool server, int argc)
 	if (!server && !o->to)
 		return complain("client: --to is missing");
 	if (o->datagram && o->size_bytes > MESHAPP_DATAGRAM_MAX_BYTES)
-		return complain("--size: a datagram has at most 65000 bytes");
+		return complain("--size: a datagram has at most 65519 bytes");
 	if (o->datagram && o->window > 1 && o->size_bytes < ECHO_SEQ_BYTES)
 		return complain("--size: datagrams with a --window need at least 8 bytes");
 	return 0;

@@ -31,6 +31,8 @@
 enum inner_type { INNER_STREAM = 2, INNER_ACK = 3, INNER_CLOSE = 4, INNER_PING = 5 };
 #define STREAM_INNER_HEADER 9u
 
+_Static_assert(DATAGRAM_MAX_BYTES == RECORD_PLAIN_MAX, "a datagram fills a record");
+
 struct connection {
 	struct connection_config config;
 	const struct connection_ops *ops;

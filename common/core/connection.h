@@ -20,8 +20,8 @@
 #include "core/pkt.h"
 #include "core/seal.h"
 
-/* Largest datagram-class message: one record with its tag. */
-#define DATAGRAM_MAX_BYTES 65000u
+/* Largest datagram-class message: with its tag the largest record. */
+#define DATAGRAM_MAX_BYTES 65519u
 
 enum connection_state { CONNECTION_CONNECTING, CONNECTION_CONNECTED, CONNECTION_DISCONNECTED };
 const char *connection_state_name(enum connection_state s);

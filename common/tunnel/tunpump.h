@@ -20,9 +20,10 @@
 #include "core/tunroute.h"
 #include "io/netlink.h"
 
-/* With header and tag such a record is sent by the kernel as one run of 1,500-byte packets, and is
- * below the 65,000 bytes of a datagram. */
-#define TUNPUMP_GSO_MAX 63000u
+/* As much as a record holds with header and tag.  What other interfaces have put together and we
+ * forward is often longer than 63,000 bytes, which would be one run of UDP packets, and the kernel
+ * cuts what is longer than this into single packets. */
+#define TUNPUMP_GSO_MAX 65500u
 
 struct event_base;
 struct meshapp;

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "core/connection.h"
 #include "unit/node_ends.h"
 
 /* --- registration ---------------------------------------------------------------------------- */
@@ -231,19 +232,20 @@ static void datagrams(void **state)
 	(void)state;
 	ends_up(&e, CLASS_DATAGRAM);
 	connect_ends(&e);
-	app_send_data(&e.a, e.id, 65000, 1);
+	app_send_data(&e.a, e.id, DATAGRAM_MAX_BYTES, 1);
 	app_send_data(&e.a, e.id, 1, 2);
 	world_run(e.w, 1 * S);
-	expect_data(&e.c, e.id, 65000, 1);
+	expect_data(&e.c, e.id, DATAGRAM_MAX_BYTES, 1);
 	expect_data(&e.c, e.id, 1, 2);
 	for (unsigned i = 0; i < 4; i++) {
 		assert_int_equal(credit_heard(&e.a), 0);
-		app_send_data(&e.a, e.id, 65000, 1);
+		app_send_data(&e.a, e.id, DATAGRAM_MAX_BYTES, 1);
 		node_engine_flush(e.w->hosts[0].engine, e.w->now);
 	}
-	assert_int_equal(credit_heard(&e.a), 5 * 65000 + 1); /* at once, in large pieces */
+	assert_int_equal(credit_heard(&e.a),
+			 5 * DATAGRAM_MAX_BYTES + 1); /* at once, in large pieces */
 	world_run(e.w, 1 * S);
-	app_send_data(&e.a, e.id, 65001, 1);
+	app_send_data(&e.a, e.id, DATAGRAM_MAX_BYTES + 1, 1);
 	node_engine_flush(e.w->hosts[0].engine, e.w->now);
 	expect_end(&e.a, e.id, CODE_PROTOCOL);
 	ends_free(&e);
