@@ -326,7 +326,7 @@ def test_garbage_from_the_mesh(socks):
     """What is no run of frames ends the connection of who sent it, and nothing else."""
     from meshapp import APP_MESSAGE, SEND_FROM_APP, MeshApp
     node = next(n["id"] for n in socks.nodes() if n["name"] == "gw1")
-    hello = bytes([1, 1]) + struct.pack(">II", 65536, 0)
+    hello = bytes([1, 2]) + struct.pack(">II", 65536, 0)
     junk = (b"\xff", hello + hello, b"\x06" + bytes(6), hello + b"\x06" + struct.pack(">IH", 9, 0),
             hello + b"\x02" + struct.pack(">I", 1) + b"\x09", os.urandom(1000))
     for i, data in enumerate(junk):
