@@ -1,18 +1,21 @@
 #!/bin/sh
 # Installs the Debian 12 packages that a task needs and that are missing.
 #   etc/deps.sh GROUP...     groups: build test demo lint fuzz bench
+#   NO_BROWSER=1 leaves Chromium out (0.4 GB; the tests that need it are then skipped)
 # With everything there this is one dpkg-query.
 set -eu
 
 build="gcc libc6-dev make pkg-config libevent-dev libjson-c-dev libsodium-dev libsqlite3-dev
 	libinih-dev libmnl-dev libnftables-dev libssl-dev"
 lab="python3 iproute2 ethtool nftables iputils-ping iperf3 curl procps"
-peers="yggdrasil tinc nebula openvpn openssl wireguard-go wireguard-tools"
+peers="yggdrasil tinc nebula openvpn openssl wireguard-go wireguard-tools microsocks"
+browser=chromium
+[ "${NO_BROWSER:-0}" = 0 ] || browser=
 
 packages() {
 	case $1 in
 	build) echo "$build" ;;
-	test) echo "$build $lab python3-pytest libcmocka-dev clang libclang-rt-14-dev clang-format" ;;
+	test) echo "$build $lab $browser python3-pytest libcmocka-dev clang libclang-rt-14-dev clang-format" ;;
 	demo) echo "$build $lab" ;;
 	lint) echo "$build python3 clang clang-format clang-tidy cppcheck" ;;
 	fuzz) echo "$build clang libclang-rt-14-dev" ;;

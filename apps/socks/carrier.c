@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/clock.h"
 #include "libmeshapp/meshapp.h"
 
 /* Messages in a row, so that what arrives has its turn as well. */
@@ -13,10 +14,10 @@
 struct carrier {
 	struct carrier_config config;
 	struct mux *mux;
-	struct event *flush;
+	struct event *flush, *tick;
 	/* A callback of the mux may free the carrier; the mux is then still on the stack. */
 	unsigned holds;
-	bool dead;
+	bool dead, timed_out;
 	uint8_t buffer[MUX_MESSAGE_BYTES];
 };
 
@@ -32,16 +33,18 @@ static void put(struct carrier *k)
 	mux_free(k->mux);
 	if (k->flush)
 		event_free(k->flush);
+	if (k->tick)
+		event_free(k->tick);
 	free(k);
 }
 
-static void over(struct carrier *k, const char *reason)
+static void over(struct carrier *k, uint16_t code, const char *reason)
 {
 	struct meshconn *conn = k->config.conn;
 
 	k->config.conn = NULL;
 	if (conn)
-		meshconn_close(conn, CODE_PROTOCOL, reason);
+		meshconn_close(conn, code, reason);
 	if (!k->dead)
 		k->config.over(k->config.ctx, reason);
 }
@@ -70,7 +73,7 @@ static void on_flush(evutil_socket_t fd, short what, void *arg)
 	/* A message with a hole behind it is worth nothing.  (When the channel is gone, on_closed
 	 * follows by itself.) */
 	if (rc && rc != -ENOTCONN)
-		over(k, strerror(-rc));
+		over(k, CODE_PROTOCOL, strerror(-rc));
 	put(k);
 }
 
@@ -89,6 +92,22 @@ static void on_writable(struct meshconn *conn)
 	event_active(k->flush, EV_TIMEOUT, 0);
 }
 
+/* --- liveness --------------------------------------------------------------------------------- */
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct carrier *k = arg;
+
+	(void)fd;
+	(void)what;
+	hold(k);
+	if (!k->dead && k->config.conn && mux_tick(k->mux, daemon_now_us())) {
+		k->timed_out = true;
+		over(k, CODE_LOST, mux_fault(k->mux));
+	}
+	put(k);
+}
+
 /* --- from the mesh ---------------------------------------------------------------------------- */
 
 static void consume(struct meshconn *conn, const uint8_t *data, size_t len)
@@ -97,7 +116,7 @@ static void consume(struct meshconn *conn, const uint8_t *data, size_t len)
 
 	hold(k);
 	if (mux_input(k->mux, data, len) && !k->dead)
-		over(k, mux_fault(k->mux));
+		over(k, CODE_PROTOCOL, mux_fault(k->mux));
 	put(k);
 }
 
@@ -107,7 +126,7 @@ static void on_closed(struct meshconn *conn, uint16_t code, const char *reason)
 
 	hold(k);
 	k->config.conn = NULL;
-	over(k, reason[0] ? reason : msg_code_name(code));
+	over(k, code, reason[0] ? reason : msg_code_name(code));
 	put(k);
 }
 
@@ -184,6 +203,7 @@ struct carrier *carrier_new(const struct carrier_config *config)
 	};
 	static const struct meshconn_callbacks cb = {
 		.consume = consume, .on_writable = on_writable, .on_closed = on_closed};
+	const struct timeval tick = {.tv_usec = ALIVE_TICK_US};
 	struct carrier *k = calloc(1, sizeof *k);
 
 	if (!k)
@@ -191,7 +211,8 @@ struct carrier *carrier_new(const struct carrier_config *config)
 	k->config = *config;
 	hold(k);
 	k->flush = event_new(config->base, -1, 0, on_flush, k);
-	if (k->flush)
+	k->tick = event_new(config->base, -1, EV_PERSIST, on_tick, k);
+	if (k->flush && k->tick && event_add(k->tick, &tick) == 0)
 		k->mux = mux_new(&config->mux, &ops, k);
 	if (!k->mux) {
 		k->dead = true;
@@ -219,6 +240,11 @@ void carrier_free(struct carrier *k, const char *reason)
 struct mux *carrier_mux(const struct carrier *k)
 {
 	return k->mux;
+}
+
+bool carrier_timed_out(const struct carrier *k)
+{
+	return k->timed_out;
 }
 
 struct meshconn *carrier_conn(const struct carrier *k)

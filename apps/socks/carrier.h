@@ -25,5 +25,7 @@ struct carrier *carrier_new(const struct carrier_config *config);
  * callbacks.  May be called from any callback.  NULL is fine. */
 void carrier_free(struct carrier *k, const char *reason);
 struct mux *carrier_mux(const struct carrier *k);
+/* It is over because the other end said nothing any more. */
+bool carrier_timed_out(const struct carrier *k);
 struct meshconn *carrier_conn(const struct carrier *k);
 #endif

@@ -4,7 +4,6 @@
 #include <event2/event.h>
 #include <event2/listener.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,6 +109,15 @@ static int bind_socket(const struct net_addr *a)
 	return -error;
 }
 
+static void warn_if_open(const struct client *c, const struct net_addr *a)
+{
+	char text[NET_ADDR_TEXT];
+
+	if (!net_addr_is_loopback(a) && !c->opt->wants_login)
+		log_warn("socks-client: whoever reaches %s may use it: no [proxy] User is set",
+			 net_addr_text(a, text));
+}
+
 static int listen_on(struct client *c, unsigned i)
 {
 	const struct net_addr *a = &c->opt->listen[i];
@@ -130,9 +138,7 @@ static int listen_on(struct client *c, unsigned i)
 		return fd < 0 ? fd : -ENOMEM;
 	}
 	evconnlistener_set_error_cb(c->listeners[i], on_accept_error);
-	if (!net_addr_is_loopback(a) && !c->opt->wants_login)
-		log_warn("socks-client: whoever reaches %s may use it: no [proxy] User is set",
-			 text);
+	warn_if_open(c, a);
 	struct json_object *o = json_object_new_object();
 	json_object_object_add(o, "state", json_object_new_string("listening"));
 	json_object_object_add(o, "addr", json_object_new_string(text));
@@ -163,11 +169,13 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 	c->listeners_off = false;
 }
 
-static void on_signal(evutil_socket_t number, short what, void *arg)
+/* Users and times are looked at where they are; open streams stay. */
+static void on_reloaded(void *arg)
 {
-	(void)number;
-	(void)what;
-	event_base_loopbreak(arg);
+	struct client *c = arg;
+
+	for (unsigned i = 0; i < c->opt->listen_count; i++)
+		warn_if_open(c, &c->opt->listen[i]);
 }
 
 static int start(struct client *c)
@@ -228,21 +236,17 @@ static void stop(struct client *c)
 		event_free(c->sweep);
 }
 
-int socks_client_run(struct event_base *base, const struct socks_options *opt)
+int socks_client_run(struct event_base *base, struct socks_options *opt)
 {
 	struct client c = {.opt = opt, .base = base};
-	struct event *ends[] = {evsignal_new(base, SIGINT, on_signal, base),
-				evsignal_new(base, SIGTERM, on_signal, base)};
+	struct socks_signals signals;
 	int rc = start(&c);
 
-	for (unsigned i = 0; i < 2; i++)
-		if (!rc && (!ends[i] || event_add(ends[i], NULL)))
-			rc = -ENOMEM;
+	if (socks_signals_init(&signals, base, opt, on_reloaded, &c))
+		rc = -ENOMEM;
 	if (!rc)
 		event_base_dispatch(base);
+	socks_signals_free(&signals);
 	stop(&c);
-	for (unsigned i = 0; i < 2; i++)
-		if (ends[i])
-			event_free(ends[i]);
 	return rc ? 1 : 0;
 }

@@ -54,6 +54,7 @@ struct mux {
 	bool hello_sent, up, outputting;
 	uint32_t peer_window, peer_streams;
 	uint64_t grown;
+	struct alive alive;
 	struct mux_counters counters;
 	char fault[96];
 };
@@ -133,6 +134,7 @@ struct mux *mux_new(const struct mux_config *config, const struct mux_ops *ops, 
 	m->ctx = ctx;
 	TAILQ_INIT(&m->streams);
 	TAILQ_INIT(&m->turns);
+	alive_init(&m->alive, config->patience_us);
 	map_init(&m->by_number, sizeof(uint32_t), config->streams_max, config->seed);
 	m->ops->ready(ctx);
 	return m;
@@ -324,6 +326,7 @@ static void put(struct wbuf *w, struct mux_stream *s, enum mux_type type)
 		f.addr = s->addr;
 	f.window = s->grant;
 	mux_frame_write(w, &f);
+	alive_said(&s->mux->alive, f.type);
 }
 
 static void put_hello(struct mux *m, struct wbuf *w)
@@ -335,6 +338,7 @@ static void put_hello(struct mux *m, struct wbuf *w)
 				   .streams = m->config.client ? 0 : m->config.streams_max,
 			   });
 	m->hello_sent = true;
+	alive_said(&m->alive, MUX_HELLO);
 }
 
 static void put_data(struct mux *m, struct wbuf *w, struct mux_stream *s)
@@ -359,6 +363,7 @@ static void put_data(struct mux *m, struct wbuf *w, struct mux_stream *s)
 	wbuf_space(w, MUX_DATA_HEADER_BYTES + got);
 	s->credit -= (uint32_t)got;
 	m->counters.bytes_out += got;
+	alive_said(&m->alive, MUX_DATA);
 }
 
 static void put_opening(struct wbuf *w, struct mux_stream *s)
@@ -398,6 +403,23 @@ static void turn(struct mux *m, struct wbuf *w, struct mux_stream *s)
 		take_turn(s);
 }
 
+/* Before all else, so that they do not wait for data. */
+static void put_liveness(struct mux *m, struct wbuf *w)
+{
+	struct alive *a = &m->alive;
+
+	if (a->pong_due) {
+		mux_frame_write(w, &(struct mux_frame){.type = MUX_PONG, .token = a->their_token});
+		alive_said(a, MUX_PONG);
+		a->their_token = 0;
+	}
+	if (a->ping_due) {
+		mux_frame_write(w, &(struct mux_frame){.type = MUX_PING, .token = a->token});
+		alive_said(a, MUX_PING);
+	}
+	m->counters.pings = a->pings;
+}
+
 size_t mux_output(struct mux *m, uint8_t *out)
 {
 	struct wbuf w = wbuf_init(out, MUX_MESSAGE_BYTES);
@@ -406,6 +428,7 @@ size_t mux_output(struct mux *m, uint8_t *out)
 	m->outputting = true;
 	if (!m->hello_sent)
 		put_hello(m, &w);
+	put_liveness(m, &w);
 	/* At least 1 KiB of data at a time, or the end of a message is cut into crumbs. */
 	while (!TAILQ_EMPTY(&m->turns) &&
 	       (size_t)(w.end - w.p) > TURN_BYTES_MAX + MUX_DATA_HEADER_BYTES + 1024)
@@ -549,6 +572,13 @@ static bool take(struct mux *m, const struct mux_frame *f)
 		return hello(m, f);
 	if (!m->up)
 		return fault(m, f, "before HELLO");
+	if (f->type == MUX_PING) {
+		if (!m->outputting)
+			m->ops->ready(m->ctx);
+		return true;
+	}
+	if (f->type == MUX_PONG)
+		return true;
 	if (f->type == MUX_OPEN || f->type == MUX_ASSOCIATE)
 		return open_wanted(m, f);
 	return to_stream(m, f);
@@ -567,6 +597,25 @@ int mux_input(struct mux *m, const uint8_t *input, size_t len)
 		}
 		if (!take(m, &f))
 			return -EPROTO;
+		alive_heard(&m->alive, &f);
 	}
+	m->counters.pongs = m->alive.pongs;
+	return 0;
+}
+
+int mux_tick(struct mux *m, uint64_t now_us)
+{
+	struct alive *a = &m->alive;
+
+	/* Before that a time limit of the owner's counts. */
+	if (!m->up)
+		return 0;
+	if (!alive_tick(a, now_us, m->count)) {
+		snprintf(m->fault, sizeof m->fault, "nothing heard for %.1f s",
+			 (double)(now_us - a->heard_us) / 1e6);
+		return -ETIMEDOUT;
+	}
+	if (a->ping_due || a->pong_due)
+		m->ops->ready(m->ctx);
 	return 0;
 }

@@ -15,7 +15,7 @@
 #ifndef SOCKS_MUX_H
 #define SOCKS_MUX_H
 
-#include "socks/muxframe.h"
+#include "socks/alive.h"
 
 #define MUX_MESSAGE_BYTES 64000u /* no message is longer: it fits into one record of the mesh */
 #define MUX_WINDOW_FIRST 65536u	 /* how a stream begins */
@@ -55,6 +55,7 @@ struct mux_config {
 	uint32_t streams_max; /* 1 to MUX_STREAMS_MAX */
 	uint32_t window_max;  /* a window grows to this while it is emptied */
 	uint64_t growth_max;  /* by which all windows together may exceed MUX_WINDOW_FIRST each */
+	uint64_t patience_us; /* a silence that a PING does not end is the end; 0: never */
 	uint64_t seed;
 };
 
@@ -66,6 +67,9 @@ void mux_free(struct mux *m);
 /* One message of the connection.  0, or -EPROTO: close the connection; mux_fault says why. */
 int mux_input(struct mux *m, const uint8_t *input, size_t len);
 const char *mux_fault(const struct mux *m);
+/* To be called every ALIVE_TICK_US.  0, or -ETIMEDOUT: the other end is gone; mux_fault says for
+ * how long. */
+int mux_tick(struct mux *m, uint64_t now_us);
 /* One message into `out` (MUX_MESSAGE_BYTES); its length, or 0 when there is nothing to say. */
 size_t mux_output(struct mux *m, uint8_t *out);
 
@@ -95,6 +99,7 @@ struct mux_stream *mux_find(const struct mux *m, uint32_t number);
 struct mux_counters {
 	uint64_t opened, refused, resets, late, full;
 	uint64_t bytes_in, bytes_out, messages_in, messages_out;
+	uint64_t pings, pongs; /* asked, heard */
 };
 const struct mux_counters *mux_counters(const struct mux *m);
 #endif

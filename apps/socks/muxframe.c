@@ -2,17 +2,23 @@
 
 const char *mux_type_name(uint8_t type)
 {
-	static const char *const names[] = {"?",       "HELLO", "OPEN",	  "ASSOCIATE", "OPENED",
-					    "REFUSED", "DATA",	"WINDOW", "FIN",       "RESET"};
+	static const char *const names[] = {"?",      "HELLO",	 "OPEN", "ASSOCIATE",
+					    "OPENED", "REFUSED", "DATA", "WINDOW",
+					    "FIN",    "RESET",	 "PING", "PONG"};
 
 	return type < sizeof names / sizeof *names ? names[type] : names[0];
+}
+
+static bool has_stream(uint8_t type)
+{
+	return type != MUX_HELLO && type != MUX_PING && type != MUX_PONG;
 }
 
 /* lint: flat */
 bool mux_frame_read(struct rbuf *r, struct mux_frame *f)
 {
 	f->type = rbuf_u8(r);
-	f->stream = f->type == MUX_HELLO ? 0 : rbuf_u32(r);
+	f->stream = has_stream(f->type) ? rbuf_u32(r) : 0;
 	switch (f->type) {
 	case MUX_HELLO:
 		f->version = rbuf_u8(r);
@@ -33,6 +39,10 @@ bool mux_frame_read(struct rbuf *r, struct mux_frame *f)
 	case MUX_WINDOW:
 		f->window = rbuf_u32(r);
 		break;
+	case MUX_PING:
+	case MUX_PONG:
+		f->token = rbuf_u32(r);
+		break;
 	case MUX_ASSOCIATE:
 	case MUX_FIN:
 		break;
@@ -46,7 +56,7 @@ bool mux_frame_read(struct rbuf *r, struct mux_frame *f)
 void mux_frame_write(struct wbuf *w, const struct mux_frame *f)
 {
 	wbuf_u8(w, f->type);
-	if (f->type != MUX_HELLO)
+	if (has_stream(f->type))
 		wbuf_u32(w, f->stream);
 	switch (f->type) {
 	case MUX_HELLO:
@@ -67,6 +77,10 @@ void mux_frame_write(struct wbuf *w, const struct mux_frame *f)
 		break;
 	case MUX_WINDOW:
 		wbuf_u32(w, f->window);
+		break;
+	case MUX_PING:
+	case MUX_PONG:
+		wbuf_u32(w, f->token);
 		break;
 	default:
 		break;

@@ -5,7 +5,7 @@
 
 #include "socks/addr.h"
 
-#define MUX_VERSION 1u
+#define MUX_VERSION 2u
 #define MUX_DATA_MAX 16384u /* bytes in one DATA */
 /* The longest frame without data: an OPEN with a name. */
 #define MUX_CONTROL_BYTES_MAX (5 + SOCKS_ADDR_BYTES_MAX)
@@ -20,12 +20,14 @@ enum mux_type {
 	MUX_DATA,      /* stream, bytes */
 	MUX_WINDOW,    /* stream, count */
 	MUX_FIN,       /* stream */
-	MUX_RESET      /* stream, code */
+	MUX_RESET,     /* stream, code */
+	MUX_PING,      /* token: to be answered */
+	MUX_PONG       /* token: of the PING, or 0: only that we are there */
 };
 
 struct mux_frame {
 	uint8_t type, version, code;
-	uint32_t stream, window, streams;
+	uint32_t stream, window, streams, token;
 	struct socks_addr addr;
 	struct bytes data; /* a view */
 };

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <getopt.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -283,8 +284,6 @@ static bool apply(const struct line *l, struct socks_options *o)
 	o->window_max = (uint32_t)cfg->proxy_stream_window;
 	o->clients_max = (uint32_t)cfg->proxy_max_clients;
 	o->deny_local = cfg->proxy_deny_local;
-	daemon_log_open(cfg->daemon_log_format);
-	log_set_level(l->debug ? LOG_LEVEL_DEBUG : daemon_log_level(cfg->general_log_level));
 	return l->server ? apply_server(l, o) : apply_client(l, o);
 }
 
@@ -301,6 +300,11 @@ int socks_options_parse(struct socks_options *o, bool server, int argc, char **a
 	int opt, verdict = 0;
 
 	memset(o, 0, sizeof *o);
+	o->server = server;
+	o->argc = argc;
+	o->argv = argv;
+	/* From the start, also when this is a reload. */
+	optind = 0;
 	while (!verdict &&
 	       (opt = getopt_long(argc, argv, "df:o:", server ? server_options : client_options,
 				  NULL)) != -1)
@@ -316,9 +320,33 @@ int socks_options_parse(struct socks_options *o, bool server, int argc, char **a
 		.path = l.path, .options = l.options, .n_options = l.option_count};
 	if (config_load(&o->cfg, &source, report, &l) || !apply(&l, o))
 		return -1;
+	daemon_log_open(o->cfg->daemon_log_format);
+	log_set_level(l.debug ? LOG_LEVEL_DEBUG : daemon_log_level(o->cfg->general_log_level));
 	if (l.check)
 		printf("%s: the configuration is good\n", program(server));
 	return l.check ? 1 : 0;
+}
+
+int socks_options_reload(struct socks_options *o)
+{
+	struct socks_options *fresh = calloc(1, sizeof *fresh);
+	int rc = fresh ? socks_options_parse(fresh, o->server, o->argc, o->argv) : -1;
+
+	if (rc == 0) {
+		o->idle_us = fresh->idle_us;
+		o->connect_us = fresh->connect_us;
+		o->policy = fresh->policy;
+		o->deny_local = fresh->deny_local;
+		o->clients_max = fresh->clients_max;
+		o->wants_login = fresh->wants_login;
+		o->login = fresh->login;
+	}
+	if (fresh) {
+		sodium_memzero(&fresh->login, sizeof fresh->login);
+		socks_options_free(fresh);
+	}
+	free(fresh);
+	return rc;
 }
 
 void socks_options_free(struct socks_options *o)

@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <event2/event.h>
-#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,6 +122,7 @@ static void tell_client(const struct session *s, const char *state)
 	json_object_object_add(o, "refused", json_object_new_int64((int64_t)n->refused));
 	json_object_object_add(o, "bytesIn", json_object_new_int64((int64_t)n->bytes_in));
 	json_object_object_add(o, "bytesOut", json_object_new_int64((int64_t)n->bytes_out));
+	json_object_object_add(o, "silences", json_object_new_int64((int64_t)s->server->silences));
 	socks_say(s->server->opt->json, o);
 }
 
@@ -142,8 +142,12 @@ static void session_end(struct session *s, const char *reason)
 
 static void on_over(void *ctx, const char *reason)
 {
+	struct session *s = ctx;
+
 	log_info("socks-server: a client is gone: %s", reason);
-	session_end(ctx, reason);
+	if (carrier_timed_out(s->carrier))
+		s->server->silences++;
+	session_end(s, reason);
 }
 
 static struct session *find_session(struct server *v, struct meshconn *conn)
@@ -191,7 +195,8 @@ static bool session_new(struct server *v, struct meshconn *conn)
 	config.ctx = s;
 	config.mux = (struct mux_config){.streams_max = v->opt->streams_max,
 					 .window_max = v->opt->window_max,
-					 .growth_max = SOCKS_GROWTH_BYTES};
+					 .growth_max = SOCKS_GROWTH_BYTES,
+					 .patience_us = SOCKS_PATIENCE_LONG_US};
 	randombytes_buf(&config.mux.seed, sizeof config.mux.seed);
 	s->carrier = carrier_new(&config);
 	if (!s->carrier) {
@@ -283,11 +288,14 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-static void on_signal(evutil_socket_t number, short what, void *arg)
+/* Streams that are open stay, wherever they lead; the new rules are asked about each new address.
+ */
+static void on_reloaded(void *arg)
 {
-	(void)number;
-	(void)what;
-	event_base_loopbreak(arg);
+	struct server *v = arg;
+
+	v->policy = v->opt->policy;
+	v->policy_us = 0;
 }
 
 static int start(struct server *v)
@@ -326,27 +334,23 @@ static void stop(struct server *v)
 	resolver_free(v->resolver);
 }
 
-int socks_server_run(struct event_base *base, const struct socks_options *opt)
+int socks_server_run(struct event_base *base, struct socks_options *opt)
 {
 	struct server *v = calloc(1, sizeof *v);
-	struct event *ends[] = {evsignal_new(base, SIGINT, on_signal, base),
-				evsignal_new(base, SIGTERM, on_signal, base)};
-	int rc = -ENOMEM;
+	struct socks_signals signals;
+	int rc;
 
-	if (v) {
-		v->opt = opt;
-		v->base = base;
-		rc = start(v);
-		for (unsigned i = 0; i < 2; i++)
-			if (!rc && (!ends[i] || event_add(ends[i], NULL)))
-				rc = -ENOMEM;
-		if (!rc)
-			event_base_dispatch(base);
-		stop(v);
-		free(v);
-	}
-	for (unsigned i = 0; i < 2; i++)
-		if (ends[i])
-			event_free(ends[i]);
+	if (!v)
+		return 1;
+	v->opt = opt;
+	v->base = base;
+	rc = start(v);
+	if (socks_signals_init(&signals, base, opt, on_reloaded, v))
+		rc = -ENOMEM;
+	if (!rc)
+		event_base_dispatch(base);
+	socks_signals_free(&signals);
+	stop(v);
+	free(v);
 	return rc ? 1 : 0;
 }

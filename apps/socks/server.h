@@ -30,6 +30,7 @@ struct server {
 	struct session_list sessions;
 	unsigned session_count;
 	uint64_t last_number;
+	uint64_t silences; /* clients that went away without a word */
 	struct event *sweep;
 	struct server_limits limits;
 };

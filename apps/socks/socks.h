@@ -6,6 +6,7 @@
  * Pure:  addr.c      addresses and names
  *        socks5.c    RFC 1928 and 1929
  *        muxframe.c  frames of the streams     mux.c  their table and windows
+ *        alive.c     whether the other end is still there
  *        policy.c    where a server lets its clients go
  * Both:  carrier.c   a mux on its mesh connection
  *        pipe.c      a socket joined to a stream
@@ -37,10 +38,18 @@ struct event_base;
 #define SOCKS_LISTEN_MAX 16u
 /* Bytes read from a socket ahead of the mesh. */
 #define SOCKS_READ_AHEAD_BYTES 65536u
+/* A server that does not answer for so long is dead (socks/alive.h).  A client that may use no
+ * other than this one waits longer, in case the mesh finds a way; so does a server for its clients.
+ */
+#define SOCKS_PATIENCE_US 3000000u
+#define SOCKS_PATIENCE_LONG_US 15000000u
 /* By which the windows of one connection may grow in all. */
 #define SOCKS_GROWTH_BYTES (64u << 20)
 
 struct socks_options {
+	bool server;
+	int argc; /* of main, for a reload */
+	char **argv;
 	struct config *cfg; /* owned */
 	const char *node_addr, *app_id;
 	bool json;
@@ -65,10 +74,27 @@ struct socks_options {
 /* 0: run; 1: done (--help); -1: bad, said so.  Free it in any case. */
 int socks_options_parse(struct socks_options *o, bool server, int argc, char **argv);
 void socks_options_free(struct socks_options *o);
+/* Reads command line and configuration again and takes over what may change while streams flow:
+ * networks, the login, times, MaxClients and the log level.  A fault changes nothing, is said, and
+ * -1. */
+int socks_options_reload(struct socks_options *o);
 
 /* Both run until SIGINT or SIGTERM and return the exit code. */
-int socks_server_run(struct event_base *base, const struct socks_options *opt);
-int socks_client_run(struct event_base *base, const struct socks_options *opt);
+int socks_server_run(struct event_base *base, struct socks_options *opt);
+int socks_client_run(struct event_base *base, struct socks_options *opt);
+
+/* SIGINT and SIGTERM end the loop, SIGHUP reloads the options and then calls back. */
+struct socks_signals {
+	struct event *events[3];
+	struct event_base *base;
+	struct socks_options *opt;
+	void (*reloaded)(void *arg);
+	void *arg;
+};
+/* 0 or -ENOMEM; to be freed in either case. */
+int socks_signals_init(struct socks_signals *s, struct event_base *base, struct socks_options *opt,
+		       void (*reloaded)(void *arg), void *arg);
+void socks_signals_free(struct socks_signals *s);
 /* main of both programs. */
 int socks_main(bool server, int argc, char **argv);
 

@@ -41,6 +41,8 @@ struct uplink {
 	struct meshconn *datagrams;
 	bool up;
 	unsigned failures; /* in a row */
+	uint64_t losses,
+		silences; /* servers that went away; of these, those that just fell silent */
 	struct avoided avoided[AVOIDED_MAX];
 	unsigned avoided_next;
 };
@@ -57,6 +59,8 @@ static void tell(struct uplink *u, bool up, const char *reason)
 				       json_object_new_string(mesh_id_text(&u->node, id)));
 	if (reason)
 		json_object_object_add(o, "reason", json_object_new_string(reason));
+	json_object_object_add(o, "losses", json_object_new_int64((int64_t)u->losses));
+	json_object_object_add(o, "silences", json_object_new_int64((int64_t)u->silences));
 	socks_say(u->opt->json, o);
 }
 
@@ -139,13 +143,18 @@ static void again(struct uplink *u, const char *reason)
 	if (!was_up)
 		u->failures++;
 	avoid(u);
-	if (was_up)
+	if (was_up) {
+		u->losses++;
+		u->silences += carrier_timed_out(u->carrier);
 		tell(u, false, text);
-	else
-		log_info("socks-client: no server: %s", text);
-	/* The owner lets go of the streams while they are still there. */
-	if (was_up)
+		log_warn("socks-client: server %s is lost: %s (%llu so far, %llu of them silent)",
+			 u->name, text, (unsigned long long)u->losses,
+			 (unsigned long long)u->silences);
+		/* The owner lets go of the streams while they are still there. */
 		u->cb.down(u->ctx, text);
+	} else {
+		log_info("socks-client: no server: %s", text);
+	}
 	drop(u, text);
 	arm(u, wait < RETRY_MAX_US ? wait : RETRY_MAX_US);
 }
@@ -270,7 +279,9 @@ static void on_dialled(struct meshconn *conn)
 	config.mux = (struct mux_config){.client = true,
 					 .streams_max = u->opt->streams_max,
 					 .window_max = u->opt->window_max,
-					 .growth_max = SOCKS_GROWTH_BYTES};
+					 .growth_max = SOCKS_GROWTH_BYTES,
+					 .patience_us = u->opt->has_to_node ? SOCKS_PATIENCE_LONG_US
+									    : SOCKS_PATIENCE_US};
 	randombytes_buf(&config.mux.seed, sizeof config.mux.seed);
 	u->node = *meshconn_peer_node(conn);
 	u->has_node = true;

@@ -148,14 +148,16 @@ static void try_mux(const uint8_t *data, size_t size, bool client)
 					   .data = on_data,
 					   .fin = on_fin,
 					   .closed = on_closed};
-	static const uint8_t hello[] = {1, 1, 0, 1, 0, 0, 0, 0, 0, 16};
+	static const uint8_t hello[] = {1, 2, 0, 1, 0, 0, 0, 0, 0, 16};
 	static uint8_t out[MUX_MESSAGE_BYTES];
 	const struct mux_config config = {.client = client,
 					  .streams_max = 32,
 					  .window_max = 1u << 20,
-					  .growth_max = 1u << 20};
+					  .growth_max = 1u << 20,
+					  .patience_us = 3000000u};
 	struct mux *m = mux_new(&config, &ops, NULL);
 	struct socks_addr to = {.name = "x"};
+	uint64_t now_us = 1000000u;
 
 	require(m != NULL);
 	memset(owners, 0, sizeof owners);
@@ -175,6 +177,10 @@ static void try_mux(const uint8_t *data, size_t size, bool client)
 			break;
 		}
 		used += len;
+		/* A long step now and then: the silence counts, too. */
+		now_us += choice % 16 ? 300000u : 900000u;
+		if (mux_tick(m, now_us))
+			require(mux_fault(m)[0] != '\0' && mux_is_up(m));
 		for (unsigned i = 0; i < 8 && mux_output(m, out); i++)
 			;
 		require(mux_stream_count(m) <= config.streams_max);

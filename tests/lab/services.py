@@ -5,11 +5,13 @@
   7   echo, TCP and UDP; TCP says "bye" after the other side's end
   9   accepts and never reads
   11  says "hello", ends its sending, reads the rest; 12 tells how much that was, and its SHA-256
+  19  sends for ever
   53  DNS (UDP) for the names below
 """
 import asyncio
 import hashlib
 import ipaddress
+import resource
 import socket
 import struct
 import sys
@@ -65,6 +67,13 @@ async def tell(_, writer):
     writer.write(last_upload.encode())
 
 
+async def pour(_, writer):
+    data = body(65536)[:65536]
+    while True:
+        writer.write(data)
+        await writer.drain()
+
+
 def closing(handler):
     async def serve(reader, writer):
         try:
@@ -118,7 +127,8 @@ class Dns(UdpEcho):
 async def main():
     loop = asyncio.get_running_loop()
     for host in (V4, V6):
-        for port, handler in ((80, http), (7, echo), (11, greet), (12, tell)):
+        for port, handler in ((80, http), (7, echo), (11, greet), (12, tell),
+                              (19, pour)):
             await asyncio.start_server(closing(handler), host, port, backlog=1024)
         held.append(loop.create_task(never_read(host)))
         await loop.create_datagram_endpoint(UdpEcho, (host, 7))
@@ -127,4 +137,5 @@ async def main():
     await asyncio.Event().wait()
 
 
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 asyncio.run(main())

@@ -2,7 +2,6 @@
 streams, the deny list, garbage, 500 downloads at once, and a server that dies."""
 import contextlib
 import hashlib
-import json
 import os
 import socket
 import struct
@@ -13,70 +12,20 @@ import pytest
 
 import lab as tools
 import socks5
-from lab import Process, wait
+from lab import wait
+from socksmesh import body, check_fetch, curl, restart, start, start_network, state, wait_up
 from topology import HTTP_ADDR, HTTP_ADDR6
 
-SERVERS = {"gw1": "exit-one", "gw2": "exit-two"}
 LOGIN_PORT, IMPATIENT_PORT, OPEN_PORT = 1081, 1082, 1083
-HERE = os.path.dirname(os.path.abspath(__file__))
-
-
-def start(mesh, ns, program, name, *argv):
-    p = Process(mesh, mesh[ns], name, [os.path.join(tools.bin_dir(), program), "--json",
-                                       "-f", mesh.socks_config, *argv], must_end=True)
-    mesh.processes.append(p)
-    return p
-
-
-def lines(p):
-    return [json.loads(line) for line in p.log().splitlines() if line.startswith("{")]
-
-
-def state(p):
-    """The last line that tells a state of the uplink."""
-    return [line for line in lines(p) if line.get("state") in ("up", "down")][-1]
-
-
-def restart(p):
-    """Starts a killed server and waits until it is registered."""
-    before = len(lines(p))
-    p.start()
-    wait(lambda: {"state": "up"}.items() <= lines(p)[before].items(), 15, f"{p.name} is up again")
-
-
-def curl(mesh, *argv, proxy="socks5h://127.0.0.1:1080", timeout=20):
-    """(exit status, output) of curl in the client's place."""
-    p = subprocess.run(["ip", "netns", "exec", mesh["sub"].full, "curl", "-sS", "-m", str(timeout),
-                        "-x", proxy, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                       timeout=timeout + 5, env=mesh.environment)
-    return p.returncode, p.stdout
-
-
-def body(count):
-    return (bytes(i * 7 & 255 for i in range(256)) * (count // 256 + 1))[:count]
-
-
-def check_fetch(mesh, host, count=100_000, **kw):
-    status, out = curl(mesh, f"http://{host}/bytes/{count}", **kw)
-    assert status == 0 and out == body(count), (status, out[:200])
 
 
 @pytest.fixture(scope="module")
 def socks(network):
     mesh = network
-    mesh.socks_config = os.path.join(mesh.folder, "socks.cfg")
-    with open(mesh.socks_config, "w", encoding="utf-8") as f:
-        f.write(f"[proxy]\nResolvers = {HTTP_ADDR}\n")
-    services = mesh.run("inet", "services", "/usr/bin/python3", os.path.join(HERE, "services.py"),
-                        HTTP_ADDR, HTTP_ADDR6)
-    mesh.start_overlay()
-    services.wait_log("ready")
-    mesh.servers = {app: start(mesh, ns, "socks-server", f"{ns}-socks", "--id", app)
-                    for ns, app in SERVERS.items()}
+    start_network(mesh)
     mesh.open_server = start(mesh, "gw1", "socks-server", "gw1-open", "--id", "open",
                              "--allow", "127.0.0.0/8", "-o", "proxy.ProxyTimeout=3600")
-    for p in (*mesh.servers.values(), mesh.open_server):
-        wait(lambda p=p: state(p)["state"] == "up", 15, f"{p.name} is up")
+    wait_up(mesh.open_server)
     mesh.client = start(mesh, "sub", "socks-client", "sub-socks", "--to", "exit-one")
     mesh.login = start(mesh, "sub", "socks-client", "sub-login", "--to", "open",
                        "-o", "proxy.User=anna", "-o", "proxy.Password=green door",
@@ -84,7 +33,7 @@ def socks(network):
     mesh.impatient = start(mesh, "sub", "socks-client", "sub-impatient", "--to", "open",
                            "-o", "proxy.ProxyTimeout=1", "--listen", f"127.0.0.1:{IMPATIENT_PORT}")
     for p in (mesh.client, mesh.login, mesh.impatient):
-        wait(lambda p=p: state(p)["state"] == "up", 15, f"{p.name} is up")
+        wait_up(p)
     return mesh
 
 
@@ -136,6 +85,34 @@ def test_bad_commands(socks):
     sock = socks5.connect(socks["sub"])
     sock.sendall(b"\x05\x01\x00\x05\x01\x00\x07junk")
     assert socks5.receive(sock, 4) == b"\x05\x00\x05\x08"
+
+
+def test_long_names(socks):
+    """A name may have 255 bytes on the wire, which is more than a name can have in DNS; one byte that
+    no name has is refused before anybody is asked."""
+    for name in ("x" * 255, ".".join(["x" * 63] * 4), "x" * 64 + ".test", "a..test"):
+        with pytest.raises(socks5.Refused) as e:
+            socks5.stream(socks["sub"], name, 80)
+        assert e.value.code == 4, name
+    for raw in (b"\x03\x00\x00\x50", b"\x03\x03a b\x00\x50", b"\x03\x02a\x80\x00\x50"):
+        sock = socks5.connect(socks["sub"])
+        sock.sendall(b"\x05\x01\x00\x05\x01\x00" + raw)
+        assert socks5.receive(sock, 4) == b"\x05\x00\x05\x08", raw
+    # As UDP as well: dropped, and the association lives.
+    a = socks5.Association(socks["sub"])
+    assert a.ask("x" * 255, 7, b"to nobody") is None
+    wait(lambda: a.ask(HTTP_ADDR, 7, b"x"), 10, "what can be reached answers")
+    a.close()
+
+
+def test_open_to_all_is_warned_of(socks):
+    warning = "whoever reaches 0.0.0.0:1090 may use it"
+    for options, wanted in ((), True), (("-o", "proxy.User=a", "-o", "proxy.Password=b"), False):
+        p = start(socks, "sub", "socks-client", f"sub-open-{wanted}", "--listen", "0.0.0.0:1090",
+                  *options)
+        p.wait_log("listening")
+        assert (warning in p.log()) == wanted
+        p.stop()
 
 
 # --- streams --------------------------------------------------------------------------------------
@@ -326,7 +303,7 @@ def test_garbage_from_the_mesh(socks):
     """What is no run of frames ends the connection of who sent it, and nothing else."""
     from meshapp import APP_MESSAGE, SEND_FROM_APP, MeshApp
     node = next(n["id"] for n in socks.nodes() if n["name"] == "gw1")
-    hello = bytes([1, 1]) + struct.pack(">II", 65536, 0)
+    hello = bytes([1, 2]) + struct.pack(">II", 65536, 0)
     junk = (b"\xff", hello + hello, b"\x06" + bytes(6), hello + b"\x06" + struct.pack(">IH", 9, 0),
             hello + b"\x02" + struct.pack(">I", 1) + b"\x09", os.urandom(1000))
     for i, data in enumerate(junk):

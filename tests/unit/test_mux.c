@@ -539,7 +539,7 @@ static void test_random_runs(void **state)
 /* --- a peer that breaks the rules ----------------------------------------------------------------
  */
 
-#define HELLO "\1\1\0\1\0\0\0\0\0\0"
+#define HELLO "\1\2\0\1\0\0\0\0\0\0"
 #define OPEN1 "\2\0\0\0\1\1\1\2\3\4\0\120"
 #define UDP1 "\3\0\0\0\1"
 #define OPENED1 "\4\0\0\0\1\1\1\2\3\4\0\120"
@@ -587,13 +587,13 @@ static void test_hostile_client(void **state)
 		{CASE(""), false},
 		{CASE(HELLO), false},
 		{CASE("\0"), true},
-		{CASE("\12\0\0\0\1"), true},
+		{CASE("\14\0\0\0\1"), true},
 		{CASE("\377"), true},
 		{CASE(OPEN1), true}, /* before HELLO */
 		{CASE(HELLO HELLO), true},
-		{CASE("\1\2\0\1\0\0\0\0\0\0"), true},	      /* another version */
-		{CASE("\1\1\377\377\377\377\0\0\0\0"), true}, /* a huge window */
-		{CASE("\1\1\0\1\0\0\0\0\0"), true},	      /* cut */
+		{CASE("\1\1\0\1\0\0\0\0\0\0"), true},	      /* another version */
+		{CASE("\1\2\377\377\377\377\0\0\0\0"), true}, /* a huge window */
+		{CASE("\1\2\0\1\0\0\0\0\0"), true},	      /* cut */
 		{CASE(HELLO OPEN1), false},
 		{CASE(HELLO OPEN1 "\2"), true},				/* cut */
 		{CASE(HELLO OPEN1 OPEN1), true},			/* twice */

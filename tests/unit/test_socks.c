@@ -347,31 +347,53 @@ static void test_resolver(void **state)
 /* --- the command line ---------------------------------------------------------------------------
  */
 
-/* What it prints on the way is not looked at. */
+static int saved[2];
+
+/* What is printed meanwhile is not looked at. */
+static void quiet(bool on)
+{
+	int null = open("/dev/null", O_WRONLY);
+
+	fflush(stdout);
+	for (int i = 0; i < 2; i++) {
+		if (on)
+			saved[i] = dup(i + 1);
+		dup2(on ? null : saved[i], i + 1);
+		if (!on)
+			close(saved[i]);
+	}
+	close(null);
+	if (!on)
+		log_set_sink(NULL);
+}
+
+/* The words stay where they are: a reload reads them again. */
 static int parse(struct socks_options *o, bool server, const char *line)
 {
-	static char copy[1024];
-	char *argv[32] = {(char *)(uintptr_t) "socks", (char *)(uintptr_t) "-f",
-			  (char *)(uintptr_t) "/dev/null"};
-	int argc = 3, out = dup(1), err = dup(2), null = open("/dev/null", O_WRONLY);
+	static char copy[1024], *argv[32];
+	int argc = 0, verdict;
 
+	argv[argc++] = (char *)(uintptr_t) "socks";
+	argv[argc++] = (char *)(uintptr_t) "-f";
+	argv[argc++] = (char *)(uintptr_t) "/dev/null";
 	snprintf(copy, sizeof copy, "%s", line);
 	for (char *save, *word = strtok_r(copy, " ", &save); word;
 	     word = strtok_r(NULL, " ", &save))
 		argv[argc++] = word;
-	optind = 0;
-	fflush(stdout);
-	dup2(null, 1);
-	dup2(null, 2);
-	int verdict = socks_options_parse(o, server, argc, argv);
-	fflush(stdout);
-	dup2(out, 1);
-	dup2(err, 2);
-	close(out);
-	close(err);
-	close(null);
-	log_set_sink(NULL);
+	quiet(true);
+	verdict = socks_options_parse(o, server, argc, argv);
+	quiet(false);
 	return verdict;
+}
+
+static int reload(struct socks_options *o)
+{
+	int rc;
+
+	quiet(true);
+	rc = socks_options_reload(o);
+	quiet(false);
+	return rc;
 }
 
 #define NODE "aa000000000000000000000000000000000000000000000000000000000000bb"
@@ -442,6 +464,55 @@ static void test_options(void **state)
 	socks_options_free(&o);
 }
 
+static void write_file(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	fputs(text, f);
+	assert_int_equal(fclose(f), 0);
+}
+
+/* A good file changes what may change; a bad one nothing. */
+static void test_reload(void **state)
+{
+	static struct socks_options o;
+	char path[] = "/tmp/meshnet-socks-XXXXXX", words[128];
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	close(fd);
+	write_file(path, "[proxy]\nDeniedNetworks = 10.0.0.0/8\nProxyTimeout = 5\n");
+	snprintf(words, sizeof words, "-f %s --deny 172.16.0.0/12 -o proxy.MaxStreams=9", path);
+	assert_int_equal(parse(&o, true, words), 0);
+	assert_true(!allows(&o.policy, "10.0.0.1") && allows(&o.policy, "11.0.0.1"));
+	write_file(path, "[proxy]\nDeniedNetworks = 11.0.0.0/8\nProxyTimeout = 6\n"
+			 "MaxStreams = 50\nMaxClients = 3\nUser = anna\nPassword = b\n");
+	assert_int_equal(reload(&o), 0);
+	assert_true(allows(&o.policy, "10.0.0.1") && !allows(&o.policy, "11.0.0.1"));
+	/* The command line still counts. */
+	assert_false(allows(&o.policy, "172.16.0.1"));
+	assert_true(o.idle_us == 6000000u && o.clients_max == 3 && o.streams_max == 9);
+	write_file(path, "[proxy]\nDeniedNetworks = 12.0.0.0/8\nProxyTimeout = nonsense\n");
+	assert_int_equal(reload(&o), -1);
+	assert_true(!allows(&o.policy, "11.0.0.1") && allows(&o.policy, "12.0.0.1"));
+	assert_int_equal(o.idle_us, 6000000u);
+	socks_options_free(&o);
+	write_file(path, "[proxy]\nUser = anna\nPassword = b\n");
+	snprintf(words, sizeof words, "-f %s", path);
+	assert_int_equal(parse(&o, false, words), 0);
+	write_file(path, "[proxy]\nUser = bert\nPassword = c\nListen = 127.0.0.1:9\n");
+	assert_int_equal(reload(&o), 0);
+	assert_string_equal(o.login.user, "bert");
+	assert_int_equal(o.listen[0].port, 1080);
+	write_file(path, "");
+	assert_int_equal(reload(&o), 0);
+	assert_false(o.wants_login);
+	socks_options_free(&o);
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -451,6 +522,7 @@ int main(void)
 		cmocka_unit_test(test_default_policy), cmocka_unit_test(test_exceptions),
 		cmocka_unit_test(test_host_networks),  cmocka_unit_test(test_resolver),
 		cmocka_unit_test(test_command_line),   cmocka_unit_test(test_options),
+		cmocka_unit_test(test_reload),
 	};
 	return cmocka_run_group_tests_name("socks", tests, NULL, NULL);
 }
