@@ -6,6 +6,7 @@
 
 #define PROLOGUE_TEXT "meshnet transport 1"
 #define PROLOGUE_BYTES (sizeof PROLOGUE_TEXT - 1 + 4 + 8 + 1)
+#define PAYLOAD_BYTES 9 /* version, life */
 
 void handshake_init(struct handshake *h, uint32_t transport, const uint8_t local_secret[32],
 		    const struct mesh_id *remote, const uint8_t psk[MESH_SECRET_BYTES])
@@ -51,10 +52,13 @@ static int build_packet(struct handshake *h, struct noise *n, uint8_t type, uint
 			uint8_t epoch, uint8_t packet[HANDSHAKE_PACKET_MAX], size_t *len)
 {
 	struct wbuf w = wbuf_init(packet, HANDSHAKE_PACKET_MAX);
-	uint8_t version = PROTOCOL_VERSION;
+	uint8_t payload[PAYLOAD_BYTES];
+	struct wbuf pw = wbuf_init(payload, sizeof payload);
 
+	wbuf_u8(&pw, PROTOCOL_VERSION);
+	wbuf_u64(&pw, h->life);
 	wbuf_space(&w, HOP_HEADER_BYTES);
-	int err = noise_write(n, bytes_of(&version, 1), &w);
+	int err = noise_write(n, bytes_of(payload, sizeof payload), &w);
 	if (err)
 		return err;
 	struct hop_header header = {
@@ -64,24 +68,26 @@ static int build_packet(struct handshake *h, struct noise *n, uint8_t type, uint
 	return 0;
 }
 
-static int read_packet(struct noise *n, struct bytes packet)
+static int read_packet(struct noise *n, struct bytes packet, uint64_t *life)
 {
-	uint8_t version;
+	uint8_t payload[PAYLOAD_BYTES];
 	size_t len;
 	struct bytes message = {packet.data + HOP_HEADER_BYTES, packet.len - HOP_HEADER_BYTES};
 
-	if (noise_read(n, message, &version, sizeof version, &len) != 0 || len != 1 ||
-	    version != PROTOCOL_VERSION)
+	if (noise_read(n, message, payload, sizeof payload, &len) != 0 || len != sizeof payload ||
+	    payload[0] != PROTOCOL_VERSION)
 		return -EBADMSG;
+	*life = be64_get(payload + 1);
 	return 0;
 }
 
-static void take_keys(struct noise *n, uint8_t epoch, struct hop_keys *out)
+static void take_keys(struct noise *n, uint8_t epoch, uint64_t life, struct hop_keys *out)
 {
 	struct noise_keys keys;
 	noise_split(n, &keys);
 	out->valid = true;
 	out->epoch = epoch;
+	out->life = life;
 	hopkey_derive(&out->tx, keys.send, "hop");
 	hopkey_derive(&out->rx, keys.receive, "hop");
 	sodium_memzero(&keys, sizeof keys);
@@ -122,6 +128,7 @@ int handshake_respond(struct handshake *h, struct bytes packet, const uint8_t ep
 	struct noise n;
 	uint8_t answer[HANDSHAKE_PACKET_MAX];
 	size_t answer_len;
+	uint64_t life;
 
 	if (check_outer(h, packet, &header) != 0)
 		return -EBADMSG;
@@ -131,7 +138,7 @@ int handshake_respond(struct handshake *h, struct bytes packet, const uint8_t ep
 		return -EBADMSG; /* a replay, or overtaken by a newer attempt */
 	int err = start_noise(&n, h, false, header.seq, header.epoch, ephemeral);
 	if (!err)
-		err = read_packet(&n, packet);
+		err = read_packet(&n, packet, &life);
 	if (!err)
 		err = build_packet(h, &n, PACKET_HANDSHAKE_RESPONSE, header.seq, header.epoch,
 				   answer, &answer_len);
@@ -142,7 +149,7 @@ int handshake_respond(struct handshake *h, struct bytes packet, const uint8_t ep
 		h->epoch = header.epoch;
 		h->init_mac = header.mac;
 		h->active = true;
-		take_keys(&n, header.epoch, keys);
+		take_keys(&n, header.epoch, life, keys);
 	}
 	noise_wipe(&n);
 	return err ? -EBADMSG : 0;
@@ -151,11 +158,26 @@ int handshake_respond(struct handshake *h, struct bytes packet, const uint8_t ep
 int handshake_finish(struct handshake *h, struct bytes packet, struct hop_keys *keys)
 {
 	struct hop_header header;
+	uint64_t life;
 
 	if (!h->active || check_outer(h, packet, &header) != 0 || header.seq != h->attempt ||
-	    header.epoch != h->epoch || read_packet(&h->noise, packet) != 0)
+	    header.epoch != h->epoch || read_packet(&h->noise, packet, &life) != 0)
 		return -EBADMSG;
-	take_keys(&h->noise, h->epoch, keys);
+	take_keys(&h->noise, h->epoch, life, keys);
 	h->active = false;
 	return 0;
+}
+
+void handshake_want(const struct handshake *h, uint8_t packet[HOP_HEADER_BYTES])
+{
+	struct hop_header header = {.type = PACKET_HANDSHAKE_WANTED, .label = h->transport};
+
+	hopkey_seal(&h->outer, packet, HOP_HEADER_BYTES, &header);
+}
+
+bool handshake_is_wanted(const struct handshake *h, struct bytes packet)
+{
+	struct hop_header header;
+
+	return packet.len == HOP_HEADER_BYTES && check_outer(h, packet, &header) == 0;
 }

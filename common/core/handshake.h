@@ -14,6 +14,7 @@
 struct hop_keys {
 	bool valid;
 	uint8_t epoch;
+	uint64_t life; /* the peer's (see struct handshake) */
 	struct hopkey tx, rx;
 };
 
@@ -23,6 +24,9 @@ struct handshake {
 	uint8_t psk[MESH_SECRET_BYTES];
 	struct hopkey outer; /* from the psk: whoever lacks it costs us one SipHash */
 	uint32_t transport;
+	/* Told to the peer: a random number for as long as we remember what has been sent and
+	 * received.  Another one says that the peer has begun anew and counts from zero. */
+	uint64_t life;
 	/* initiator: the attempt under way; responder: the last one answered */
 	struct noise noise;
 	bool active;
@@ -47,4 +51,10 @@ int handshake_respond(struct handshake *h, struct bytes packet, const uint8_t ep
 		      struct hop_keys *keys);
 /* Initiator: a packet of type RESPONSE.  0 and `keys`, or -EBADMSG. */
 int handshake_finish(struct handshake *h, struct bytes packet, struct hop_keys *keys);
+/*
+ * A packet of type HANDSHAKE_WANTED: a responder that has begun anew asks the initiator for a
+ * handshake.  It is only a hint, and may be a replay: the handshake itself shows who is there.
+ */
+void handshake_want(const struct handshake *h, uint8_t packet[HOP_HEADER_BYTES]);
+bool handshake_is_wanted(const struct handshake *h, struct bytes packet);
 #endif

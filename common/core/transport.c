@@ -32,6 +32,8 @@ struct transport *transport_new(const struct transport_config *config,
 	t->ctx = ctx;
 	handshake_init(&t->handshake, config->id, config->local_secret, &config->remote,
 		       config->psk);
+	t->handshake.attempt = config->initiator ? config->attempts : 0;
+	ops->random(ctx, &t->handshake.life, sizeof t->handshake.life);
 	sodium_memzero(t->config.local_secret, sizeof t->config.local_secret);
 	sodium_memzero(t->config.psk, sizeof t->config.psk);
 	set_default(&t->config.idle_us, DEFAULT_IDLE_US);
@@ -122,7 +124,26 @@ void transport_open(struct transport *t, const struct net_addr *addrs, size_t n,
 	transport_set_state(t, TRANSPORT_HANDSHAKE, 0, now);
 	if (t->config.initiator)
 		transport_initiate(t, now);
+	else if (t->config.resumed)
+		t->handshake_at_us = now;
 	transport_arm(t, now);
+}
+
+void transport_begin_anew(struct transport *t, uint64_t now)
+{
+	log_info("transport %u: the peer has begun anew", t->config.id);
+	t->stats.restarts++;
+	t->prev.valid = false; /* its numbers are not to be taken for new ones */
+	sendstate_free(&t->snd);
+	recvstate_free(&t->rcv);
+	recvstate_init(&t->rcv);
+	t->control_replay = (struct replay){0};
+	congestion_init(&t->congestion, t->config.congestion, (uint32_t)t->config.packet_bytes,
+			now);
+	t->ack_at_us = t->loss_at_us = TIMER_NEVER;
+	t->pto_count = t->probe_credit = 0;
+	t->window_limited = false;
+	t->model_lost = 0;
 }
 
 void transport_close(struct transport *t, uint16_t code, uint64_t now)
@@ -168,6 +189,11 @@ bool transport_is_suspect(const struct transport *t)
 uint32_t transport_get_id(const struct transport *t)
 {
 	return t->config.id;
+}
+
+uint64_t transport_get_attempts(const struct transport *t)
+{
+	return t->handshake.attempt;
 }
 
 const struct mesh_id *transport_get_peer(const struct transport *t)

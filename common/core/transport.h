@@ -52,6 +52,11 @@ struct transport_ops {
 struct transport_config {
 	uint32_t id; /* the manager's number for it, never 0 */
 	bool initiator;
+	/* This transport goes on from an earlier one of the same number and secret, whose peer may
+	 * still have it: a responder then asks for a handshake. */
+	bool resumed;
+	uint64_t attempts; /* initiator: handshakes of the earlier one at most, so that none of
+			    * ours can be an old one */
 	struct mesh_id local, remote;	/* static public keys */
 	uint8_t local_secret[32];	/* our static private key */
 	uint8_t psk[MESH_SECRET_BYTES]; /* the pair secret from the manager */
@@ -115,6 +120,7 @@ struct transport_stats {
 	uint64_t cwnd_bytes, inflight_bytes, queue_bytes;
 	uint32_t packet_bytes; /* largest UDP payload that is known to arrive */
 	uint32_t moves;	       /* changes of the peer's address that were followed */
+	uint32_t restarts;     /* of the peer, which then counted from zero again */
 };
 void transport_get_stats(const struct transport *t, struct transport_stats *out);
 
@@ -122,6 +128,8 @@ enum transport_state transport_get_state(const struct transport *t);
 /* What the suspect op said last. */
 bool transport_is_suspect(const struct transport *t);
 uint32_t transport_get_id(const struct transport *t);
+/* Handshakes begun so far, those of `attempts` included. */
+uint64_t transport_get_attempts(const struct transport *t);
 const struct mesh_id *transport_get_peer(const struct transport *t);
 const struct net_addr *transport_get_remote(const struct transport *t);
 /* The owner's pointer (socket, edge). */

@@ -10,6 +10,9 @@ static void bad_packet(struct transport *t, const struct net_addr *from, uint64_
 	char text[NET_ADDR_TEXT];
 
 	t->stats.bad_packets++;
+	/* Before we have keys the peer may go on with those of our earlier process. */
+	if (t->config.resumed && !t->cur.valid)
+		return;
 	if (log_limit_due(&t->bad_log, now))
 		log_warn("transport %u: dropped a packet from %s that is malformed or not "
 			 "authentic (%llu so far)",
@@ -44,10 +47,16 @@ static void on_init(struct transport *t, const struct pkt *p, const struct net_a
 		bad_packet(t, from, now);
 }
 
-static void use_keys(struct transport *t, const struct hop_keys *keys)
+static void use_keys(struct transport *t, const struct hop_keys *keys, uint64_t now)
 {
+	bool anew = t->peer_known && t->peer_life != keys->life;
+
 	t->prev = t->cur;
 	t->cur = *keys;
+	t->peer_life = keys->life;
+	t->peer_known = true;
+	if (anew)
+		transport_begin_anew(t, now);
 }
 
 static void confirm_keys(struct transport *t, uint64_t now)
@@ -67,7 +76,7 @@ static void on_response(struct transport *t, const struct pkt *p, const struct n
 			bad_packet(t, from, now);
 		return;
 	}
-	use_keys(t, &keys);
+	use_keys(t, &keys, now);
 	t->handshake_at_us = TIMER_NEVER;
 	t->rekey_at_us = now + t->config.rekey_us;
 	t->last_rx_us = now;
@@ -76,6 +85,20 @@ static void on_response(struct transport *t, const struct pkt *p, const struct n
 		transport_set_state(t, TRANSPORT_CONNECTED, 0, now);
 	}
 	confirm_keys(t, now);
+}
+
+/* A replayed one costs a change of keys, once a second at most. */
+static void on_wanted(struct transport *t, const struct pkt *p, const struct net_addr *from,
+		      uint64_t now)
+{
+	if (!t->config.initiator ||
+	    !handshake_is_wanted(&t->handshake, bytes_of(p->data, p->len))) {
+		bad_packet(t, from, now);
+		return;
+	}
+	if (t->state == TRANSPORT_CONNECTED && t->handshake_at_us == TIMER_NEVER &&
+	    now + t->config.rekey_us >= t->rekey_at_us + HANDSHAKE_WANTED_US)
+		transport_initiate(t, now);
 }
 
 /* --- after authentication ----------------------------------------------------------------- */
@@ -98,7 +121,8 @@ static void promote_next(struct transport *t, const struct net_addr *from, uint6
 {
 	struct hop_keys keys = t->next;
 	t->next.valid = false;
-	use_keys(t, &keys);
+	use_keys(t, &keys, now);
+	t->handshake_at_us = TIMER_NEVER;
 	if (t->state == TRANSPORT_HANDSHAKE) {
 		t->remote = *from;
 		transport_set_state(t, TRANSPORT_CONNECTED, 0, now);
@@ -302,6 +326,20 @@ static bool is_sequenced(uint8_t type)
 	return type == PACKET_DATA || type == PACKET_ROUTE_ERROR;
 }
 
+static bool on_handshake(struct transport *t, const struct pkt *p, uint8_t type,
+			 const struct net_addr *from, uint64_t now)
+{
+	if (type == PACKET_HANDSHAKE_INIT)
+		on_init(t, p, from, now);
+	else if (type == PACKET_HANDSHAKE_RESPONSE)
+		on_response(t, p, from, now);
+	else if (type == PACKET_HANDSHAKE_WANTED)
+		on_wanted(t, p, from, now);
+	else
+		return false;
+	return true;
+}
+
 void transport_input(struct transport *t, struct pkt *p, const struct net_addr *from, uint64_t now)
 {
 	struct hop_header h;
@@ -313,13 +351,8 @@ void transport_input(struct transport *t, struct pkt *p, const struct net_addr *
 		goto drop;
 	if (hop_header_read(&h, bytes_of(p->data, p->len)) != 0)
 		goto bad;
-	if (h.type == PACKET_HANDSHAKE_INIT || h.type == PACKET_HANDSHAKE_RESPONSE) {
-		if (h.type == PACKET_HANDSHAKE_INIT)
-			on_init(t, p, from, now);
-		else
-			on_response(t, p, from, now);
+	if (on_handshake(t, p, h.type, from, now))
 		goto drop;
-	}
 	keys = authenticate(t, p, &h);
 	if (!keys)
 		goto bad;

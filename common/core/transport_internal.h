@@ -15,6 +15,7 @@
 
 #define ACK_EVERY_PACKETS 4u	       /* at the end of a batch, this many are acked at once */
 #define HANDSHAKE_RETRY_US 250000u     /* the same INIT again */
+#define HANDSHAKE_WANTED_US 1000000u   /* one is begun on demand this rarely */
 #define HANDSHAKE_REPEATS 4u	       /* then a new attempt with a new ephemeral */
 #define HANDSHAKE_TIMEOUT_US 15000000u /* then the transport is DISCONNECTED */
 #define PROBE_ASK_INTERVAL_US 100000u  /* a silent peer is asked this often: 16 times in all */
@@ -70,6 +71,8 @@ struct transport {
 	struct handshake handshake;
 	struct hop_keys cur, prev, next; /* next: responder, until the initiator confirms it */
 	unsigned handshake_sends;
+	uint64_t peer_life; /* of the keys in use */
+	bool peer_known;
 	uint64_t handshake_at_us, handshake_deadline_us, rekey_at_us;
 
 	struct sendstate snd;
@@ -119,6 +122,9 @@ void transport_send_control_to(struct transport *t, const struct net_addr *to, u
 void transport_send_probe(struct transport *t, const struct net_addr *to, enum probe_kind kind,
 			  size_t size, uint64_t nonce, uint64_t now);
 void transport_send_handshake(struct transport *t, const struct net_addr *to, uint64_t now);
+void transport_send_handshake_wanted(struct transport *t, const struct net_addr *to, uint64_t now);
+/* The peer counts from zero: what was under way is lost, and so do we. */
+void transport_begin_anew(struct transport *t, uint64_t now);
 /* (Re)starts the initiator's handshake with new keys of the next epoch. */
 void transport_initiate(struct transport *t, uint64_t now);
 void transport_send_ack(struct transport *t, uint64_t now);

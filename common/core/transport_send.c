@@ -35,6 +35,16 @@ void transport_send_handshake(struct transport *t, const struct net_addr *to, ui
 	block_put(b);
 }
 
+void transport_send_handshake_wanted(struct transport *t, const struct net_addr *to, uint64_t now)
+{
+	struct block *b = block_new(HOP_HEADER_BYTES);
+	if (!b)
+		return;
+	handshake_want(&t->handshake, b->data);
+	transmit_bytes(t, to, b, HOP_HEADER_BYTES, now);
+	block_put(b);
+}
+
 void transport_send_control_to(struct transport *t, const struct net_addr *to, uint8_t type,
 			       struct bytes body, size_t pad, uint64_t now)
 {

@@ -28,8 +28,19 @@ static void send_init(struct transport *t, uint64_t now)
 	t->handshake_at_us = now + HANDSHAKE_RETRY_US;
 }
 
+static void ask_for_handshake(struct transport *t, uint64_t now)
+{
+	for (size_t i = 0; i < t->addr_count; i++)
+		transport_send_handshake_wanted(t, &t->addrs[i], now);
+	t->handshake_at_us = now + HANDSHAKE_RETRY_US;
+}
+
 static void on_handshake_timer(struct transport *t, uint64_t now)
 {
+	if (!t->config.initiator) {
+		ask_for_handshake(t, now);
+		return;
+	}
 	/* Longer with each attempt: an answer counts only for the attempt that it answers, and the
 	 * way may be long. */
 	unsigned doublings = t->stats.handshakes < 4 ? (unsigned)t->stats.handshakes : 4;

@@ -18,7 +18,7 @@ int hop_header_read(struct hop_header *h, struct bytes packet)
 	if (packet.len < HOP_HEADER_BYTES)
 		return -EBADMSG;
 	const uint8_t *p = packet.data;
-	if (p[0] < PACKET_HANDSHAKE_INIT || p[0] > PACKET_ROUTE_ERROR)
+	if (p[0] < PACKET_HANDSHAKE_INIT || p[0] > PACKET_HANDSHAKE_WANTED)
 		return -EBADMSG;
 	h->type = p[0];
 	h->flags = p[1];

@@ -17,6 +17,7 @@ enum packet_type {
 	PACKET_PROBE_REPLY = 6,
 	PACKET_CLOSE = 7,
 	PACKET_ROUTE_ERROR = 8, /* sequenced like data: the label of this packet is unknown here */
+	PACKET_HANDSHAKE_WANTED = 9, /* the responder has begun anew; under the outer key */
 };
 
 enum packet_flags {

@@ -29,6 +29,7 @@ struct pair {
 		struct pair *pair;
 		int index;
 		struct transport *t;
+		struct transport_config config; /* to make it again */
 		struct net_addr addr;
 		uint16_t code;
 		unsigned delivered, duplicates, writable, suspected;
@@ -142,6 +143,7 @@ static inline void pair_make(struct pair *p, uint64_t seed)
 		};
 		memcpy(c.local_secret, secret[i], 32);
 		memcpy(c.psk, psk, 32);
+		p->side[i].config = c;
 		p->side[i].t = transport_new(&c, &pair_ops, &p->side[i], p->link.now);
 		assert_non_null(p->side[i].t);
 	}
