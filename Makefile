@@ -130,7 +130,12 @@ $(BENCH_BIN)/emulator: tests/bench/emulator.c tests/bench/impair.c tests/bench/i
 $(BENCH_BIN)/%: tests/bench/%.c $(LIBMESHNET)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) $< $(LIBMESHNET) $(LDLIBS) -o $@
-bench-bins: $(addprefix $(BENCH_BIN)/,emulator handshakes crypto flood)
+# igraph is what find-route is compared with; only this program needs it.
+$(BENCH_BIN)/findroute: tests/bench/findroute.c $(BUILD)/obj/nodemanager/graph.o
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $$(pkg-config --cflags igraph | sed 's/-I/-isystem /g') -MMD -MP $(LDFLAGS) \
+		$^ $$(pkg-config --libs igraph) -lm -o $@
+bench-bins: $(addprefix $(BENCH_BIN)/,emulator handshakes crypto flood findroute)
 
 unit-bins: $(UNIT_BIN)
 sim-bin: $(if $(SIM_SRC),$(BUILD)/sim)

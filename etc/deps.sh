@@ -19,7 +19,7 @@ packages() {
 	demo) echo "$build $lab" ;;
 	lint) echo "$build python3 clang clang-format clang-tidy cppcheck" ;;
 	fuzz) echo "$build clang libclang-rt-14-dev" ;;
-	bench) echo "$build $lab $peers" ;;
+	bench) echo "$build $lab $peers libigraph-dev" ;;
 	*)
 		echo "etc/deps.sh: unknown group '$1'; the groups are build test demo lint fuzz bench" >&2
 		exit 2

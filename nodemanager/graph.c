@@ -2,56 +2,79 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 
 /*
- * Edge e is two half-edges, 2e (leaves a) and 2e + 1 (leaves b), each in the list of the node that
- * it leaves.  All links are indexes, so growing moves everything with one realloc.
+ * Edge e is two half-edges, 2e (leaves a) and 2e + 1 (leaves b).  Each node has the half-edges that
+ * leave it in one block of the pool, in no order, so that a query reads them in one go; a block
+ * that is full moves to one of twice the size.  All links are indexes, so arrays may move.
  */
 struct half {
-	uint32_t to, next, prev;
+	uint32_t half, to, cost;
 };
 
 struct edge {
 	uint32_t cost, tag; /* cost 0: a free slot, `tag` is the next free one */
-};
-
-struct vertex {
-	uint32_t first; /* half-edge; of a free slot: the next free one */
-	bool used, blocked;
+	uint32_t at[2];	    /* where its half-edges are in the pool */
 };
 
 /* What a query knows of a vertex; meaningless unless `seen` is this query's generation. */
 struct label {
 	uint64_t dist;
 	uint32_t seen, via; /* half-edge that leads here */
-	uint32_t heap_at;   /* position + 1; 0 once settled */
+};
+
+/* All that a query wants to know of a vertex is in one line of the cache. */
+struct vertex {
+	alignas(64) struct label label[2];
+	uint32_t first; /* block in the pool; of a free slot: the next free one */
+	uint32_t count; /* half-edges */
+	uint8_t class;	/* the block has room for BLOCK_MIN << class of them; NO_BLOCK */
+	bool used, blocked;
+};
+_Static_assert(sizeof(struct vertex) == 64, "one cache line");
+
+#define BLOCK_MIN 4u
+#define BLOCK_CLASSES 24u
+#define NO_BLOCK UINT8_MAX
+
+/* Not taken out when a shorter way is found: then it is stale, and passed over at the top. */
+struct entry {
+	uint64_t dist;
+	uint32_t node;
 };
 
 /* A query searches from both ends at once; each has its own labels and heap. */
 struct side {
-	struct label *labels;
-	uint32_t *heap;
-	size_t heap_count;
+	struct entry *heap;
+	size_t count, capacity;
 };
 
 struct graph {
 	struct vertex *vertices;
-	struct side side[2];
 	size_t vertex_count, vertex_capacity;
+	struct half *pool;
+	size_t pool_used, pool_capacity;
+	uint32_t free_block[BLOCK_CLASSES]; /* `to` of its first half-edge is the next */
 	struct edge *edges;
-	struct half *halves;
 	size_t edge_slots, edge_capacity, edge_count;
 	uint32_t free_vertex, free_edge;
+	struct side side[2];
 	uint32_t generation;
+	size_t work;
+	bool out_of_memory; /* the query that runs */
 };
 
 struct graph *graph_new(void)
 {
 	struct graph *g = calloc(1, sizeof *g);
-	if (g)
-		g->free_vertex = g->free_edge = GRAPH_NONE;
+	if (!g)
+		return NULL;
+	g->free_vertex = g->free_edge = GRAPH_NONE;
+	for (unsigned i = 0; i < BLOCK_CLASSES; i++)
+		g->free_block[i] = GRAPH_NONE;
 	return g;
 }
 
@@ -60,12 +83,10 @@ void graph_free(struct graph *g)
 	if (!g)
 		return;
 	free(g->vertices);
-	for (unsigned i = 0; i < 2; i++) {
-		free(g->side[i].labels);
-		free(g->side[i].heap);
-	}
+	free(g->pool);
 	free(g->edges);
-	free(g->halves);
+	free(g->side[0].heap);
+	free(g->side[1].heap);
 	free(g);
 }
 
@@ -82,18 +103,21 @@ static bool grow(void *array, size_t capacity, size_t item)
 	return true;
 }
 
+/* --- nodes ------------------------------------------------------------------------------------ */
+
 static bool grow_vertices(struct graph *g)
 {
-	size_t old = g->vertex_capacity, capacity = old ? old * 2 : 64;
-	if (capacity >= GRAPH_NONE || !grow(&g->vertices, capacity, sizeof *g->vertices))
+	size_t capacity = g->vertex_capacity ? g->vertex_capacity * 2 : 64;
+	if (capacity >= GRAPH_NONE)
 		return false;
-	for (unsigned i = 0; i < 2; i++) {
-		struct side *s = &g->side[i];
-		if (!grow(&s->labels, capacity, sizeof *s->labels) ||
-		    !grow(&s->heap, capacity, sizeof *s->heap))
-			return false;
-		memset(s->labels + old, 0, (capacity - old) * sizeof *s->labels);
-	}
+	struct vertex *bigger =
+		aligned_alloc(alignof(struct vertex), capacity * sizeof *g->vertices);
+	if (!bigger)
+		return false;
+	if (g->vertex_count)
+		memcpy(bigger, g->vertices, g->vertex_count * sizeof *bigger);
+	free(g->vertices);
+	g->vertices = bigger;
 	g->vertex_capacity = capacity;
 	return true;
 }
@@ -108,16 +132,27 @@ uint32_t graph_node_add(struct graph *g)
 			return GRAPH_NONE;
 		node = (uint32_t)g->vertex_count++;
 	}
-	g->vertices[node] = (struct vertex){.first = GRAPH_NONE, .used = true};
+	g->vertices[node] = (struct vertex){.first = GRAPH_NONE, .class = NO_BLOCK, .used = true};
 	return node;
+}
+
+static void block_free(struct graph *g, struct vertex *v)
+{
+	if (v->class == NO_BLOCK)
+		return;
+	g->pool[v->first].to = g->free_block[v->class];
+	g->free_block[v->class] = v->first;
+	v->class = NO_BLOCK;
 }
 
 void graph_node_remove(struct graph *g, uint32_t node)
 {
-	assert(node < g->vertex_count && g->vertices[node].used);
-	while (g->vertices[node].first != GRAPH_NONE)
-		graph_edge_remove(g, g->vertices[node].first / 2);
-	g->vertices[node] = (struct vertex){.first = g->free_vertex};
+	struct vertex *v = &g->vertices[node];
+	assert(node < g->vertex_count && v->used);
+	while (v->count)
+		graph_edge_remove(g, g->pool[v->first + v->count - 1].half / 2);
+	block_free(g, v);
+	*v = (struct vertex){.first = g->free_vertex, .class = NO_BLOCK};
 	g->free_vertex = node;
 }
 
@@ -127,34 +162,83 @@ void graph_node_block(struct graph *g, uint32_t node, bool blocked)
 	g->vertices[node].blocked = blocked;
 }
 
-static void half_insert(struct graph *g, uint32_t half, uint32_t from, uint32_t to)
+/* --- edges ------------------------------------------------------------------------------------ */
+
+static uint32_t block_new(struct graph *g, unsigned class)
 {
-	uint32_t first = g->vertices[from].first;
-	g->halves[half] = (struct half){.to = to, .next = first, .prev = GRAPH_NONE};
-	if (first != GRAPH_NONE)
-		g->halves[first].prev = half;
-	g->vertices[from].first = half;
+	size_t size = (size_t)BLOCK_MIN << class;
+	uint32_t at = g->free_block[class];
+	if (at != GRAPH_NONE) {
+		g->free_block[class] = g->pool[at].to;
+		return at;
+	}
+	if (g->pool_used + size > g->pool_capacity) {
+		size_t capacity = g->pool_capacity ? g->pool_capacity * 2 : 256;
+		while (capacity < g->pool_used + size)
+			capacity *= 2;
+		if (capacity >= GRAPH_NONE || !grow(&g->pool, capacity, sizeof *g->pool))
+			return GRAPH_NONE;
+		g->pool_capacity = capacity;
+	}
+	at = (uint32_t)g->pool_used;
+	g->pool_used += size;
+	return at;
 }
 
+static void half_put(struct graph *g, uint32_t at, struct half h)
+{
+	g->pool[at] = h;
+	g->edges[h.half / 2].at[h.half % 2] = at;
+}
+
+/* Room for one more half-edge of the node. */
+static bool half_reserve(struct graph *g, uint32_t node)
+{
+	struct vertex *v = &g->vertices[node];
+	unsigned class = v->class == NO_BLOCK ? 0 : v->class + 1u;
+	if (v->class != NO_BLOCK && v->count < BLOCK_MIN << v->class)
+		return true;
+	if (class == BLOCK_CLASSES)
+		return false;
+	uint32_t to = block_new(g, class), from = v->first;
+	if (to == GRAPH_NONE)
+		return false;
+	for (uint32_t i = 0; i < v->count; i++)
+		half_put(g, to + i, g->pool[from + i]);
+	block_free(g, v);
+	v->first = to;
+	v->class = (uint8_t) class;
+	return true;
+}
+
+static void half_insert(struct graph *g, uint32_t half, uint32_t from, uint32_t to, uint32_t cost)
+{
+	struct vertex *v = &g->vertices[from];
+	half_put(g, v->first + v->count++, (struct half){half, to, cost});
+}
+
+/* The last of the block takes its place. */
 static void half_remove(struct graph *g, uint32_t half, uint32_t from)
 {
-	struct half *h = &g->halves[half];
-	if (h->prev != GRAPH_NONE)
-		g->halves[h->prev].next = h->next;
-	else
-		g->vertices[from].first = h->next;
-	if (h->next != GRAPH_NONE)
-		g->halves[h->next].prev = h->prev;
+	struct vertex *v = &g->vertices[from];
+	uint32_t at = g->edges[half / 2].at[half % 2], last = v->first + --v->count;
+	if (at != last)
+		half_put(g, at, g->pool[last]);
 }
 
 static bool grow_edges(struct graph *g)
 {
 	size_t capacity = g->edge_capacity ? g->edge_capacity * 2 : 64;
-	if (capacity >= GRAPH_NONE / 2 || !grow(&g->edges, capacity, sizeof *g->edges) ||
-	    !grow(&g->halves, capacity, 2 * sizeof *g->halves))
+	if (capacity >= GRAPH_NONE / 2 || !grow(&g->edges, capacity, sizeof *g->edges))
 		return false;
 	g->edge_capacity = capacity;
 	return true;
+}
+
+/* Where a half-edge leads. */
+static uint32_t half_to(const struct graph *g, uint32_t half)
+{
+	return g->pool[g->edges[half / 2].at[half % 2]].to;
 }
 
 uint32_t graph_edge_add(struct graph *g, uint32_t a, uint32_t b, uint32_t cost, uint32_t tag)
@@ -162,16 +246,17 @@ uint32_t graph_edge_add(struct graph *g, uint32_t a, uint32_t b, uint32_t cost, 
 	assert(a < g->vertex_count && b < g->vertex_count && a != b && cost > 0);
 	assert(g->vertices[a].used && g->vertices[b].used);
 	uint32_t edge = g->free_edge;
-	if (edge != GRAPH_NONE) {
+	if (edge == GRAPH_NONE && g->edge_slots == g->edge_capacity && !grow_edges(g))
+		return GRAPH_NONE;
+	if (!half_reserve(g, a) || !half_reserve(g, b))
+		return GRAPH_NONE;
+	if (edge != GRAPH_NONE)
 		g->free_edge = g->edges[edge].tag;
-	} else {
-		if (g->edge_slots == g->edge_capacity && !grow_edges(g))
-			return GRAPH_NONE;
+	else
 		edge = (uint32_t)g->edge_slots++;
-	}
 	g->edges[edge] = (struct edge){.cost = cost, .tag = tag};
-	half_insert(g, 2 * edge, a, b);
-	half_insert(g, 2 * edge + 1, b, a);
+	half_insert(g, 2 * edge, a, b, cost);
+	half_insert(g, 2 * edge + 1, b, a, cost);
 	g->edge_count++;
 	return edge;
 }
@@ -184,8 +269,9 @@ static bool edge_used(const struct graph *g, uint32_t edge)
 void graph_edge_remove(struct graph *g, uint32_t edge)
 {
 	assert(edge_used(g, edge));
-	half_remove(g, 2 * edge, g->halves[2 * edge + 1].to);
-	half_remove(g, 2 * edge + 1, g->halves[2 * edge].to);
+	uint32_t a = half_to(g, 2 * edge + 1), b = half_to(g, 2 * edge);
+	half_remove(g, 2 * edge, a);
+	half_remove(g, 2 * edge + 1, b);
 	g->edges[edge] = (struct edge){.tag = g->free_edge};
 	g->free_edge = edge;
 	g->edge_count--;
@@ -194,7 +280,8 @@ void graph_edge_remove(struct graph *g, uint32_t edge)
 void graph_edge_set_cost(struct graph *g, uint32_t edge, uint32_t cost)
 {
 	assert(edge_used(g, edge) && cost > 0);
-	g->edges[edge].cost = cost;
+	struct edge *e = &g->edges[edge];
+	e->cost = g->pool[e->at[0]].cost = g->pool[e->at[1]].cost = cost;
 }
 
 uint32_t graph_edge_cost(const struct graph *g, uint32_t edge)
@@ -216,59 +303,53 @@ size_t graph_edge_count(const struct graph *g)
 
 uint32_t graph_edge_between(const struct graph *g, uint32_t a, uint32_t b)
 {
-	uint32_t best = GRAPH_NONE;
-	for (uint32_t h = g->vertices[a].first; h != GRAPH_NONE; h = g->halves[h].next)
-		if (g->halves[h].to == b &&
-		    (best == GRAPH_NONE || g->edges[h / 2].cost < g->edges[best].cost))
-			best = h / 2;
+	const struct vertex *v = &g->vertices[a];
+	uint32_t best = GRAPH_NONE, best_cost = UINT32_MAX;
+	for (uint32_t i = v->first; i < v->first + v->count; i++) {
+		const struct half *h = &g->pool[i];
+		if (h->to == b && (best == GRAPH_NONE || h->cost < best_cost)) {
+			best = h->half / 2;
+			best_cost = h->cost;
+		}
+	}
 	return best;
 }
 
-/* --- the heap of one side of a query ---------------------------------------------------------- */
+/* --- the heap of one side of a query: four children a node, which is two lines of the cache -----
+ */
 
-static void heap_place(struct side *s, size_t i, uint32_t node)
+static bool heap_push(struct side *s, struct entry e)
 {
-	s->heap[i] = node;
-	s->labels[node].heap_at = (uint32_t)i + 1;
-}
-
-static void heap_up(struct side *s, size_t i)
-{
-	uint32_t node = s->heap[i];
-	uint64_t dist = s->labels[node].dist;
-	while (i > 0 && s->labels[s->heap[(i - 1) / 2]].dist > dist) {
-		heap_place(s, i, s->heap[(i - 1) / 2]);
-		i = (i - 1) / 2;
+	if (s->count == s->capacity) {
+		size_t capacity = s->capacity ? s->capacity * 2 : 256;
+		if (!grow(&s->heap, capacity, sizeof *s->heap))
+			return false;
+		s->capacity = capacity;
 	}
-	heap_place(s, i, node);
+	size_t i = s->count++;
+	for (; i > 0 && s->heap[(i - 1) / 4].dist > e.dist; i = (i - 1) / 4)
+		s->heap[i] = s->heap[(i - 1) / 4];
+	s->heap[i] = e;
+	return true;
 }
 
-static uint32_t heap_pop(struct side *s)
+static void heap_pop(struct side *s)
 {
-	uint32_t top = s->heap[0];
-	s->labels[top].heap_at = 0;
-	uint32_t node = s->heap[--s->heap_count];
-	if (s->heap_count == 0)
-		return top;
-	uint64_t dist = s->labels[node].dist;
+	struct entry e = s->heap[--s->count];
 	size_t i = 0;
 	for (;;) {
-		size_t child = 2 * i + 1;
-		if (child + 1 < s->heap_count &&
-		    s->labels[s->heap[child + 1]].dist < s->labels[s->heap[child]].dist)
-			child++;
-		if (child >= s->heap_count || s->labels[s->heap[child]].dist >= dist)
+		size_t child = 4 * i + 1, end = child + 4 < s->count ? child + 4 : s->count;
+		if (child >= end)
 			break;
-		heap_place(s, i, s->heap[child]);
+		for (size_t c = child + 1; c < end; c++)
+			if (s->heap[c].dist < s->heap[child].dist)
+				child = c;
+		if (s->heap[child].dist >= e.dist)
+			break;
+		s->heap[i] = s->heap[child];
 		i = child;
 	}
-	heap_place(s, i, node);
-	return top;
-}
-
-static uint64_t heap_top(const struct side *s)
-{
-	return s->labels[s->heap[0]].dist;
+	s->heap[i] = e;
 }
 
 /* --- queries: from both ends until they cannot meet any better -------------------------------- */
@@ -279,41 +360,50 @@ struct meeting {
 	uint64_t cost;
 };
 
-/* Takes a way of length `dist` to `node` if it is the best so far on this side. */
-static void relax(struct graph *g, unsigned from, uint32_t node, uint64_t dist, uint32_t via,
-		  struct meeting *best)
+/* The nearest that is not settled on this side, or UINT64_MAX: none is left. */
+static uint64_t nearest(struct graph *g, unsigned from)
 {
 	struct side *s = &g->side[from];
-	struct label *l = &s->labels[node];
-	const struct label *other = &g->side[!from].labels[node];
-	if (l->seen != g->generation) {
-		*l = (struct label){.dist = dist, .seen = g->generation};
-		heap_place(s, s->heap_count++, node);
-	} else if (!l->heap_at || dist >= l->dist) {
+	while (s->count && g->vertices[s->heap[0].node].label[from].dist != s->heap[0].dist)
+		heap_pop(s);
+	return s->count ? s->heap[0].dist : UINT64_MAX;
+}
+
+/*
+ * Takes a way of length `dist` to `node` if it is the best so far on this side.  `ahead`: what is
+ * not settled on the other side is at least so far from its end, so who is beyond that cannot be
+ * part of a better path and need not be looked at again.
+ */
+static void relax(struct graph *g, unsigned from, uint32_t node, uint64_t dist, uint32_t via,
+		  uint64_t ahead, struct meeting *best)
+{
+	struct label *l = &g->vertices[node].label[from];
+	const struct label *other = &g->vertices[node].label[!from];
+	if (l->seen == g->generation && dist >= l->dist)
 		return;
-	}
-	l->dist = dist;
-	l->via = via;
-	heap_up(s, l->heap_at - 1);
+	*l = (struct label){.dist = dist, .seen = g->generation, .via = via};
 	if (other->seen == g->generation && dist + other->dist < best->cost)
 		*best = (struct meeting){node, dist + other->dist};
+	if (dist + ahead < best->cost && !heap_push(&g->side[from], (struct entry){dist, node}))
+		g->out_of_memory = true;
 }
 
 static void new_generation(struct graph *g)
 {
-	g->side[0].heap_count = g->side[1].heap_count = 0;
+	g->side[0].count = g->side[1].count = g->work = 0;
+	g->out_of_memory = false;
 	if (++g->generation)
 		return;
 	/* After 2^32 queries an old mark would look new. */
-	for (size_t i = 0; i < g->vertex_capacity; i++)
-		g->side[0].labels[i].seen = g->side[1].labels[i].seen = 0;
+	for (size_t i = 0; i < g->vertex_count; i++)
+		g->vertices[i].label[0].seen = g->vertices[i].label[1].seen = 0;
 	g->generation = 1;
 }
 
 /* The node before `node` on the way from the start of this side. */
 static uint32_t before(const struct graph *g, unsigned from, uint32_t node)
 {
-	return g->halves[g->side[from].labels[node].via ^ 1].to;
+	return half_to(g, g->vertices[node].label[from].via ^ 1);
 }
 
 static int path_build(const struct graph *g, uint32_t from, uint32_t to, const struct meeting *best,
@@ -333,14 +423,38 @@ static int path_build(const struct graph *g, uint32_t from, uint32_t to, const s
 	path->count = count;
 	path->cost = best->cost;
 	for (uint32_t n = best->node; n != from; n = before(g, 0, n)) {
-		uint32_t edge = g->side[0].labels[n].via / 2;
+		uint32_t edge = g->vertices[n].label[0].via / 2;
 		path->hops[--head] = (struct graph_hop){edge, g->edges[edge].tag, n};
 	}
 	for (uint32_t n = best->node; n != to; n = before(g, 1, n)) {
-		uint32_t edge = g->side[1].labels[n].via / 2;
+		uint32_t edge = g->vertices[n].label[1].via / 2;
 		path->hops[tail++] = (struct graph_hop){edge, g->edges[edge].tag, before(g, 1, n)};
 	}
 	return 0;
+}
+
+#define FETCH_AHEAD 3u /* of the heap: one of these is most likely the next */
+
+/* Settles the nearest of this side.  The neighbours' lines are fetched before they are needed: from
+ * memory each takes as long as all the rest of the work on it. */
+static void expand(struct graph *g, unsigned from, uint64_t ahead, struct meeting *best)
+{
+	struct side *s = &g->side[from];
+	uint64_t dist = s->heap[0].dist;
+	const struct vertex *v = &g->vertices[s->heap[0].node];
+	const struct half *h = &g->pool[v->first], *end = h + v->count;
+	g->work++;
+	for (const struct half *i = h; i < end; i++)
+		__builtin_prefetch(&g->vertices[i->to], 1);
+	heap_pop(s);
+	for (; h < end; h++)
+		if (!g->vertices[h->to].blocked)
+			relax(g, from, h->to, dist + h->cost, h->half, ahead, best);
+	for (size_t i = 0; i < s->count && i < FETCH_AHEAD; i++) {
+		const struct half *next = &g->pool[g->vertices[s->heap[i].node].first];
+		__builtin_prefetch(next);
+		__builtin_prefetch(next + 64 / sizeof *next);
+	}
 }
 
 int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *path)
@@ -354,21 +468,23 @@ int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *p
 	if (from == to)
 		return 0;
 	new_generation(g);
-	relax(g, 0, from, 0, GRAPH_NONE, &best);
-	relax(g, 1, to, 0, GRAPH_NONE, &best);
-	while (g->side[0].heap_count && g->side[1].heap_count) {
-		uint64_t top[2] = {heap_top(&g->side[0]), heap_top(&g->side[1])};
-		if (top[0] + top[1] >= best.cost)
+	relax(g, 0, from, 0, GRAPH_NONE, 0, &best);
+	relax(g, 1, to, 0, GRAPH_NONE, 0, &best);
+	while (!g->out_of_memory) {
+		uint64_t top[2] = {nearest(g, 0), nearest(g, 1)};
+		if (top[0] == UINT64_MAX || top[1] == UINT64_MAX || top[0] + top[1] >= best.cost)
 			break;
 		unsigned from_end = top[1] < top[0];
-		uint32_t node = heap_pop(&g->side[from_end]);
-		uint64_t dist = top[from_end];
-		for (uint32_t h = g->vertices[node].first; h != GRAPH_NONE; h = g->halves[h].next)
-			if (!g->vertices[g->halves[h].to].blocked)
-				relax(g, from_end, g->halves[h].to, dist + g->edges[h / 2].cost, h,
-				      &best);
+		expand(g, from_end, top[!from_end], &best);
 	}
+	if (g->out_of_memory)
+		return -ENOMEM;
 	return best.cost == UINT64_MAX ? -ENETUNREACH : path_build(g, from, to, &best, path);
+}
+
+size_t graph_find_work(const struct graph *g)
+{
+	return g->work;
 }
 
 void graph_path_free(struct graph_path *path)

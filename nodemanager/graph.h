@@ -48,6 +48,8 @@ size_t graph_edge_count(const struct graph *g);
  * -ENOMEM.
  */
 int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *path);
+/* Nodes that the last graph_find has taken from its heaps: how much of the graph it looked at. */
+size_t graph_find_work(const struct graph *g);
 /* The cheapest edge between two neighbours (blocked or not), or GRAPH_NONE. */
 uint32_t graph_edge_between(const struct graph *g, uint32_t a, uint32_t b);
 uint32_t graph_edge_tag(const struct graph *g, uint32_t edge);
