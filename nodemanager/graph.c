@@ -19,7 +19,7 @@ struct edge {
 
 struct vertex {
 	uint32_t first; /* half-edge; of a free slot: the next free one */
-	bool used, blocked;
+	bool used, blocked, no_transit;
 };
 
 /* What a query knows of a vertex; meaningless unless `seen` is this query's generation. */
@@ -45,6 +45,7 @@ struct graph {
 	size_t edge_slots, edge_capacity, edge_count;
 	uint32_t free_vertex, free_edge;
 	uint32_t generation;
+	uint64_t seed; /* of the query that runs; 0: ties are broken by chance */
 };
 
 struct graph *graph_new(void)
@@ -125,6 +126,27 @@ void graph_node_block(struct graph *g, uint32_t node, bool blocked)
 {
 	assert(node < g->vertex_count && g->vertices[node].used);
 	g->vertices[node].blocked = blocked;
+}
+
+void graph_node_set_transit(struct graph *g, uint32_t node, bool transit)
+{
+	assert(node < g->vertex_count && g->vertices[node].used);
+	g->vertices[node].no_transit = !transit;
+}
+
+bool graph_node_relays(const struct graph *g, uint32_t node)
+{
+	return !g->vertices[node].blocked && !g->vertices[node].no_transit;
+}
+
+bool graph_node_blocked(const struct graph *g, uint32_t node)
+{
+	return g->vertices[node].blocked;
+}
+
+uint32_t graph_node_limit(const struct graph *g)
+{
+	return (uint32_t)g->vertex_count;
 }
 
 static void half_insert(struct graph *g, uint32_t half, uint32_t from, uint32_t to)
@@ -224,6 +246,15 @@ uint32_t graph_edge_between(const struct graph *g, uint32_t a, uint32_t b)
 	return best;
 }
 
+bool graph_edge_next(const struct graph *g, uint32_t node, uint32_t *walk, struct graph_hop *hop)
+{
+	*walk = *walk == GRAPH_NONE ? g->vertices[node].first : g->halves[*walk].next;
+	if (*walk == GRAPH_NONE)
+		return false;
+	*hop = (struct graph_hop){*walk / 2, g->edges[*walk / 2].tag, g->halves[*walk].to};
+	return true;
+}
+
 /* --- the heap of one side of a query ---------------------------------------------------------- */
 
 static void heap_place(struct side *s, size_t i, uint32_t node)
@@ -272,6 +303,24 @@ static uint64_t heap_top(const struct side *s)
 }
 
 /* --- queries: from both ends until they cannot meet any better -------------------------------- */
+
+/*
+ * Costs are scaled up, and each edge gets a little noise that depends on the seed: too little to
+ * add up to one unit of cost within GRAPH_SPREAD_HOPS, enough to choose between equals.
+ */
+#define SPREAD_SHIFT 16
+#define SPREAD_NOISE_BITS 9
+_Static_assert(GRAPH_SPREAD_HOPS < 1 << (SPREAD_SHIFT - SPREAD_NOISE_BITS), "noise adds up");
+
+static uint64_t weight(const struct graph *g, uint32_t edge)
+{
+	uint64_t w = (uint64_t)g->edges[edge].cost << SPREAD_SHIFT;
+	if (!g->seed)
+		return w;
+	uint64_t mix = (g->seed ^ edge) * UINT64_C(0x9e3779b97f4a7c15);
+	mix = (mix ^ mix >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
+	return w | mix >> (64 - SPREAD_NOISE_BITS);
+}
 
 /* The best meeting so far. */
 struct meeting {
@@ -331,7 +380,7 @@ static int path_build(const struct graph *g, uint32_t from, uint32_t to, const s
 		path->capacity = count;
 	}
 	path->count = count;
-	path->cost = best->cost;
+	path->cost = best->cost >> SPREAD_SHIFT;
 	for (uint32_t n = best->node; n != from; n = before(g, 0, n)) {
 		uint32_t edge = g->side[0].labels[n].via / 2;
 		path->hops[--head] = (struct graph_hop){edge, g->edges[edge].tag, n};
@@ -343,9 +392,22 @@ static int path_build(const struct graph *g, uint32_t from, uint32_t to, const s
 	return 0;
 }
 
-int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *path)
+static void expand(struct graph *g, unsigned from_end, uint32_t target, uint64_t dist,
+		   struct meeting *best)
+{
+	uint32_t node = heap_pop(&g->side[from_end]);
+	for (uint32_t h = g->vertices[node].first; h != GRAPH_NONE; h = g->halves[h].next) {
+		uint32_t to = g->halves[h].to;
+		if (to == target || graph_node_relays(g, to))
+			relax(g, from_end, to, dist + weight(g, h / 2), h, best);
+	}
+}
+
+int graph_find_spread(struct graph *g, uint32_t from, uint32_t to, uint64_t seed,
+		      struct graph_path *path)
 {
 	struct meeting best = {.cost = UINT64_MAX};
+	const uint32_t target[2] = {to, from};
 	assert(from < g->vertex_count && to < g->vertex_count);
 	path->count = 0;
 	path->cost = 0;
@@ -353,6 +415,7 @@ int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *p
 		return -ENETUNREACH;
 	if (from == to)
 		return 0;
+	g->seed = seed;
 	new_generation(g);
 	relax(g, 0, from, 0, GRAPH_NONE, &best);
 	relax(g, 1, to, 0, GRAPH_NONE, &best);
@@ -361,14 +424,14 @@ int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *p
 		if (top[0] + top[1] >= best.cost)
 			break;
 		unsigned from_end = top[1] < top[0];
-		uint32_t node = heap_pop(&g->side[from_end]);
-		uint64_t dist = top[from_end];
-		for (uint32_t h = g->vertices[node].first; h != GRAPH_NONE; h = g->halves[h].next)
-			if (!g->vertices[g->halves[h].to].blocked)
-				relax(g, from_end, g->halves[h].to, dist + g->edges[h / 2].cost, h,
-				      &best);
+		expand(g, from_end, target[from_end], top[from_end], &best);
 	}
 	return best.cost == UINT64_MAX ? -ENETUNREACH : path_build(g, from, to, &best, path);
+}
+
+int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *path)
+{
+	return graph_find_spread(g, from, to, 0, path);
 }
 
 void graph_path_free(struct graph_path *path)
