@@ -61,6 +61,7 @@ static void conn_free(struct nm *nm, struct nm_conn *c)
 		c->end[i].node->conn_count--;
 	}
 	map_del(&nm->conns, &c->id);
+	nm_review_forget(nm, c);
 	TAILQ_REMOVE(&nm->conn_list, c, all);
 	free(c);
 }
@@ -155,7 +156,7 @@ static void next_drop(struct nm *nm, struct nm_conn *c)
 /* The ends still use it: a new one was only meant to be better. */
 static bool has_path(const struct nm_conn *c)
 {
-	return c->path && !c->path->broken;
+	return c->path && !c->path->broken && !nm_path_is_banned(c->path);
 }
 
 static void path_failed(struct nm *nm, struct nm_path *path, const struct nm_reply *why,
@@ -192,15 +193,36 @@ static void path_broken(struct nm *nm, struct nm_path *path, uint64_t now)
 	}
 }
 
+bool nm_conn_can_move(const struct nm_conn *c)
+{
+	return c->state == NM_CONN_ON && c->path && !c->path->broken && ends_connected(c);
+}
+
+bool nm_conn_move(struct nm *nm, struct nm_conn *c, uint64_t cost_max, uint64_t now)
+{
+	if (nm_path_find(nm, c->id, c->end[0].node, c->end[1].node, cost_max, &conn_path, c,
+			 &c->next, now))
+		return false;
+	set_state(c, NM_CONN_ROUTING);
+	return true;
+}
+
+void nm_conn_strand(struct nm *nm, struct nm_conn *c, uint64_t now)
+{
+	wait_for_path(nm, c, now);
+}
+
 /* Only a way of sound links is worth the move; otherwise it stays and hopes. */
 static void path_suspect(struct nm *nm, struct nm_path *path, uint64_t now)
 {
 	struct nm_conn *c = path->owner;
-	if (path != c->path || c->state != NM_CONN_ON || !ends_connected(c))
-		return;
-	if (nm_path_find(nm, c->id, c->end[0].node, c->end[1].node, NM_COST_SUSPECT - 1, &conn_path,
-			 c, &c->next, now) == 0)
-		set_state(c, NM_CONN_ROUTING);
+	if (path == c->path && nm_conn_can_move(c))
+		nm_conn_move(nm, c, NM_COST_SUSPECT - 1, now);
+}
+
+static void path_dearer(struct nm *nm, struct nm_path *path)
+{
+	nm_review_soon(nm, path->owner);
 }
 
 static void path_traced(struct nm *nm, void *owner, struct nm_path *path, uint64_t now)
@@ -214,6 +236,8 @@ static void path_traced(struct nm *nm, void *owner, struct nm_path *path, uint64
 		route(nm, c, now);
 	else if (nm_path_is_suspect(path))
 		path_suspect(nm, path, now);
+	else if (nm_path_is_banned(path))
+		nm_review_soon(nm, c);
 }
 
 /* --- assignment ------------------------------------------------------------------------------- */
@@ -246,6 +270,8 @@ static void assigned(struct nm *nm, struct nm_conn *c)
 	c->tries = 0;
 	timerq_cancel(&nm->timers, &c->deadline);
 	set_state(c, NM_CONN_ON);
+	if (c->path && nm_path_is_banned(c->path)) /* meanwhile */
+		nm_review_soon(nm, c);
 	if (!c->established)
 		established(nm, c);
 }
@@ -325,6 +351,7 @@ static const struct nm_path_owner conn_path = {
 	.failed = path_failed,
 	.broken = path_broken,
 	.suspect = path_suspect,
+	.dearer = path_dearer,
 	.traced = path_traced,
 };
 

@@ -6,9 +6,11 @@
  * request.c what nodes still owe us an answer for, transport.c and link.c transports and the links
  * that are wanted to stay, suspect.c detours around what has fallen silent, ports.c UDP ports per
  * host, candidates.c addresses for OpenUDP, path.c rules along a path, route.c paths by hand,
- * broker.c connections, apps.c apps and the apptracker, view.c what RPC shows, graph.c shortest
- * paths; and for what outlives a channel or a manager: report.c what a node holds against what we
- * know, claim.c what two nodes must agree on, trace.c paths found again.
+ * broker.c connections, review.c and cost.c when they move to better paths, policy.c what operators
+ * say about links and nodes, degree.c links that keep the mesh together, apps.c apps and the
+ * apptracker, view.c what RPC shows, graph.c shortest paths; and for what outlives a channel or a
+ * manager: report.c what a node holds against what we know, claim.c what two nodes must agree on,
+ * trace.c paths found again.
  *
  * What is alive is known by the nodes that keep it alive, so a manager that was killed learns it
  * from them; the store has only what people and the manager have decided (names, wanted links and
@@ -36,7 +38,14 @@ struct nm;
 struct nm_node_record {
 	struct mesh_id id;
 	char name[NAME_MAX_BYTES + 1];
+	bool no_transit; /* begins and ends paths only */
 };
+
+/* What there is to say of a wanted link; all zero is the usual. */
+struct nm_link_options {
+	uint32_t cost; /* set by an operator; 0: as measured */
+};
+#define NM_LINK_COST_MAX 1000000
 
 /* A route that was built by hand.  `out`: first hop of its two ends, the first node first. */
 struct nm_route_record {
@@ -67,6 +76,8 @@ struct nm_ops {
 	/* The number of the transport that the link gets now. */
 	void (*link_transport)(void *ctx, const struct mesh_id *a, const struct mesh_id *b,
 			       uint32_t transport);
+	void (*link_options)(void *ctx, const struct mesh_id *a, const struct mesh_id *b,
+			     const struct nm_link_options *options);
 	void (*route_save)(void *ctx, const struct nm_route_record *route);
 	void (*route_remove)(void *ctx, uint64_t number);
 	/* Everything up to `value` (modulo 2^32) may have been given out.  Rare. */
@@ -111,6 +122,9 @@ int nm_load_node(struct nm *nm, const struct nm_node_record *record);
 /* `transport`: the number that the link had last, or 0. */
 int nm_load_link(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
 		 uint32_t transport);
+/* After nm_load_link; 0 or -EINVAL. */
+int nm_load_link_options(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
+			 const struct nm_link_options *options);
 int nm_load_route(struct nm *nm, const struct nm_route_record *record);
 void nm_load_counter(struct nm *nm, enum nm_counter which, uint32_t value);
 /* All is loaded, and the nodes that were loaded may still hold what an earlier manager gave them:
@@ -146,6 +160,14 @@ void nm_connect_nodes(struct nm *nm, const struct mesh_id *a, const struct mesh_
 /* The link is not wanted any more and its transport ends.  0 or -ENOENT. */
 int nm_disconnect_nodes(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
 			uint64_t now);
+/* The link costs this much from now on, whatever is measured: 1 to NM_LINK_COST_MAX, or 0 for what
+ * is measured.  Durable.  0, -ENOENT (no such link), -EINVAL. */
+int nm_set_link_cost(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b, uint32_t cost,
+		     uint64_t now);
+/* Without transit a node may begin or end paths but is never in the middle; those that lead through
+ * it move, or end after a while where there is no other way (routes built by hand stay).  Durable.
+ * 0 or -ENOENT. */
+int nm_set_transit(struct nm *nm, const struct mesh_id *id, bool transit, uint64_t now);
 /* Installs rules both ways along exactly these nodes, which must be linked in a chain; done with
  * value: the route's number (low 32 bits: the label of its ends). */
 void nm_build_route(struct nm *nm, const struct mesh_id *nodes, size_t count, nm_done *done,
@@ -170,7 +192,7 @@ struct nm_node_info {
 	struct mesh_id id;
 	const char *name;
 	struct net_addr addr; /* where the control channel comes from; family 0: never seen */
-	bool connected;
+	bool connected, transit;
 	size_t transports, apps, connections;
 };
 enum nm_transport_status { NM_TRANSPORT_CREATING, NM_TRANSPORT_OPENING, NM_TRANSPORT_CONNECTED };
@@ -181,7 +203,9 @@ struct nm_transport_info {
 	struct mesh_id a, b;
 	const char *a_name, *b_name;
 	uint16_t a_port, b_port;
-	uint32_t rtt_us, loss_ppm, cost;
+	uint32_t rtt_us, loss_ppm, queue_bytes;
+	uint32_t cost, set_cost; /* in use; by an operator, or 0 */
+	uint64_t capacity_bps;	 /* what it can carry; 0: not known */
 	uint64_t rate_bps, tx_bytes, rx_bytes, retransmits;
 };
 struct nm_rule_info {

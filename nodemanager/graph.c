@@ -32,7 +32,7 @@ struct vertex {
 	uint32_t first; /* block in the pool; of a free slot: the next free one */
 	uint32_t count; /* half-edges */
 	uint8_t class;	/* the block has room for BLOCK_MIN << class of them; NO_BLOCK */
-	bool used, blocked;
+	bool used, blocked, no_transit;
 };
 _Static_assert(sizeof(struct vertex) == 64, "one cache line");
 
@@ -64,6 +64,7 @@ struct graph {
 	struct side side[2];
 	uint32_t generation;
 	size_t work;
+	uint64_t seed;	    /* of the query that runs; 0: ties are broken by chance */
 	bool out_of_memory; /* the query that runs */
 };
 
@@ -160,6 +161,27 @@ void graph_node_block(struct graph *g, uint32_t node, bool blocked)
 {
 	assert(node < g->vertex_count && g->vertices[node].used);
 	g->vertices[node].blocked = blocked;
+}
+
+void graph_node_set_transit(struct graph *g, uint32_t node, bool transit)
+{
+	assert(node < g->vertex_count && g->vertices[node].used);
+	g->vertices[node].no_transit = !transit;
+}
+
+bool graph_node_relays(const struct graph *g, uint32_t node)
+{
+	return !g->vertices[node].blocked && !g->vertices[node].no_transit;
+}
+
+bool graph_node_blocked(const struct graph *g, uint32_t node)
+{
+	return g->vertices[node].blocked;
+}
+
+uint32_t graph_node_limit(const struct graph *g)
+{
+	return (uint32_t)g->vertex_count;
 }
 
 /* --- edges ------------------------------------------------------------------------------------ */
@@ -315,6 +337,18 @@ uint32_t graph_edge_between(const struct graph *g, uint32_t a, uint32_t b)
 	return best;
 }
 
+bool graph_edge_next(const struct graph *g, uint32_t node, uint32_t *walk, struct graph_hop *hop)
+{
+	const struct vertex *v = &g->vertices[node];
+	uint32_t at = *walk == GRAPH_NONE ? v->first : g->edges[*walk / 2].at[*walk % 2] + 1;
+	if (at >= v->first + v->count)
+		return false;
+	const struct half *h = &g->pool[at];
+	*walk = h->half;
+	*hop = (struct graph_hop){h->half / 2, g->edges[h->half / 2].tag, h->to};
+	return true;
+}
+
 /* --- the heap of one side of a query: four children a node, which is two lines of the cache -----
  */
 
@@ -353,6 +387,24 @@ static void heap_pop(struct side *s)
 }
 
 /* --- queries: from both ends until they cannot meet any better -------------------------------- */
+
+/*
+ * Costs are scaled up, and each edge gets a little noise that depends on the seed: too little to
+ * add up to one unit of cost within GRAPH_SPREAD_HOPS, enough to choose between equals.
+ */
+#define SPREAD_SHIFT 16
+#define SPREAD_NOISE_BITS 9
+_Static_assert(GRAPH_SPREAD_HOPS < 1 << (SPREAD_SHIFT - SPREAD_NOISE_BITS), "noise adds up");
+
+static uint64_t weight(const struct graph *g, const struct half *h)
+{
+	uint64_t w = (uint64_t)h->cost << SPREAD_SHIFT;
+	if (!g->seed)
+		return w;
+	uint64_t mix = (g->seed ^ h->half / 2) * UINT64_C(0x9e3779b97f4a7c15);
+	mix = (mix ^ mix >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
+	return w | mix >> (64 - SPREAD_NOISE_BITS);
+}
 
 /* The best meeting so far. */
 struct meeting {
@@ -421,7 +473,7 @@ static int path_build(const struct graph *g, uint32_t from, uint32_t to, const s
 		path->capacity = count;
 	}
 	path->count = count;
-	path->cost = best->cost;
+	path->cost = best->cost >> SPREAD_SHIFT;
 	for (uint32_t n = best->node; n != from; n = before(g, 0, n)) {
 		uint32_t edge = g->vertices[n].label[0].via / 2;
 		path->hops[--head] = (struct graph_hop){edge, g->edges[edge].tag, n};
@@ -437,7 +489,8 @@ static int path_build(const struct graph *g, uint32_t from, uint32_t to, const s
 
 /* Settles the nearest of this side.  The neighbours' lines are fetched before they are needed: from
  * memory each takes as long as all the rest of the work on it. */
-static void expand(struct graph *g, unsigned from, uint64_t ahead, struct meeting *best)
+static void expand(struct graph *g, unsigned from, uint32_t target, uint64_t ahead,
+		   struct meeting *best)
 {
 	struct side *s = &g->side[from];
 	uint64_t dist = s->heap[0].dist;
@@ -448,8 +501,8 @@ static void expand(struct graph *g, unsigned from, uint64_t ahead, struct meetin
 		__builtin_prefetch(&g->vertices[i->to], 1);
 	heap_pop(s);
 	for (; h < end; h++)
-		if (!g->vertices[h->to].blocked)
-			relax(g, from, h->to, dist + h->cost, h->half, ahead, best);
+		if (h->to == target || graph_node_relays(g, h->to))
+			relax(g, from, h->to, dist + weight(g, h), h->half, ahead, best);
 	for (size_t i = 0; i < s->count && i < FETCH_AHEAD; i++) {
 		const struct half *next = &g->pool[g->vertices[s->heap[i].node].first];
 		__builtin_prefetch(next);
@@ -457,9 +510,11 @@ static void expand(struct graph *g, unsigned from, uint64_t ahead, struct meetin
 	}
 }
 
-int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *path)
+int graph_find_spread(struct graph *g, uint32_t from, uint32_t to, uint64_t seed,
+		      struct graph_path *path)
 {
 	struct meeting best = {.cost = UINT64_MAX};
+	const uint32_t target[2] = {to, from};
 	assert(from < g->vertex_count && to < g->vertex_count);
 	path->count = 0;
 	path->cost = 0;
@@ -467,6 +522,7 @@ int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *p
 		return -ENETUNREACH;
 	if (from == to)
 		return 0;
+	g->seed = seed;
 	new_generation(g);
 	relax(g, 0, from, 0, GRAPH_NONE, 0, &best);
 	relax(g, 1, to, 0, GRAPH_NONE, 0, &best);
@@ -475,11 +531,16 @@ int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *p
 		if (top[0] == UINT64_MAX || top[1] == UINT64_MAX || top[0] + top[1] >= best.cost)
 			break;
 		unsigned from_end = top[1] < top[0];
-		expand(g, from_end, top[!from_end], &best);
+		expand(g, from_end, target[from_end], top[!from_end], &best);
 	}
 	if (g->out_of_memory)
 		return -ENOMEM;
 	return best.cost == UINT64_MAX ? -ENETUNREACH : path_build(g, from, to, &best, path);
+}
+
+int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *path)
+{
+	return graph_find_spread(g, from, to, 0, path);
 }
 
 size_t graph_find_work(const struct graph *g)

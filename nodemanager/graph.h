@@ -37,6 +37,13 @@ void graph_node_remove(struct graph *g, uint32_t node);
 /* A blocked node is no relay and no end of a path, but keeps its edges.  New nodes are not blocked.
  */
 void graph_node_block(struct graph *g, uint32_t node, bool blocked);
+/* A node without transit may begin or end a path but is never in the middle.  New nodes have it. */
+void graph_node_set_transit(struct graph *g, uint32_t node, bool transit);
+/* May the node be in the middle of a path? */
+bool graph_node_relays(const struct graph *g, uint32_t node);
+bool graph_node_blocked(const struct graph *g, uint32_t node);
+/* All node indexes are below this. */
+uint32_t graph_node_limit(const struct graph *g);
 /* Index of the new edge, or GRAPH_NONE: out of memory.  `cost` is at least 1; `a` != `b`. */
 uint32_t graph_edge_add(struct graph *g, uint32_t a, uint32_t b, uint32_t cost, uint32_t tag);
 void graph_edge_remove(struct graph *g, uint32_t edge);
@@ -50,6 +57,19 @@ size_t graph_edge_count(const struct graph *g);
 int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *path);
 /* Nodes that the last graph_find has taken from its heaps: how much of the graph it looked at. */
 size_t graph_find_work(const struct graph *g);
+/*
+ * The same with ties broken by `seed`: among paths of equal cost each seed has its own favourite,
+ * so that many connections spread over them and each one stays with what it had.  Paths of up to
+ * GRAPH_SPREAD_HOPS are never dearer than those of graph_find.
+ */
+#define GRAPH_SPREAD_HOPS 127
+int graph_find_spread(struct graph *g, uint32_t from, uint32_t to, uint64_t seed,
+		      struct graph_path *path);
+/*
+ * Walks the edges of a node: *walk is GRAPH_NONE at first.  False at the end; else `hop` is the
+ * edge and where it leads.  The graph must not change meanwhile.
+ */
+bool graph_edge_next(const struct graph *g, uint32_t node, uint32_t *walk, struct graph_hop *hop);
 /* The cheapest edge between two neighbours (blocked or not), or GRAPH_NONE. */
 uint32_t graph_edge_between(const struct graph *g, uint32_t a, uint32_t b);
 uint32_t graph_edge_tag(const struct graph *g, uint32_t edge);

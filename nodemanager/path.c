@@ -166,13 +166,26 @@ struct nm_path *nm_path_install(struct nm *nm, uint64_t number, struct nm_node *
 	return path;
 }
 
+/* Equals are chosen between by the number, so that paths spread and each stays where it is. */
+static int search(struct nm *nm, uint64_t number, const struct nm_node *from,
+		  const struct nm_node *to)
+{
+	return graph_find_spread(nm->graph, from->vertex, to->vertex, number, &nm->found);
+}
+
+uint64_t nm_path_best(struct nm *nm, uint64_t number, const struct nm_node *from,
+		      const struct nm_node *to)
+{
+	return search(nm, number, from, to) ? NM_COST_ANY : nm->found.cost;
+}
+
 int nm_path_find(struct nm *nm, uint64_t number, struct nm_node *from, struct nm_node *to,
 		 uint64_t cost_max, const struct nm_path_owner *ops, void *owner,
 		 struct nm_path **path, uint64_t now)
 {
 	struct nm_node *nodes[NM_HOPS_MAX + 1] = {from};
 	struct nm_transport *transports[NM_HOPS_MAX];
-	int err = graph_find(nm->graph, from->vertex, to->vertex, &nm->found);
+	int err = search(nm, number, from, to);
 	if (err)
 		return err;
 	size_t count = nm->found.count;
@@ -240,4 +253,25 @@ bool nm_path_is_suspect(const struct nm_path *path)
 			return true;
 	}
 	return false;
+}
+
+bool nm_path_is_banned(const struct nm_path *path)
+{
+	for (size_t i = 0; i < path->rule_count; i++) {
+		const struct nm_node *node = path->rules[i].node;
+		if (node && node->no_transit && node != path->ends[0] && node != path->ends[1])
+			return true;
+	}
+	return false;
+}
+
+uint64_t nm_path_cost(const struct nm *nm, const struct nm_path *path)
+{
+	uint64_t cost = 0;
+	for (size_t i = 0; i < path->hop_count; i++) {
+		const struct nm_transport *t = path->hops[i].transport;
+		if (t && t->edge != GRAPH_NONE)
+			cost += graph_edge_cost(nm->graph, t->edge);
+	}
+	return cost;
 }

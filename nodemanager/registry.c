@@ -135,9 +135,13 @@ int nm_load_node(struct nm *nm, const struct nm_node_record *record)
 	if (!node)
 		return -ENOMEM;
 	int err = node_rename(nm, node, record->name);
-	if (err)
+	if (err) {
 		node_free(nm, node);
-	return err;
+		return err;
+	}
+	node->no_transit = record->no_transit;
+	graph_node_set_transit(nm->graph, node->vertex, !record->no_transit);
+	return 0;
 }
 
 int nm_load_link(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
@@ -174,6 +178,7 @@ static void online_add(struct nm *nm, struct nm_node *node)
 	nm->online[nm->online_count++] = node;
 	node->online_at = nm->online_count;
 	graph_node_block(nm->graph, node->vertex, false);
+	nm_review_all(nm);
 }
 
 static void online_remove(struct nm *nm, struct nm_node *node)
@@ -394,9 +399,9 @@ static void session_replace(struct nm *nm, struct nm_node *node, uint64_t now)
 	nm->ops->node_close(nm->ctx, channel, "the same key has connected again");
 }
 
-static void node_save(struct nm *nm, const struct nm_node *node)
+void nm_node_save(struct nm *nm, const struct nm_node *node)
 {
-	struct nm_node_record record = {.id = node->id};
+	struct nm_node_record record = {.id = node->id, .no_transit = node->no_transit};
 	memcpy(record.name, node->name, sizeof record.name);
 	if (nm->ops->node_save)
 		nm->ops->node_save(nm->ctx, &record);
@@ -406,7 +411,7 @@ int nm_expect_node(struct nm *nm, const struct nm_node_record *record)
 {
 	int err = nm_load_node(nm, record);
 	if (!err)
-		node_save(nm, nm_node_by_id(nm, &record->id));
+		nm_node_save(nm, nm_node_by_id(nm, &record->id));
 	return err;
 }
 
@@ -497,6 +502,6 @@ void nm_register(struct nm *nm, struct nm_session *s, const struct msg *m, uint6
 		return;
 	}
 	if (changed)
-		node_save(nm, r.node);
+		nm_node_save(nm, r.node);
 	admit(nm, s, r.node, m, now);
 }

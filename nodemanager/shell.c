@@ -115,6 +115,12 @@ static void op_link_transport(void *ctx, const struct mesh_id *a, const struct m
 	nm_store_link_transport(((struct shell *)ctx)->store, a, b, transport);
 }
 
+static void op_link_options(void *ctx, const struct mesh_id *a, const struct mesh_id *b,
+			    const struct nm_link_options *options)
+{
+	nm_store_link_options(((struct shell *)ctx)->store, a, b, options);
+}
+
 static void op_route_save(void *ctx, const struct nm_route_record *route)
 {
 	nm_store_route_put(((struct shell *)ctx)->store, route);
@@ -140,6 +146,7 @@ static const struct nm_ops ops = {
 	.link_save = op_link_save,
 	.link_remove = op_link_remove,
 	.link_transport = op_link_transport,
+	.link_options = op_link_options,
 	.route_save = op_route_save,
 	.route_remove = op_route_remove,
 	.counter_save = op_counter_save,

@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/timerq.h"
+#include "nodemanager/cost.h"
 #include "nodemanager/engine.h"
 #include "nodemanager/graph.h"
 
@@ -41,11 +42,18 @@
 #define NM_PATH_TRIES 3
 #define NM_PATIENCE_TIMEOUTS 2 /* connection timeouts: so long a connection waits for a path */
 #define NM_CONN_RETRY_US 1000000u
-#define NM_CONNS_AT_ONCE 64 /* that look for a path in one go */
-#define NM_COST_UNMEASURED 1000
+#define NM_CONNS_AT_ONCE 64	   /* that look for a path in one go */
 #define NM_COST_SUSPECT (1u << 30) /* more than any path of sound links */
 #define NM_COST_ANY UINT64_MAX
-#define NM_APP_CANDIDATES 16 /* "any node that has the app" looks at so many */
+#define NM_REVIEWS_AT_ONCE 4 /* connections that are looked at for a better path, */
+#define NM_REVIEW_US 50000u  /* so often */
+#define NM_REVIEW_AGAIN_US 5000000u
+#define NM_BETTER_US                                                                               \
+	10000000u /* so long a better path must have been better; doubles with moves               \
+		   */
+#define NM_BETTER_DOUBLINGS 5
+#define NM_CALM_US 600000000u /* without a move, and it halves again */
+#define NM_APP_CANDIDATES 16  /* "any node that has the app" looks at so many */
 
 struct nm_node;
 struct nm_transport;
@@ -153,9 +161,10 @@ struct nm_node {
 	struct nm_session *reporting; /* registered, and its report is not complete */
 	size_t online_at;	      /* index in nm->online + 1 */
 	bool present, must_reset;
-	bool recover; /* from before our start, not heard of since */
-	bool doubted; /* a neighbour does not hear it, and neither did we since then */
-	bool connect; /* it asked for a link to somebody */
+	bool recover;	 /* from before our start, not heard of since */
+	bool doubted;	 /* a neighbour does not hear it, and neither did we since then */
+	bool connect;	 /* it asked for a link to somebody */
+	bool no_transit; /* it begins and ends paths, and is never in the middle */
 	uint64_t instance;
 	struct net_addr remote, addrs[ADDRS_MAX];
 	uint16_t addr_count;
@@ -204,6 +213,7 @@ void nm_registry_free(struct nm *nm);
 void nm_stray(struct nm *nm, struct nm_node *node, const char *what, uint64_t now);
 void nm_over_limit(struct nm *nm, struct nm_node *node, const char *what, uint64_t now);
 
+void nm_node_save(struct nm *nm, const struct nm_node *node);
 /* Text of a peer as a name: 1..NAME_MAX_BYTES bytes without blanks and control characters. */
 bool nm_name_copy(char out[NAME_MAX_BYTES + 1], struct bytes text);
 void nm_text_key(uint8_t out[NM_TEXT_KEY_BYTES], const char *text);
@@ -249,8 +259,7 @@ struct nm_transport {
 	struct timer timer;
 	struct nm_request_list requests;
 	LIST_HEAD(, nm_hop) hops;
-	bool measured;
-	uint32_t rtt_us, loss_ppm;
+	struct cost_meter meter;
 	uint64_t rate_bps, tx_bytes, rx_bytes, retransmits;
 };
 
@@ -279,6 +288,7 @@ bool nm_transport_adopt(struct nm *nm, struct nm_link *link, struct nm_node *con
 void nm_transport_confirm(struct nm *nm, struct nm_transport *t, const struct nm_node *node,
 			  const struct report_transport *item, uint64_t now);
 struct nm_end *nm_end_of(struct nm_transport *t, const struct nm_node *node);
+/* What it depends on may have changed: the edge follows, and paths are looked at again. */
 void nm_transport_cost_update(struct nm *nm, struct nm_transport *t);
 
 /* --- suspect.c ------------------------------------------------------------------------------ */
@@ -304,6 +314,7 @@ struct nm_link {
 	uint32_t last_transport; /* the number that it has or had */
 	struct timer retry;
 	uint64_t backoff_us;
+	struct nm_link_options options;
 	bool forgotten;
 	LIST_HEAD(, nm_waiter) waiters;
 };
@@ -335,6 +346,9 @@ struct nm_path_owner {
 	void (*broken)(struct nm *nm, struct nm_path *path, uint64_t now);
 	/* A transport of it is suspect: time for a detour, if there is one.  May be NULL. */
 	void (*suspect)(struct nm *nm, struct nm_path *path, uint64_t now);
+	/* It costs more than it did, or may not go on as it is: time to look at it again.  Must not
+	 * change the path from inside.  May be NULL. */
+	void (*dearer)(struct nm *nm, struct nm_path *path);
 	/* The trace has ended (the owner frees it): here is the path, or NULL, it is not whole any
 	 * more. */
 	void (*traced)(struct nm *nm, void *owner, struct nm_path *path, uint64_t now);
@@ -376,6 +390,13 @@ void nm_path_break(struct nm *nm, struct nm_transport *t, uint64_t now);
 /* A transport is suspect: the owners of the paths over it look for a detour. */
 void nm_path_avoid(struct nm *nm, struct nm_transport *t, uint64_t now);
 bool nm_path_is_suspect(const struct nm_path *path);
+/* A node without transit is in the middle of it. */
+bool nm_path_is_banned(const struct nm_path *path);
+/* What it costs now (not for a broken one). */
+uint64_t nm_path_cost(const struct nm *nm, const struct nm_path *path);
+/* What nm_path_find would find: its cost, or NM_COST_ANY when there is none. */
+uint64_t nm_path_best(struct nm *nm, uint64_t number, const struct nm_node *from,
+		      const struct nm_node *to);
 /* The node has forgotten the rule by itself. */
 void nm_rule_forget(struct nm *nm, struct nm_rule *rule);
 void nm_routes_free(struct nm *nm);
@@ -467,7 +488,7 @@ enum nm_conn_state {
 };
 
 struct nm_conn {
-	TAILQ_ENTRY(nm_conn) all, wait;
+	TAILQ_ENTRY(nm_conn) all, wait, urgent;
 	struct nm *nm;
 	uint64_t id;
 	struct nm_conn_end end[2]; /* the first asked; for a local one there is only the first */
@@ -483,6 +504,11 @@ struct nm_conn {
 	struct timer deadline; /* runs while it has no path */
 	uint64_t ask_channel;
 	uint32_t ask_seq;
+	/* review.c */
+	bool is_urgent;
+	uint64_t better_since; /* there is a better path; 0: there is none */
+	uint64_t moved_at;
+	unsigned moves; /* for a better path, not long ago */
 };
 
 void nm_connect_with_route(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
@@ -509,6 +535,25 @@ void nm_conns_give_up(struct nm *nm, uint64_t now);
 /* The node is gone: its connections end. */
 void nm_conns_end(struct nm *nm, struct nm_node *node, uint64_t now);
 void nm_conns_free(struct nm *nm);
+/* It is on a path and nothing is in the way of another one. */
+bool nm_conn_can_move(const struct nm_conn *c);
+/* Make before break, to the best path if that costs at most this.  False: there is none. */
+bool nm_conn_move(struct nm *nm, struct nm_conn *c, uint64_t cost_max, uint64_t now);
+/* Its path may be used no longer and there is no other: it waits for one, and perhaps ends. */
+void nm_conn_strand(struct nm *nm, struct nm_conn *c, uint64_t now);
+
+/* --- review.c: connections move to better paths --------------------------------------------- */
+
+void nm_review_init(struct nm *nm);
+void nm_review_free(struct nm *nm);
+/* Something has become better: all connections are looked at, a few at a time. */
+void nm_review_all(struct nm *nm);
+/* What it runs over has become worse: it is looked at as soon as possible. */
+void nm_review_soon(struct nm *nm, struct nm_conn *c);
+/* It ends. */
+void nm_review_forget(struct nm *nm, struct nm_conn *c);
+/* The cost of the transport has changed. */
+void nm_review_transport(struct nm *nm, struct nm_transport *t, bool worse);
 
 /* --- apps.c --------------------------------------------------------------------------------- */
 
@@ -559,6 +604,11 @@ struct nm {
 	TAILQ_HEAD(, nm_conn) conn_list, waiting;
 	struct timer waiting_timer;
 	size_t waiting_due;
+	TAILQ_HEAD(, nm_conn) urgent;
+	struct timer review_timer;
+	size_t review_left; /* connections, from the head of conn_list */
+	uint64_t review_next_us;
+	bool review_again; /* one of them waits until what is better has stayed so */
 	TAILQ_HEAD(, nm_route) route_list;
 	size_t route_count;
 

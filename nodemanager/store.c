@@ -15,6 +15,7 @@ enum {
 	Q_LINK_PUT,
 	Q_LINK_DEL,
 	Q_LINK_TRANSPORT,
+	Q_LINK_OPTIONS,
 	Q_LINKS,
 	Q_ROUTE_PUT,
 	Q_ROUTE_DEL,
@@ -23,15 +24,17 @@ enum {
 	Q_COUNTERS
 };
 static const char *const statements[] = {
-	[Q_NODE_PUT] = ("INSERT INTO nodes (id, name, first_seen) VALUES (?,?,?) "
-			"ON CONFLICT (id) DO UPDATE SET name = excluded.name"),
+	[Q_NODE_PUT] = ("INSERT INTO nodes (id, name, first_seen, transit) VALUES (?,?,?,?) "
+			"ON CONFLICT (id) DO UPDATE SET name = excluded.name,"
+			" transit = excluded.transit"),
 	[Q_NODE_DEL] = "DELETE FROM nodes WHERE id = ?",
 	[Q_NODE_LINKS_DEL] = "DELETE FROM links WHERE a = ?1 OR b = ?1",
-	[Q_NODES] = "SELECT id, name FROM nodes ORDER BY number",
+	[Q_NODES] = "SELECT id, name, transit FROM nodes ORDER BY number",
 	[Q_LINK_PUT] = "INSERT INTO links (a, b) VALUES (?,?) ON CONFLICT DO NOTHING",
 	[Q_LINK_DEL] = "DELETE FROM links WHERE a = ? AND b = ?",
 	[Q_LINK_TRANSPORT] = "UPDATE links SET transport = ?3 WHERE a = ?1 AND b = ?2",
-	[Q_LINKS] = "SELECT a, b, transport FROM links",
+	[Q_LINK_OPTIONS] = "UPDATE links SET cost = ?3 WHERE a = ?1 AND b = ?2",
+	[Q_LINKS] = "SELECT a, b, transport, cost FROM links",
 	[Q_ROUTE_PUT] = ("INSERT OR REPLACE INTO routes (number, a, b, a_transport, a_label,"
 			 " b_transport, b_label) VALUES (?,?,?,?,?,?,?)"),
 	[Q_ROUTE_DEL] = "DELETE FROM routes WHERE number = ?",
@@ -55,6 +58,11 @@ static const char *const migrations[] = {
 	" a_transport INTEGER NOT NULL, a_label INTEGER NOT NULL,"
 	" b_transport INTEGER NOT NULL, b_label INTEGER NOT NULL) STRICT;"
 	"CREATE TABLE counters (which INTEGER PRIMARY KEY, value INTEGER NOT NULL) STRICT;",
+	/* transit: may the node be in the middle of a path?  cost: set by an operator; 0: as
+	 * measured.
+	 */
+	"ALTER TABLE nodes ADD COLUMN transit INTEGER NOT NULL DEFAULT 1;"
+	"ALTER TABLE links ADD COLUMN cost INTEGER NOT NULL DEFAULT 0;",
 };
 static const struct store_spec spec = STORE_SPEC(migrations, statements);
 
@@ -92,6 +100,7 @@ static int load_nodes(struct nm_store *s, struct nm *nm)
 		if (!store_id(&r, 0, &node.id))
 			continue;
 		snprintf(node.name, sizeof node.name, "%s", store_str(&r, 1));
+		node.no_transit = store_u64(&r, 2) == 0;
 		int err = nm_load_node(nm, &node);
 		if (err == -EINVAL) { /* the name went to another one meanwhile */
 			node.name[0] = '\0';
@@ -108,8 +117,10 @@ static int load_links(struct nm_store *s, struct nm *nm)
 	struct store_rows r = store_query(s->db, Q_LINKS);
 	while (store_next(&r)) {
 		struct mesh_id a, b;
+		struct nm_link_options options = {.cost = (uint32_t)store_u64(&r, 3)};
 		if (store_id(&r, 0, &a) && store_id(&r, 1, &b) &&
-		    nm_load_link(nm, &a, &b, (uint32_t)store_u64(&r, 2)))
+		    (nm_load_link(nm, &a, &b, (uint32_t)store_u64(&r, 2)) ||
+		     nm_load_link_options(nm, &a, &b, &options)))
 			log_warn("a stored link could not be loaded");
 	}
 	return store_end(&r);
@@ -154,7 +165,7 @@ int nm_store_load(struct nm_store *s, struct nm *nm)
 void nm_store_node_put(struct nm_store *s, const struct nm_node_record *node, uint64_t wall_s)
 {
 	store_run(s->db, Q_NODE_PUT, store_of_id(&node->id), store_of_str(node->name),
-		  store_of_u64(wall_s));
+		  store_of_u64(wall_s), store_of_u64(!node->no_transit));
 }
 
 void nm_store_node_del(struct nm_store *s, const struct mesh_id *id)
@@ -194,6 +205,14 @@ void nm_store_link_transport(struct nm_store *s, const struct mesh_id *a, const 
 {
 	in_order(&a, &b);
 	store_run(s->db, Q_LINK_TRANSPORT, store_of_id(a), store_of_id(b), store_of_u64(transport));
+}
+
+void nm_store_link_options(struct nm_store *s, const struct mesh_id *a, const struct mesh_id *b,
+			   const struct nm_link_options *options)
+{
+	in_order(&a, &b);
+	store_run(s->db, Q_LINK_OPTIONS, store_of_id(a), store_of_id(b),
+		  store_of_u64(options->cost));
 }
 
 void nm_store_route_put(struct nm_store *s, const struct nm_route_record *route)

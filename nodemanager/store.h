@@ -20,6 +20,8 @@ void nm_store_link_put(struct nm_store *s, const struct mesh_id *a, const struct
 void nm_store_link_del(struct nm_store *s, const struct mesh_id *a, const struct mesh_id *b);
 void nm_store_link_transport(struct nm_store *s, const struct mesh_id *a, const struct mesh_id *b,
 			     uint32_t transport);
+void nm_store_link_options(struct nm_store *s, const struct mesh_id *a, const struct mesh_id *b,
+			   const struct nm_link_options *options);
 void nm_store_route_put(struct nm_store *s, const struct nm_route_record *route);
 void nm_store_route_del(struct nm_store *s, uint64_t number);
 void nm_store_counter_put(struct nm_store *s, enum nm_counter which, uint32_t value);

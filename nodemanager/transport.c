@@ -7,12 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define COST_BASE 100u /* of any hop, however fast: fewer hops win between equals */
-#define RTT_US_PER_COST 10u
-#define LOSS_PPM_PER_COST 100u /* 1 % loss weighs as much as 1 ms */
-#define RTT_MAX_US 60000000u
-#define LOSS_MAX_PPM 1000000u
-
 const char *nm_transport_status_name(enum nm_transport_status status)
 {
 	switch (status) {
@@ -286,12 +280,6 @@ void nm_transport_end(struct nm *nm, struct nm_transport *t, const struct nm_nod
 
 /* --- what the ends report --------------------------------------------------------------------- */
 
-static uint32_t smooth(uint32_t old, uint32_t sample, uint32_t shift)
-{
-	int64_t step = ((int64_t)sample - (int64_t)old) / (1 << shift);
-	return (uint32_t)((int64_t)old + step);
-}
-
 static bool is_suspect(const struct nm_transport *t)
 {
 	return t->end[0].suspect || t->end[1].suspect || t->end[0].node->doubted ||
@@ -302,33 +290,20 @@ static uint32_t cost_of(const struct nm_transport *t)
 {
 	if (is_suspect(t))
 		return NM_COST_SUSPECT;
-	if (!t->measured)
-		return NM_COST_UNMEASURED;
-	return COST_BASE + t->rtt_us / RTT_US_PER_COST + t->loss_ppm / LOSS_PPM_PER_COST;
+	return t->link->options.cost ? t->link->options.cost : cost_meter_get(&t->meter);
 }
 
-/* A cost that wavers would move paths to and fro for nothing: it takes a quarter to change it. */
 void nm_transport_cost_update(struct nm *nm, struct nm_transport *t)
 {
 	if (t->edge == GRAPH_NONE)
 		return;
 	uint32_t old = graph_edge_cost(nm->graph, t->edge), cost = cost_of(t);
-	uint32_t change = cost > old ? cost - old : old - cost;
-	if (change > old / 4)
-		graph_edge_set_cost(nm->graph, t->edge, cost);
-}
-
-static void measure(struct nm_transport *t, uint32_t rtt_us, uint32_t loss_ppm)
-{
-	if (!rtt_us)
+	if (cost == old)
 		return;
-	if (rtt_us > RTT_MAX_US)
-		rtt_us = RTT_MAX_US;
-	if (loss_ppm > LOSS_MAX_PPM)
-		loss_ppm = LOSS_MAX_PPM;
-	t->rtt_us = t->measured ? smooth(t->rtt_us, rtt_us, 3) : rtt_us;
-	t->loss_ppm = t->measured ? smooth(t->loss_ppm, loss_ppm, 2) : loss_ppm;
-	t->measured = true;
+	graph_edge_set_cost(nm->graph, t->edge, cost);
+	/* What is suspect has its own way (suspect.c), and paths stay where they hope. */
+	if (cost < NM_COST_SUSPECT)
+		nm_review_transport(nm, t, cost > old);
 }
 
 static void transport_up(struct nm *nm, struct nm_transport *t, uint64_t now)
@@ -345,6 +320,7 @@ static void transport_up(struct nm *nm, struct nm_transport *t, uint64_t now)
 	nm->transports_up++;
 	log_info("transport %u (%s) is up", t->id, pair_text(t, pair));
 	nm_conns_retry(nm, now);
+	nm_review_all(nm);
 	nm_link_up(nm, t->link, now);
 }
 
@@ -352,7 +328,7 @@ static void end_connected(struct nm *nm, struct nm_transport *t, struct nm_end *
 			  uint64_t now)
 {
 	e->connected = true;
-	measure(t, rtt_us, 0);
+	cost_meter_sample(&t->meter, &(struct cost_sample){.rtt_us = rtt_us}, now);
 	if (t->status == NM_TRANSPORT_OPENING && t->end[0].connected && t->end[1].connected)
 		transport_up(nm, t, now);
 }
@@ -435,7 +411,12 @@ static void stats_take(struct nm *nm, struct nm_transport *t, const struct nm_en
 			fail(t, CODE_LOST, "a node reports it as down", now);
 		return;
 	}
-	measure(t, s->rtt_us, s->loss_ppm);
+	cost_meter_sample(&t->meter,
+			  &(struct cost_sample){.rtt_us = s->rtt_us,
+						.loss_ppm = s->loss_ppm,
+						.queue_bytes = s->queue_bytes,
+						.rate_bps = s->rate_bps},
+			  now);
 	if (e == &t->end[0]) { /* one end's view, so that sent and received belong together */
 		t->rate_bps = s->rate_bps;
 		t->tx_bytes = s->tx_bytes;

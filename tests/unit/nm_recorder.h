@@ -45,6 +45,7 @@ struct rec {
 	struct {
 		struct mesh_id a, b;
 		uint32_t transport;
+		struct nm_link_options options;
 	} links[64];
 	struct nm_route_record routes[8];
 	size_t node_count, link_count, route_count;
@@ -157,6 +158,7 @@ static inline void rec_link_save(void *ctx, const struct mesh_id *a, const struc
 	r->links_saved++;
 	assert_int_equal(rec_link_at(r, a, b), r->link_count); /* never twice */
 	assert_true(r->link_count < 64);
+	r->links[r->link_count].options = (struct nm_link_options){0};
 	r->links[r->link_count].a = *a;
 	r->links[r->link_count++].b = *b;
 }
@@ -177,6 +179,15 @@ static inline void rec_link_transport(void *ctx, const struct mesh_id *a, const 
 	size_t i = rec_link_at(r, a, b);
 	if (i < r->link_count)
 		r->links[i].transport = transport;
+}
+
+static inline void rec_link_options(void *ctx, const struct mesh_id *a, const struct mesh_id *b,
+				    const struct nm_link_options *options)
+{
+	struct rec *r = ctx;
+	size_t i = rec_link_at(r, a, b);
+	assert_true(i < r->link_count);
+	r->links[i].options = *options;
 }
 
 static inline void rec_route_save(void *ctx, const struct nm_route_record *route)
@@ -218,6 +229,7 @@ static const struct nm_ops rec_ops = {
 	.link_save = rec_link_save,
 	.link_remove = rec_link_remove,
 	.link_transport = rec_link_transport,
+	.link_options = rec_link_options,
 	.route_save = rec_route_save,
 	.route_remove = rec_route_remove,
 	.counter_save = rec_counter_save,
@@ -499,7 +511,9 @@ static inline void rec_restart(struct rec *r)
 		assert_int_equal(nm_load_node(r->nm, &r->nodes[i]), 0);
 	for (size_t i = 0; i < r->link_count; i++)
 		assert_int_equal(
-			nm_load_link(r->nm, &r->links[i].a, &r->links[i].b, r->links[i].transport),
+			nm_load_link(r->nm, &r->links[i].a, &r->links[i].b, r->links[i].transport) |
+				nm_load_link_options(r->nm, &r->links[i].a, &r->links[i].b,
+						     &r->links[i].options),
 			0);
 	for (size_t i = 0; i < r->route_count; i++)
 		assert_int_equal(nm_load_route(r->nm, &r->routes[i]), 0);

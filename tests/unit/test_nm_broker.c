@@ -593,6 +593,7 @@ static void report(struct rec *r, uint64_t channel, uint32_t transport, uint32_t
 	m.transport_stats.stats_count = 1;
 	m.transport_stats.stats[0] = (struct stats_item){
 		.transport = transport, .up = 1, .rtt_us = rtt_us, .loss_ppm = loss};
+	rec_sleep(r, SECOND);
 	node_say(r, channel, &m);
 }
 
@@ -610,7 +611,8 @@ static void test_costs(void **state)
 	for (unsigned i = 0; i < 60; i++)
 		report(r, 2, links[0], 1000, 0);
 	way_cost(r, 2);
-	report(r, 2, links[0], UINT32_MAX, UINT32_MAX); /* a liar can make it bad, not overflow */
+	for (unsigned i = 0; i < 4; i++) /* a liar can make it bad, not overflow */
+		report(r, 2, links[0], UINT32_MAX, UINT32_MAX);
 	way_cost(r, 3);
 	struct msg m = {.type = MSG_TransportStats};
 	m.transport_stats.stats_count = 1;
