@@ -130,7 +130,7 @@ $(BENCH_BIN)/emulator: tests/bench/emulator.c tests/bench/impair.c tests/bench/i
 $(BENCH_BIN)/%: tests/bench/%.c $(LIBMESHNET)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) $< $(LIBMESHNET) $(LDLIBS) -o $@
-bench-bins: $(addprefix $(BENCH_BIN)/,emulator handshakes crypto flood)
+bench-bins: $(addprefix $(BENCH_BIN)/,emulator handshakes crypto flood socksload)
 
 unit-bins: $(UNIT_BIN)
 sim-bin: $(if $(SIM_SRC),$(BUILD)/sim)
