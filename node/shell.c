@@ -17,6 +17,7 @@
 #include "node/delay.h"
 #include "node/engine.h"
 #include "node/hostaddr.h"
+#include "node/keeper.h"
 #include "node/udp.h"
 
 #define TUN_ALONE_BYTES 2000u
@@ -28,6 +29,7 @@ struct node_shell {
 	struct keypair keys;
 	struct node_engine *engine;
 	struct udp *udp;
+	struct keeper *keeper;
 	struct delay *delay; /* NULL unless delay is simulated */
 	struct chan_client *manager;
 	struct chan *manager_chan;
@@ -63,6 +65,7 @@ static void flush_now(struct node_shell *s)
 	uint64_t now = daemon_now_us();
 
 	node_engine_flush(s->engine, now);
+	keeper_look(s->keeper);
 	arm(s, now);
 }
 
@@ -75,6 +78,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	s->tick_at_us = UINT64_MAX;
 	node_engine_tick(s->engine, now);
+	keeper_look(s->keeper);
 	arm(s, now);
 }
 
@@ -304,7 +308,7 @@ static void on_manager_up(struct chan *ch, const struct mesh_id *peer)
 {
 	struct node_shell *s = chan_owner(ch);
 
-	(void)peer;
+	keeper_manager(s->keeper, peer);
 	s->manager_chan = ch;
 	tell_addrs(s);
 	node_engine_manager_up(s->engine, daemon_now_us());
@@ -519,6 +523,16 @@ static int open_apps(struct node_shell *s)
 	return err;
 }
 
+/* The apps' address is bound before: a second process by mistake takes up nothing. */
+static int open_keeper(struct node_shell *s)
+{
+	s->keeper = keeper_new(s->daemon, &s->keys, s->engine);
+	if (!s->keeper)
+		return -ENOMEM;
+	keeper_restore(s->keeper, daemon_now_us());
+	return 0;
+}
+
 static int open_manager(struct node_shell *s)
 {
 	const struct config *cfg = s->daemon->cfg;
@@ -564,7 +578,7 @@ int node_shell_new(struct daemon *d, struct node_shell **out)
 	take_policy(d->cfg);
 	daemon_want_files(d->cfg->node_max_transports + d->cfg->node_max_apps);
 	if ((err = open_engine(s)) || (err = open_events(s)) || (err = open_udp(s)) ||
-	    (err = open_apps(s)) || (err = open_manager(s))) {
+	    (err = open_apps(s)) || (err = open_keeper(s)) || (err = open_manager(s))) {
 		log_error("node cannot start: %s", strerror(-err));
 		node_shell_free(s);
 		return err;
@@ -581,6 +595,7 @@ void node_shell_free(struct node_shell *s)
 	chan_client_free(s->manager);
 	s->manager_chan = NULL;
 	chan_listener_free(s->apps);
+	keeper_free(s->keeper);
 	node_engine_free(s->engine);
 	delay_free(s->delay);
 	udp_free(s->udp);

@@ -32,8 +32,9 @@
 #define NM_TRANSPORTS_MAX 1000000
 #define NM_CONNECTIONS_MAX 1000000
 #define NM_REQUESTS_MAX 1000000
-#define NM_QUERIES_MAX 4096 /* open questions to the apptracker */
-#define NM_ROUTES_MAX 4096  /* built by hand */
+#define NM_RULES_LOST_MAX 1024 /* in one report, to be told again */
+#define NM_QUERIES_MAX 4096    /* open questions to the apptracker */
+#define NM_ROUTES_MAX 4096     /* built by hand */
 #define NM_RULES_MAX 16000000
 #define NM_REPORT_RULES_MAX 131072 /* in the report of one node */
 #define NM_HELD_RULES_MAX 4000000  /* reported by any node and not placed yet */
@@ -385,6 +386,8 @@ struct nm_path *nm_path_adopt(uint64_t number, struct nm_transport *const *trans
 void nm_path_rule(struct nm *nm, struct nm_path *path, struct nm_node *node, struct nm_rule rule);
 /* Takes the rules back and frees it. */
 void nm_path_remove(struct nm *nm, struct nm_path *path);
+/* Its node does not have it any more: it is told once more. */
+void nm_path_rule_again(struct nm *nm, struct nm_rule *rule, uint64_t now);
 /* A transport dies: every path over it is broken. */
 void nm_path_break(struct nm *nm, struct nm_transport *t, uint64_t now);
 /* A transport is suspect: the owners of the paths over it look for a detour. */
