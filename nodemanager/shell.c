@@ -27,7 +27,7 @@ struct shell {
 	struct rpc_server *rpc;
 	struct rpc_http *http;
 	struct nm_api api;
-	struct event *timer;
+	struct event *timer, *flush;
 	struct map channels; /* number -> chan */
 	uint64_t next_channel;
 };
@@ -53,6 +53,29 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	nm_tick(s->engine, daemon_now_us());
 	timer_arm(s);
+}
+
+/* --- what is decided is durable before anybody hears of it --------------------------------------
+ *
+ * The writes of one turn of the loop are one transaction.  It ends before the first byte is written
+ * to a node or to the tracker, and at the latest after the events that are active now; answers of
+ * RPC go out in a later turn.
+ */
+
+static void on_flush(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	nm_store_flush(((struct shell *)arg)->store);
+}
+
+static void store_pending(void *arg)
+{
+	event_active(((struct shell *)arg)->flush, EV_TIMEOUT, 0);
+}
+
+static void before_write(void *arg)
+{
+	nm_store_flush(((struct shell *)arg)->store);
 }
 
 /* --- effects ---------------------------------------------------------------------------------- */
@@ -265,16 +288,19 @@ static int open_engine(struct shell *s)
 	map_init(&s->channels, sizeof(uint64_t), 2 * c.nodes_max + UNAUTHENTICATED_MAX, seed);
 	s->engine = nm_new(&c, &ops, s);
 	s->timer = evtimer_new(s->daemon->base, on_timer, s);
-	if (!s->engine || !s->timer)
+	s->flush = event_new(s->daemon->base, -1, 0, on_flush, s);
+	if (!s->engine || !s->timer || !s->flush)
 		return -ENOMEM;
 	int err = daemon_state_path(s->daemon, "db", path, sizeof path);
 	if (!err)
 		err = nm_store_open(&s->store, path, s->daemon->cfg);
 	if (!err)
 		err = nm_store_load(s->store, s->engine);
-	if (!err)
-		nm_recover(s->engine, daemon_now_us());
-	return err;
+	if (err)
+		return err;
+	nm_store_gather(s->store, store_pending, s);
+	nm_recover(s->engine, daemon_now_us());
+	return 0;
 }
 
 static int open_channels(struct shell *s, const struct noise_keypair *key)
@@ -286,6 +312,7 @@ static int open_channels(struct shell *s, const struct noise_keypair *key)
 		.peer_role = FROM_NODE,
 		.cb = {.on_up = on_node_up, .on_msg = on_node_msg, .on_down = on_node_down},
 		.arg = s,
+		.before_write = before_write,
 		.max_channels = (unsigned)cfg->nodemanager_max_nodes + UNAUTHENTICATED_MAX,
 		.max_unauthenticated = UNAUTHENTICATED_MAX,
 	};
@@ -297,6 +324,7 @@ static int open_channels(struct shell *s, const struct noise_keypair *key)
 		       .on_msg = on_tracker_msg,
 		       .on_down = on_tracker_down},
 		.arg = s,
+		.before_write = before_write,
 		.pin = tracker_pin,
 	};
 	int err = chan_listen(&s->nodes, s->daemon->base, cfg->nodemanager_listen_addr, &nodes);
@@ -401,6 +429,8 @@ void nm_shell_free(struct daemon *d)
 	nm_store_close(s->store);
 	if (s->timer)
 		event_free(s->timer);
+	if (s->flush)
+		event_free(s->flush);
 	map_free(&s->channels);
 	keyfile_wipe(&s->keys);
 	free(s);

@@ -92,6 +92,16 @@ void nm_store_close(struct nm_store *s)
 	free(s);
 }
 
+void nm_store_gather(struct nm_store *s, void (*pending)(void *arg), void *arg)
+{
+	store_gather(s->db, pending, arg);
+}
+
+void nm_store_flush(struct nm_store *s)
+{
+	(void)store_flush(s->db);
+}
+
 static int load_nodes(struct nm_store *s, struct nm *nm)
 {
 	struct store_rows r = store_query(s->db, Q_NODES);

@@ -13,6 +13,10 @@ int nm_store_open(struct nm_store **out, const char *path, const struct config *
 void nm_store_close(struct nm_store *s); /* NULL is fine */
 /* Puts everything into the engine.  0 or -errno. */
 int nm_store_load(struct nm_store *s, struct nm *nm);
+/* From now on the writes of a moment are one transaction; `pending` is called at the first, and the
+ * owner calls nm_store_flush soon, before anybody can hear of what was written. */
+void nm_store_gather(struct nm_store *s, void (*pending)(void *arg), void *arg);
+void nm_store_flush(struct nm_store *s);
 /* Errors are logged by the store; what failed is lost at the next restart, no sooner. */
 void nm_store_node_put(struct nm_store *s, const struct nm_node_record *node, uint64_t wall_s);
 void nm_store_node_del(struct nm_store *s, const struct mesh_id *id);

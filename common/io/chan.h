@@ -68,6 +68,9 @@ struct chan_options {
 	uint64_t ping_interval_us, silence_max_us;
 	struct chan_callbacks cb;
 	void *arg; /* first value of chan_arg for each channel */
+	/* Called with `arg` before bytes go out: what they rest on can be made durable.  It must
+	 * not use channels.  May be NULL. */
+	void (*before_write)(void *arg);
 	/* A loopback TCP port has an abstract Unix socket beside it, which is faster and carries
 	 * descriptors: a listener makes it (if it can), a client tries it first. */
 	bool local_twin;

@@ -97,6 +97,10 @@ int chan_send_fd(struct chan *ch, const struct msg *m, int fd)
 /* What the socket takes now.  0, or the error that ends the channel. */
 static int write_some(struct chan *ch)
 {
+	const struct chan_options *o = &ch->group->opt;
+
+	if (o->before_write)
+		o->before_write(o->arg);
 	while (chan_output_pending(ch)) {
 		ssize_t n =
 			ch->fds_out_count ? write_with_fds(ch) : evbuffer_write(ch->out, ch->fd);

@@ -24,7 +24,10 @@ struct store {
 	const struct store_spec *spec;
 	struct log_limit failures;
 	bool in_transaction;
-	bool lost; /* SQLite rolled the open transaction back by itself */
+	bool lost;		    /* SQLite rolled the open transaction back by itself */
+	void (*pending)(void *arg); /* not NULL: single writes are gathered */
+	void *pending_arg;
+	bool gathered; /* in a transaction that store_flush ends */
 	struct store_slot slots[];
 };
 
@@ -78,6 +81,8 @@ static int fail(struct store *s, int code, const char *sql)
 	 * must not be written alone. */
 	if (s->in_transaction && sqlite3_get_autocommit(s->db))
 		s->lost = true;
+	if (s->gathered && sqlite3_get_autocommit(s->db))
+		s->gathered = false;
 	if (rc && rc != -EEXIST && log_limit_due(&s->failures, daemon_now_us()))
 		log_error("%s: %s (%llu failures so far) in: %.200s", store_name(s),
 			  sqlite3_errmsg(s->db), (unsigned long long)s->failures.count, sql);
@@ -199,6 +204,8 @@ void store_close(struct store *s)
 {
 	if (!s)
 		return;
+	if (s->db)
+		store_flush(s);
 	store_rollback(s);
 	for (size_t i = 0; i < s->spec->n_statements; i++)
 		sqlite3_finalize(s->slots[i].stmt);
@@ -360,8 +367,19 @@ int store_end(struct store_rows *r)
 	return r->err;
 }
 
+/* Without a transaction (somebody else has the lock) the write is one of its own. */
+static void gather_begin(struct store *s, unsigned q)
+{
+	if (!s->pending || s->gathered || s->in_transaction || slot_prepare(s, q) ||
+	    sqlite3_stmt_readonly(s->slots[q].stmt) || store_exec(s, "BEGIN IMMEDIATE"))
+		return;
+	s->gathered = true;
+	s->pending(s->pending_arg);
+}
+
 int store_run_args(struct store *s, unsigned q, const struct store_arg *args)
 {
+	gather_begin(s, q);
 	struct store_rows r = store_query_args(s, q, args);
 
 	while (store_next(&r))
@@ -458,6 +476,9 @@ int store_begin(struct store *s)
 
 	if (s->in_transaction)
 		return -EBUSY;
+	rc = store_flush(s);
+	if (rc)
+		return rc;
 	/* Immediate: a lock that cannot be had is told here, not in the middle. */
 	rc = store_exec(s, "BEGIN IMMEDIATE");
 	if (!rc)
@@ -491,4 +512,23 @@ void store_rollback(struct store *s)
 bool store_in_transaction(const struct store *s)
 {
 	return s->in_transaction;
+}
+
+void store_gather(struct store *s, void (*pending)(void *arg), void *arg)
+{
+	s->pending = pending;
+	s->pending_arg = arg;
+}
+
+int store_flush(struct store *s)
+{
+	int rc;
+
+	if (!s->gathered)
+		return 0;
+	rc = store_exec(s, "COMMIT");
+	if (rc && !sqlite3_get_autocommit(s->db))
+		store_exec(s, "ROLLBACK");
+	s->gathered = false;
+	return rc;
 }

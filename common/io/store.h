@@ -140,4 +140,13 @@ bool store_in_transaction(const struct store *s);
 
 /* Runs SQL that is not worth a slot (several statements are fine). */
 int store_exec(struct store *s, const char *sql);
+
+/*
+ * From now on single writes are gathered: the first begins a transaction and calls `pending`, and
+ * the owner calls store_flush soon, at the latest before anything leaves the process that rests on
+ * them.  So a thousand writes of one moment cost one wait for the disk.  store_begin flushes first.
+ */
+void store_gather(struct store *s, void (*pending)(void *arg), void *arg);
+/* 0 (also when nothing was gathered) or -errno, logged: then all that was gathered is lost. */
+int store_flush(struct store *s);
 #endif

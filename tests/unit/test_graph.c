@@ -180,6 +180,39 @@ static void test_parallel_edges(void **state)
 	graph_free(g);
 }
 
+/* Links of one node come and go by the thousand: its block grows, and holes in it are filled. */
+static void test_hub(void **state)
+{
+	(void)state;
+	enum { SPOKES = 3000 };
+	struct graph *g = graph_new();
+	struct graph_path p = {0};
+	static uint32_t node[SPOKES], edge[SPOKES];
+	uint32_t hub = graph_node_add(g);
+	for (uint32_t i = 0; i < SPOKES; i++) {
+		node[i] = graph_node_add(g);
+		edge[i] = graph_edge_add(g, hub, node[i], i + 1, i);
+	}
+	for (uint32_t i = 0; i < SPOKES; i += 3)
+		graph_edge_remove(g, edge[i]);
+	for (uint32_t i = 1; i < SPOKES; i += 3)
+		graph_edge_set_cost(g, edge[i], 2 * i);
+	assert_int_equal(graph_edge_count(g), SPOKES - SPOKES / 3);
+	for (uint32_t i = 0; i < SPOKES; i++) {
+		assert_int_equal(graph_edge_between(g, hub, node[i]), i % 3 ? edge[i] : GRAPH_NONE);
+		int err = graph_find(g, node[SPOKES - 1], node[i], &p);
+		assert_int_equal(err, i % 3 ? 0 : -ENETUNREACH);
+		if (!err && i != SPOKES - 1)
+			assert_int_equal(p.cost, SPOKES + (i % 3 == 1 ? 2 * i : i + 1));
+	}
+	graph_node_remove(g, hub);
+	assert_int_equal(graph_edge_count(g), 0);
+	assert_int_equal(graph_find(g, node[1], node[2], &p), -ENETUNREACH);
+	assert_int_equal(graph_find_work(g), 1); /* then one side is at its end */
+	graph_path_free(&p);
+	graph_free(g);
+}
+
 /* A blocked relay is gone round, a blocked end is no end. */
 static void test_blocked(void **state)
 {
@@ -208,6 +241,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_against_naive),
 		cmocka_unit_test(test_parallel_edges),
+		cmocka_unit_test(test_hub),
 		cmocka_unit_test(test_blocked),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

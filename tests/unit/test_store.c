@@ -239,6 +239,61 @@ static void test_transactions(void **state)
 	store_close(s);
 }
 
+static void note_pending(void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+/* Others see gathered writes with the flush and not before. */
+static void test_gathered(void **state)
+{
+	struct store *s = open_ok(&spec), *other = open_ok(&spec);
+	unsigned pending = 0;
+
+	(void)state;
+	assert_int_equal(store_flush(s), 0);
+	store_gather(s, note_pending, &pending);
+	assert_int_equal(store_get_u64(s, Q_COUNT, 0), 1);
+	assert_int_equal(pending, 0); /* reading begins nothing */
+	assert_int_equal(add(s, 2), 0);
+	assert_int_equal(add(s, 2), -EEXIST); /* which the others do not suffer from */
+	assert_int_equal(add(s, 3), 0);
+	assert_int_equal(pending, 1);
+	assert_false(store_in_transaction(s));
+	assert_int_equal(store_get_u64(s, Q_COUNT, 0), 3);
+	assert_int_equal(store_get_u64(other, Q_COUNT, 0), 1);
+	assert_int_equal(store_flush(s), 0);
+	assert_int_equal(store_get_u64(other, Q_COUNT, 0), 3);
+	/* A transaction stands for itself: what comes before stays when it goes. */
+	assert_int_equal(add(s, 4), 0);
+	assert_int_equal(store_begin(s), 0);
+	assert_int_equal(add(s, 5), 0);
+	store_rollback(s);
+	assert_int_equal(pending, 2);
+	assert_int_equal(store_get_u64(other, Q_COUNT, 0), 4);
+	assert_int_equal(add(s, 6), 0);
+	store_close(s);
+	assert_int_equal(store_get_u64(other, Q_COUNT, 0), 5);
+	store_close(other);
+}
+
+/* SQLite may end it by itself; what comes then is gathered anew. */
+static void test_gathered_and_lost(void **state)
+{
+	struct store *s = open_ok(&spec);
+	unsigned pending = 0;
+
+	(void)state;
+	store_gather(s, note_pending, &pending);
+	assert_int_equal(add(s, 2), 0);
+	assert_int_equal(store_exec(s, "INSERT OR ROLLBACK INTO t (k) VALUES (1)"), -EEXIST);
+	assert_int_equal(add(s, 3), 0);
+	assert_int_equal(pending, 2);
+	assert_int_equal(store_flush(s), 0);
+	assert_int_equal(store_get_u64(s, Q_COUNT, 0), 2);
+	store_close(s);
+}
+
 static void test_full_disk(void **state)
 {
 	static uint8_t big[200000];
@@ -320,7 +375,8 @@ int main(void)
 		T(test_not_a_database),	    T(test_values_come_back),
 		T(test_misuse_is_an_error), T(test_transactions),
 		T(test_full_disk),	    T(test_lost_transaction),
-		T(test_locked_by_another),
+		T(test_locked_by_another),  T(test_gathered),
+		T(test_gathered_and_lost),
 	};
 
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
