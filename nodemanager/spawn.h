@@ -9,7 +9,7 @@
 #include "io/daemon.h"
 #include "nodemanager/engine.h"
 
-#define NM_SPAWN_MAX 256
+#define NM_SPAWN_MAX 512
 
 struct nm_spawner;
 
