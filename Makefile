@@ -105,8 +105,10 @@ $(LIBPARTS): $(PART_OBJ)
 define program
 $(BIN)/$(1): $(BUILD)/obj/$(2)/main.o $(call part_obj,$(2)) $(call part_obj,$(3)) $(LIBMESHNET)
 	@mkdir -p $$(@D)
-	$(CC) $$(LDFLAGS) $$^ $$(LDLIBS) -o $$@
+	$(CC) $$(LDFLAGS) $$^ $$(LDLIBS) $$(LDLIBS_$(1)) -o $$@
 endef
+# The prompt's editor; no daemon loads it.
+LDLIBS_meshctl := -ledit
 $(foreach d,$(DAEMONS) meshctl,$(eval $(call program,$(d),$(d),)))
 $(eval $(call program,echo,apps/echo,))
 $(eval $(call program,vpn-client,apps/vpn_client,apps/vpn))
@@ -148,7 +150,8 @@ $(BUILD)/meshapp-uninstalled.pc: $(LIBAPP_DIR)/meshapp.pc.in
 
 $(BUILD)/unit/%: tests/unit/%.c $(LIBPARTS) $(LIBMESHNET)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -Itests $(LDFLAGS) $< $(LIBPARTS) $(LIBMESHNET) $(LDLIBS) -lcmocka -o $@
+	$(CC) $(CFLAGS) -MMD -MP -Itests $(LDFLAGS) $< $(LIBPARTS) $(LIBMESHNET) $(LDLIBS) \
+		$(LDLIBS_meshctl) -lcmocka -o $@
 $(BUILD)/sim: $(SIM_SRC) $(wildcard tests/sim/*.h) $(LIBPARTS) $(LIBMESHNET)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -Itests $(LDFLAGS) $(SIM_SRC) $(LIBPARTS) $(LIBMESHNET) $(LDLIBS) -o $@
@@ -232,6 +235,12 @@ install: programs library
 	$(foreach p,$(filter-out meshctl,$(PROGRAMS)),install -m 755 $(BIN)/$(p) \
 		$(DESTDIR)$(PREFIX)/bin/meshnet-$(p) &&) true
 	install -m 755 $(BIN)/meshctl $(DESTDIR)$(PREFIX)/bin/meshctl
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	install -m 644 etc/completion/meshctl.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/meshctl
+	install -m 644 etc/completion/meshctl.zsh \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_meshctl
 	install -m 644 README.md LICENSE common/PROTOCOL.md etc/meshnet-example.cfg docs/*.md \
 		docs/example-app.c $(DESTDIR)$(PREFIX)/share/doc/meshnet
 
@@ -239,7 +248,9 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/include/meshapp.h $(DESTDIR)$(PREFIX)/lib/libmeshapp.* \
 		$(DESTDIR)$(PREFIX)/lib/pkgconfig/meshapp.pc $(DESTDIR)$(PREFIX)/share/man/man3/libmeshapp.3
 	rm -f $(foreach p,$(filter-out meshctl,$(PROGRAMS)),$(DESTDIR)$(PREFIX)/bin/meshnet-$(p))
-	rm -f $(DESTDIR)$(PREFIX)/bin/meshctl
+	rm -f $(DESTDIR)$(PREFIX)/bin/meshctl \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/meshctl \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_meshctl
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/meshnet
 
 clean:

@@ -399,6 +399,7 @@ void node_engine_get_status(const struct node_engine *e, struct node_status *out
 	out->apps = e->app_count;
 	out->requests = e->requests.count;
 	out->live_packets = e->pool.live;
+	out->registered = e->registered;
 	TAILQ_FOREACH(l, &e->all_links, all) {
 		struct transport_stats s;
 		transport_get_stats(l->transport, &s);
@@ -406,6 +407,10 @@ void node_engine_get_status(const struct node_engine *e, struct node_status *out
 		out->queued_bytes += s.queue_bytes + s.inflight_bytes;
 		out->tx_bytes += s.tx_bytes;
 		out->rx_bytes += s.rx_bytes;
+		out->egress_bytes += s.queue_bytes;
+		out->by_state[transport_get_state(l->transport)]++;
+		out->suspect += transport_is_suspect(l->transport);
+		link_count(&out->sum, &s);
 	}
 	TAILQ_FOREACH(a, &e->all_apps, all) {
 		out->queued_bytes += e->ops.app_pending(e->ctx, a->channel);

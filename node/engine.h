@@ -146,6 +146,11 @@ struct node_status {
 	uint64_t unknown_labels, route_errors;
 	uint64_t refused;	     /* over a limit */
 	uint64_t tx_bytes, rx_bytes; /* UDP payload of all transports, also of past ones */
+	size_t by_state[TRANSPORT_DISCONNECTED + 1]; /* transports */
+	size_t suspect;				     /* of those connected */
+	size_t egress_bytes;			     /* of queued_bytes: in egress queues */
+	struct transport_stats sum; /* counters of all transports, also of past ones */
+	bool registered;
 };
 void node_engine_get_status(const struct node_engine *e, struct node_status *out);
 #endif

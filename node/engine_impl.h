@@ -196,6 +196,7 @@ void engine_take_settings(struct node_engine *e, const struct keep_settings *s);
 void engine_refused(struct node_engine *e, const char *what, uint64_t now);
 
 /* engine_transport.c */
+void link_count(struct transport_stats *sum, const struct transport_stats *s);
 void link_message(struct node_engine *e, const struct msg *m, uint64_t now);
 struct node_link *link_find(const struct node_engine *e, uint32_t id);
 void link_touch(struct node_link *l);

@@ -216,6 +216,27 @@ static int link_new(struct node_engine *e, const struct keep_transport *k, bool 
 	return 0;
 }
 
+/* Only what counts up. */
+void link_count(struct transport_stats *sum, const struct transport_stats *s)
+{
+	sum->tx_packets += s->tx_packets;
+	sum->rx_packets += s->rx_packets;
+	sum->tx_bytes += s->tx_bytes;
+	sum->rx_bytes += s->rx_bytes;
+	sum->delivered_packets += s->delivered_packets;
+	sum->delivered_bytes += s->delivered_bytes;
+	sum->retransmits += s->retransmits;
+	sum->spurious += s->spurious;
+	sum->duplicates += s->duplicates;
+	sum->bad_packets += s->bad_packets;
+	sum->egress_drops += s->egress_drops;
+	sum->window_drops += s->window_drops;
+	sum->marks += s->marks;
+	sum->handshakes += s->handshakes;
+	sum->probes_sent += s->probes_sent;
+	sum->moves += s->moves;
+}
+
 static void link_bank_counters(struct node_link *l)
 {
 	struct transport_stats s;
@@ -223,6 +244,7 @@ static void link_bank_counters(struct node_link *l)
 	transport_get_stats(l->transport, &s);
 	l->engine->past.tx_bytes += s.tx_bytes;
 	l->engine->past.rx_bytes += s.rx_bytes;
+	link_count(&l->engine->past.sum, &s);
 }
 
 bool link_remember_remote(struct node_link *l)

@@ -13,11 +13,13 @@
 #include "core/seal.h"
 #include "io/chan.h"
 #include "io/keyfile.h"
+#include "io/statushttp.h"
 #include "io/tun.h"
 #include "node/delay.h"
 #include "node/engine.h"
 #include "node/hostaddr.h"
 #include "node/keeper.h"
+#include "node/metrics.h"
 #include "node/udp.h"
 
 #define TUN_ALONE_BYTES 2000u
@@ -34,6 +36,7 @@ struct node_shell {
 	struct chan_client *manager;
 	struct chan *manager_chan;
 	struct chan_listener *apps;
+	struct status_http *status; /* NULL unless configured */
 	struct event *tick, *flush, *leave;
 	int offered_fd;	   /* came with the message that is being handled; -1 */
 	bool flush_wanted; /* at the end of this turn of the loop */
@@ -533,6 +536,22 @@ static int open_keeper(struct node_shell *s)
 	return 0;
 }
 
+static void write_metrics(struct metrics *m, void *arg)
+{
+	const struct node_shell *s = arg;
+
+	node_metrics_write(m, s->engine);
+	metrics_process(m, "node");
+}
+
+static int open_status(struct node_shell *s)
+{
+	uint64_t port = s->daemon->cfg->node_status_port;
+
+	return port ? status_http_new(&s->status, s->daemon->base, (uint16_t)port, write_metrics, s)
+		    : 0;
+}
+
 static int open_manager(struct node_shell *s)
 {
 	const struct config *cfg = s->daemon->cfg;
@@ -578,7 +597,8 @@ int node_shell_new(struct daemon *d, struct node_shell **out)
 	take_policy(d->cfg);
 	daemon_want_files(d->cfg->node_max_transports + d->cfg->node_max_apps);
 	if ((err = open_engine(s)) || (err = open_events(s)) || (err = open_udp(s)) ||
-	    (err = open_apps(s)) || (err = open_keeper(s)) || (err = open_manager(s))) {
+	    (err = open_apps(s)) || (err = open_keeper(s)) || (err = open_manager(s)) ||
+	    (err = open_status(s))) {
 		log_error("node cannot start: %s", strerror(-err));
 		node_shell_free(s);
 		return err;
@@ -592,6 +612,7 @@ void node_shell_free(struct node_shell *s)
 {
 	if (!s)
 		return;
+	status_http_free(s->status);
 	chan_client_free(s->manager);
 	s->manager_chan = NULL;
 	chan_listener_free(s->apps);

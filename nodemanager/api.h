@@ -25,6 +25,9 @@ int nm_api_register(struct rpc_server *server, struct nm_api *api);
 /* Answers what still waits for a new node. */
 void nm_api_end(struct nm_api *api);
 
+/* The data of an event; its name is nm_event_name(). */
+struct json_object *nm_api_event_json(const struct nm_event *event);
+
 /* Shared by the two files.  False: the call has been failed. */
 bool nm_api_node(struct nm_api *api, struct rpc_call *call, struct json_object *params,
 		 const char *name, struct mesh_id *id);

@@ -9,8 +9,8 @@
  * broker.c connections, review.c and cost.c when they move to better paths, policy.c what operators
  * say about links and nodes, degree.c links that keep the mesh together, apps.c apps and the
  * apptracker, view.c what RPC shows, graph.c shortest paths; and for what outlives a channel or a
- * manager: report.c what a node holds against what we know, claim.c what two nodes must agree on,
- * trace.c paths found again.
+ * manager: event.c what watchers are told, report.c what a node holds against what we know, claim.c
+ * what two nodes must agree on, trace.c paths found again.
  *
  * What is alive is known by the nodes that keep it alive, so a manager that was killed learns it
  * from them; the store has only what people and the manager have decided (names, wanted links and
@@ -57,6 +57,35 @@ struct nm_route_record {
 /* Numbers that must not be given out twice, not by the next manager either. */
 enum nm_counter { NM_COUNTER_TRANSPORT, NM_COUNTER_LABEL, NM_COUNTER_CONNECTION, NM_COUNTERS };
 
+enum nm_event_kind {
+	NM_EVENT_NODE_UP,
+	NM_EVENT_NODE_DOWN,
+	NM_EVENT_TRANSPORT_UP,
+	NM_EVENT_TRANSPORT_DOWN,
+	NM_EVENT_TRANSPORT_SUSPECT, /* `text`: "suspect", or "heard" again */
+	NM_EVENT_CONNECTION_UP,
+	NM_EVENT_CONNECTION_DOWN,
+	NM_EVENT_CONNECTION_MOVED, /* to another path */
+	NM_EVENT_APP_REGISTERED,
+	NM_EVENT_APP_GONE,
+	NM_EVENT_ADMISSION_REFUSED,
+	NM_EVENTS
+};
+/* "node.up" and so on. */
+const char *nm_event_name(enum nm_event_kind kind);
+
+/* What does not apply is NULL or 0; everything is borrowed for the time of the call. */
+struct nm_event {
+	enum nm_event_kind kind;
+	const struct mesh_id *a, *b; /* the node; both ends */
+	const char *a_name, *b_name; /* may be "" */
+	const struct net_addr *addr; /* where the node comes from */
+	uint32_t transport;
+	uint64_t connection;
+	const char *app, *type; /* of an app; app: also what a connection is to */
+	const char *text;	/* why */
+};
+
 /*
  * Effects.  `channel` is the number that the shell gave to nm_node_up.  The store functions may be
  * NULL.  A send that fails (< 0) means that the channel is as good as gone: the engine goes on as
@@ -82,6 +111,8 @@ struct nm_ops {
 	void (*route_remove)(void *ctx, uint64_t number);
 	/* Everything up to `value` (modulo 2^32) may have been given out.  Rare. */
 	void (*counter_save)(void *ctx, enum nm_counter which, uint32_t value);
+	/* Something that people may want to watch has happened.  May be NULL. */
+	void (*event)(void *ctx, const struct nm_event *event);
 };
 
 enum nm_admission_mode { NM_ADMISSION_OPEN, NM_ADMISSION_TOKEN, NM_ADMISSION_ALLOWLIST };
@@ -216,7 +247,8 @@ struct nm_status {
 	size_t nodes, nodes_connected, links, transports, transports_connected, connections, routes,
 		apps, requests;
 	bool tracker, recovering;
-	uint64_t refused, dropped; /* registrations; messages over a limit or out of order */
+	uint64_t events[NM_EVENTS]; /* how many of each kind there were */
+	uint64_t refused, dropped;  /* registrations; messages over a limit or out of order */
 };
 /* Text is the number in the list, the id, its first 8 digits, or the name.  0, -ENOENT, -EEXIST:
  * more than one node has these 8 digits. */

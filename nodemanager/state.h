@@ -627,8 +627,21 @@ struct nm {
 	size_t app_count;
 
 	uint64_t refused, dropped;
+	uint64_t told[NM_EVENTS]; /* counts events */
 	struct log_limit refused_log;
 };
+
+/* --- event.c -------------------------------------------------------------------------------- */
+
+/* `text` (why) may be NULL. */
+void nm_event_node(struct nm *nm, enum nm_event_kind kind, const struct nm_node *node,
+		   const char *text);
+void nm_event_transport(struct nm *nm, enum nm_event_kind kind, const struct nm_transport *t,
+			const char *text);
+void nm_event_conn(struct nm *nm, enum nm_event_kind kind, const struct nm_conn *c,
+		   const char *text);
+void nm_event_app(struct nm *nm, enum nm_event_kind kind, const struct nm_app *app);
+void nm_event_refused(struct nm *nm, const struct nm_session *s, const char *text);
 
 uint32_t nm_seq_next(struct nm *nm);
 uint64_t nm_random_u64(struct nm *nm);

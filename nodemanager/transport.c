@@ -273,6 +273,8 @@ void nm_transport_end(struct nm *nm, struct nm_transport *t, const struct nm_nod
 		log_info("transport %u (%s) ended: %s", t->id, pair_text(t, pair), text);
 	else
 		log_debug("transport %u (%s) failed: %s", t->id, pair_text(t, pair), text);
+	if (t->status == NM_TRANSPORT_CONNECTED)
+		nm_event_transport(nm, NM_EVENT_TRANSPORT_DOWN, t, text);
 	link->transport = NULL;
 	nm_transport_drop(nm, t, except, code, now);
 	nm_link_failed(nm, link, code, text, now);
@@ -319,6 +321,7 @@ static void transport_up(struct nm *nm, struct nm_transport *t, uint64_t now)
 	t->status = NM_TRANSPORT_CONNECTED;
 	nm->transports_up++;
 	log_info("transport %u (%s) is up", t->id, pair_text(t, pair));
+	nm_event_transport(nm, NM_EVENT_TRANSPORT_UP, t, NULL);
 	nm_conns_retry(nm, now);
 	nm_review_all(nm);
 	nm_link_up(nm, t->link, now);

@@ -168,6 +168,7 @@ void nm_status_get(const struct nm *nm, struct nm_status *status)
 		.refused = nm->refused,
 		.dropped = nm->dropped,
 	};
+	memcpy(status->events, nm->told, sizeof status->events);
 }
 
 long nm_find_route(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
