@@ -71,6 +71,7 @@ enum option {
 	OPT_TOKEN,
 	OPT_TIMEOUT,
 	OPT_METHOD,
+	OPT_PATHS,
 	OPT_JSON,
 	OPT_HELP,
 	OPT_VERSION,
@@ -81,11 +82,11 @@ static const struct {
 	const char *name, *letter;
 	bool value;
 } options[OPT_NONE] = {
-	[OPT_PORT] = {"--port", "-p", true},	    [OPT_RPC] = {"--rpc", NULL, true},
-	[OPT_GATEWAY] = {"--gateway", "-g", true},  [OPT_TOKEN] = {"--token", NULL, true},
-	[OPT_TIMEOUT] = {"--timeout", NULL, true},  [OPT_METHOD] = {"--method", "-m", true},
-	[OPT_JSON] = {"--json", NULL, false},	    [OPT_HELP] = {"--help", "-h", false},
-	[OPT_VERSION] = {"--version", NULL, false},
+	[OPT_PORT] = {"--port", "-p", true},	   [OPT_RPC] = {"--rpc", NULL, true},
+	[OPT_GATEWAY] = {"--gateway", "-g", true}, [OPT_TOKEN] = {"--token", NULL, true},
+	[OPT_TIMEOUT] = {"--timeout", NULL, true}, [OPT_METHOD] = {"--method", "-m", true},
+	[OPT_PATHS] = {"--paths", NULL, true},	   [OPT_JSON] = {"--json", NULL, false},
+	[OPT_HELP] = {"--help", "-h", false},	   [OPT_VERSION] = {"--version", NULL, false},
 };
 
 /* "--rpc=X", "--rpc X", "-pX", "-p X": *value is NULL when it has to be the next word. */
@@ -156,6 +157,8 @@ static int option_set(struct ctl_args *a, enum option o, const char *value)
 	case OPT_METHOD:
 		a->method = value;
 		return is_connect_gateway(a) ? 0 : -EINVAL;
+	case OPT_PATHS:
+		return number_parse(value, CTL_PATHS_MAX, &a->paths);
 	case OPT_JSON:
 		a->json = true;
 		return 0;
@@ -181,6 +184,8 @@ static const char *expected(enum option o)
 		return "HOST or HOST:PORT";
 	case OPT_TIMEOUT:
 		return "seconds, up to 3600";
+	case OPT_PATHS:
+		return "a number of paths (1 to 8)";
 	case OPT_METHOD:
 		return "used with connect-gateway only";
 	default:

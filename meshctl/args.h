@@ -8,6 +8,7 @@
 
 #define CTL_WORDS_MAX 66 /* a command and a route of 65 nodes */
 #define CTL_HOST_MAX 255
+#define CTL_PATHS_MAX 8
 #define CTL_ERROR_MAX 256
 #define CTL_MANAGER_PORT 1234
 #define CTL_GATEWAY_PORT 65533
@@ -28,6 +29,8 @@ struct ctl_args {
 	/* connect-gateway */
 	uint16_t port;
 	const char *method;
+	/* find-route; 0: just the one */
+	uint16_t paths;
 	const char *words[CTL_WORDS_MAX];
 	size_t count;
 };

@@ -8,6 +8,7 @@
 
 #define NAME_LEN_MAX 32
 #define ADD_NODES_MAX 1000
+#define COST_MAX 1000000
 
 /* ---- parameters ---- */
 
@@ -64,6 +65,49 @@ static struct json_object *params_pair(const struct ctl_args *a, char *error)
 	(void)error;
 	rpc_set_str(o, "a", a->words[1]);
 	rpc_set_str(o, "b", a->words[2]);
+	return o;
+}
+
+static struct json_object *params_find_route(const struct ctl_args *a, char *error)
+{
+	struct json_object *o = params_pair(a, error);
+
+	if (a->paths)
+		rpc_set_u64(o, "k", a->paths);
+	return o;
+}
+
+static struct json_object *params_set_cost(const struct ctl_args *a, char *error)
+{
+	const char *text = a->words[3];
+	char *end;
+	unsigned long cost = strtoul(text, &end, 10);
+	bool automatic = strcmp(text, "auto") == 0;
+	struct json_object *o;
+
+	if (!automatic &&
+	    (!isdigit((unsigned char)*text) || *end || cost == 0 || cost > COST_MAX)) {
+		snprintf(error, CTL_ERROR_MAX, "'%.60s' is no cost (1 to %d, or auto)", text,
+			 COST_MAX);
+		return NULL;
+	}
+	o = params_pair(a, error);
+	rpc_set(o, "cost", automatic ? NULL : json_object_new_uint64(cost));
+	return o;
+}
+
+static struct json_object *params_set_transit(const struct ctl_args *a, char *error)
+{
+	struct json_object *o;
+	bool yes = strcmp(a->words[2], "yes") == 0;
+
+	if (!yes && strcmp(a->words[2], "no") != 0) {
+		snprintf(error, CTL_ERROR_MAX, "'%.60s': expected yes or no", a->words[2]);
+		return NULL;
+	}
+	o = json_object_new_object();
+	rpc_set_str(o, "node", a->words[1]);
+	rpc_set_bool(o, "transit", yes);
 	return o;
 }
 
@@ -126,6 +170,7 @@ static const struct view view_nodes = {
 				     {"NAME", "name", VIEW_TEXT},
 				     {"ADDRESS", "addr", VIEW_TEXT},
 				     {"STATE", "connected", VIEW_CONNECTED},
+				     {"TRANSIT", "transit", VIEW_YES_NO},
 				     {"TRANSPORTS", "transports", VIEW_NUMBER},
 				     {"APPS", "apps", VIEW_NUMBER},
 				     {0}}};
@@ -139,6 +184,8 @@ static const struct view view_transports = {
 				     {"RTT", "rtt_us", VIEW_US},
 				     {"LOSS", "loss_ppm", VIEW_PPM},
 				     {"RATE", "rate_bps", VIEW_BPS},
+				     {"COST", "cost", VIEW_NUMBER},
+				     {"SET", "set_cost", VIEW_NONZERO},
 				     {"A->B", "tx_bytes", VIEW_BYTES},
 				     {"B->A", "rx_bytes", VIEW_BYTES},
 				     {"RETRANSMITS", "retransmits", VIEW_NUMBER},
@@ -206,8 +253,12 @@ static const struct ctl_command commands[] = {
 	 params_node, &view_transports, NULL, 0},
 	{"list-all-transports", "", "all transports", CTL_MANAGER, "listAllTransports", 0, 0,
 	 params_none, &view_transports, NULL, 0},
-	{"find-route", "A B", "the path a connection would take", CTL_MANAGER, "findRoute", 2, 2,
-	 params_pair, NULL, view_route, 0},
+	{"find-route", "A B [--paths K]", "the path a connection would take; K that share nothing",
+	 CTL_MANAGER, "findRoute", 2, 2, params_find_route, NULL, view_route, 0},
+	{"set-cost", "A B COST|auto", "what the link between two nodes costs, whatever is measured",
+	 CTL_MANAGER, "setLinkCost", 3, 3, params_set_cost, NULL, view_object, 0},
+	{"set-transit", "NODE yes|no", "may paths of others lead through this node?", CTL_MANAGER,
+	 "setTransit", 2, 2, params_set_transit, NULL, view_object, 0},
 	{"build-route", "A B [C ...]", "install a route along exactly these nodes", CTL_MANAGER,
 	 "buildRoute", 2, CTL_WORDS_MAX - 1, params_nodes, NULL, view_route, SECONDS(30)},
 	{"list-routes", "A", "the route rules of a node", CTL_MANAGER, "listRoutes", 1, 1,

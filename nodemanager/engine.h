@@ -235,4 +235,13 @@ void nm_status_get(const struct nm *nm, struct nm_status *status);
  * many there are.  -ENOENT, -ENETUNREACH, -ENOSPC, -ENOMEM. */
 long nm_find_route(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
 		   struct mesh_id *nodes, size_t max, uint64_t *cost);
+#define NM_ROUTES_ASKED_MAX 8
+/* Up to `count` paths (1 to NM_ROUTES_ASKED_MAX) that share no node but the ends, with the least
+ * cost in all, cheapest first; where there are more that share no link only, those (*by_links).
+ * `each` gets the ids, ends included.  How many, -ENOENT, -EINVAL (a == b), -ENETUNREACH, -ENOMEM.
+ */
+long nm_find_routes(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b, size_t count,
+		    void (*each)(void *arg, const struct mesh_id *nodes, size_t node_count,
+				 uint64_t cost),
+		    void *arg, bool *by_links);
 #endif

@@ -197,6 +197,14 @@ static void test_params(void **state)
 	check_params("connect-gateway gw1 -p 5 -m mesh",
 		     "{\"gateway\":\"gw1\",\"port\":5,\"method\":\"mesh\"}");
 	check_params("connect-gateway", "{}");
+	check_params("find-route a b", "{\"a\":\"a\",\"b\":\"b\"}");
+	check_params("find-route a b --paths 3", "{\"a\":\"a\",\"b\":\"b\",\"k\":3}");
+	check_params("set-cost a b 70", "{\"a\":\"a\",\"b\":\"b\",\"cost\":70}");
+	check_params("set_cost a b auto", "{\"a\":\"a\",\"b\":\"b\",\"cost\":null}");
+	check_params("set-cost a b 0", "is no cost");
+	check_params("set-cost a b 7x", "is no cost");
+	check_params("set-transit a maybe", "expected yes or no");
+	check_params("set-transit a no", "{\"node\":\"a\",\"transit\":false}");
 }
 
 static void show_any(FILE *out, void *arg)
@@ -287,23 +295,25 @@ static void test_views(void **state)
 	check_shown("list-nodes",
 		    "{\"nodes\":[{\"number\":1,\"id\":\"" ID
 		    "\",\"name\":\"a\",\"addr\":\"1.2.3.4:5\","
-		    "\"connected\":true,\"transports\":2,\"apps\":0},{\"number\":12,\"short\":"
+		    "\"connected\":true,\"transit\":false,\"transports\":2,\"apps\":0},{\"number\":"
+		    "12,\"short\":"
 		    "\"89abcdef\",\"connected\":false},{},7,null]}",
-		    " #  ID        NAME  ADDRESS    STATE      TRANSPORTS  APPS\n"
-		    " 1  01234567  a     1.2.3.4:5  connected           2     0\n"
-		    "12  89abcdef  -     -          away                -     -\n"
-		    " -  -         -     -          -                   -     -\n"
-		    " -  -         -     -          -                   -     -\n"
-		    " -  -         -     -          -                   -     -\n");
+		    " #  ID        NAME  ADDRESS    STATE      TRANSIT  TRANSPORTS  APPS\n"
+		    " 1  01234567  a     1.2.3.4:5  connected  no                2     0\n"
+		    "12  89abcdef  -     -          away       -                 -     -\n"
+		    " -  -         -     -          -          -                 -     -\n"
+		    " -  -         -     -          -          -                 -     -\n"
+		    " -  -         -     -          -          -                 -     -\n");
 	check_shown(
 		"list-all-transports",
 		"{\"transports\":[{\"id\":3,\"a_name\":\"x\",\"a\":\"" ID "\",\"b\":\"" ID
 		"\",\"b_name\":\"\",\"status\":\"CONNECTED\",\"rtt_us\":1234,\"loss_ppm\":25000,"
-		"\"rate_bps\":2500000,\"tx_bytes\":1536,\"rx_bytes\":12,\"retransmits\":4}]}",
-		"ID  A  B         STATUS         RTT    LOSS        RATE    A->B  B->A  "
-		"RETRANSMITS\n"
-		" 3  x  01234567  CONNECTED  1.23 ms  2.50 %  2.5 Mbit/s  1.5 kB  12 B  "
-		"          4\n");
+		"\"rate_bps\":2500000,\"cost\":350,\"set_cost\":null,\"tx_bytes\":1536,\"rx_"
+		"bytes\":12,\"retransmits\":4}]}",
+		"ID  A  B         STATUS         RTT    LOSS        RATE  COST  SET    A->B  "
+		"B->A  RETRANSMITS\n"
+		" 3  x  01234567  CONNECTED  1.23 ms  2.50 %  2.5 Mbit/s   350    -  1.5 kB  "
+		"12 B            4\n");
 	check_shown("list-nodes", "{\"nodes\":[]}", "no nodes\n");
 	check_shown("list-nodes", "{\"other\":1}", "other: 1\n");
 	check_shown("list-nodes", "[]", "no nodes\n");
@@ -311,6 +321,13 @@ static void test_views(void **state)
 	check_shown("find-route",
 		    "{\"nodes\":[\"a\",{\"name\":\"b\"},\"" ID "\",null],\"hops\":2,\"cost\":1.5}",
 		    "a -> b -> 01234567 -> -\nhops: 2\ncost: 1.50\n");
+	check_shown(
+		"find-route",
+		"{\"nodes\":[\"a\",\"c\"],\"disjoint\":\"nodes\",\"paths\":[{\"nodes\":[\"a\","
+		"\"c\"],"
+		"\"cost\":7},{\"nodes\":[\"a\",\"b\",\"c\"],\"cost\":9},3]}",
+		"a -> c\ndisjoint: nodes\npath 1 (cost 7): a -> c\npath 2 (cost 9): a -> b -> c\n"
+		"path 3 (cost -): \n");
 	check_shown("status", "{\"a\":{\"b\":1,\"c\":{\"d\":true}},\"e\":[1,2]}",
 		    "a.b: 1\na.c.d: yes\ne: 1, 2\n");
 	check_shown("disconnect", "null", "done\n");
