@@ -169,6 +169,7 @@ static void add_transport_json(void *arg, const struct nm_transport_info *t)
 	rpc_set(o, "capacity_bps", known(t->capacity_bps));
 	rpc_set_u64(o, "cost", t->cost);
 	rpc_set(o, "set_cost", known(t->set_cost));
+	rpc_set_bool(o, "upkeep", t->upkeep);
 	rpc_set_u64(o, "rate_bps", t->rate_bps);
 	rpc_set_u64(o, "tx_bytes", t->tx_bytes);
 	rpc_set_u64(o, "rx_bytes", t->rx_bytes);

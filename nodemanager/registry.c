@@ -209,6 +209,7 @@ void nm_node_reset(struct nm *nm, struct nm_node *node, const char *why, uint64_
 		return;
 	log_info("node %s is gone: %s", nm_node_text(node, name), why);
 	node->present = node->must_reset = false;
+	node->gone_us = now;
 	timerq_cancel(&nm->timers, &node->grace);
 	nm_conns_end(nm, node, now);
 	while (!LIST_EMPTY(&node->ends))

@@ -115,6 +115,7 @@ static struct nm_transport_info transport_info(const struct nm *nm, const struct
 		.queue_bytes = cost_meter_queue(&t->meter),
 		.capacity_bps = t->meter.capacity_bps,
 		.set_cost = t->link->options.cost,
+		.upkeep = t->link->options.upkeep,
 		.cost = t->edge == GRAPH_NONE ? 0 : graph_edge_cost(nm->graph, t->edge),
 		.rate_bps = t->rate_bps,
 		.tx_bytes = t->tx_bytes,

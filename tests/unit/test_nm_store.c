@@ -44,7 +44,8 @@ static void fill(struct nm_store *s)
 	nm_store_link_transport(s, &id[1], &id[0], 7);
 	nm_store_link_transport(s, &id[2], &id[1], 4000000000u); /* either order */
 	nm_store_link_transport(s, &id[0], &id[2], 9);		 /* no such link */
-	nm_store_link_options(s, &id[1], &id[0], &(struct nm_link_options){.cost = 4711});
+	nm_store_link_options(s, &id[1], &id[0],
+			      &(struct nm_link_options){.cost = 4711, .upkeep = 1});
 	for (unsigned i = 0; i < 3; i++)
 		nm_store_counter_put(s, NM_COUNTER_TRANSPORT, 4000000000u + i);
 	nm_store_counter_put(s, NM_COUNTER_LABEL, 17);
