@@ -42,8 +42,10 @@ struct nm_node_record {
 };
 
 /* What there is to say of a wanted link; all zero is the usual. */
+enum nm_upkeep { NM_UPKEEP_NONE, NM_UPKEEP_NEAR, NM_UPKEEP_FAR };
 struct nm_link_options {
-	uint32_t cost; /* set by an operator; 0: as measured */
+	uint32_t cost;	       /* set by an operator; 0: as measured */
+	enum nm_upkeep upkeep; /* made by us to keep the mesh together, and ours to remove */
 };
 #define NM_LINK_COST_MAX 1000000
 
@@ -124,6 +126,7 @@ struct nm_config {
 	uint16_t max_packet_size, retransmit_limit;
 	/* Limits. */
 	size_t nodes_max, transports_per_node_max, connections_per_node_max, apps_per_node_max;
+	size_t degree; /* links that each node is given; 0: only those that are asked for */
 	size_t connecting_per_node_max;	      /* connections of a node that are being made */
 	uint32_t message_rate, message_burst; /* messages a second of one node, and at once */
 	/* Times. */
@@ -235,6 +238,7 @@ struct nm_transport_info {
 	const char *a_name, *b_name;
 	uint16_t a_port, b_port;
 	uint32_t rtt_us, loss_ppm, queue_bytes;
+	bool upkeep;		 /* made to keep the mesh together */
 	uint32_t cost, set_cost; /* in use; by an operator, or 0 */
 	uint64_t capacity_bps;	 /* what it can carry; 0: not known */
 	uint64_t rate_bps, tx_bytes, rx_bytes, retransmits;
@@ -267,4 +271,13 @@ void nm_status_get(const struct nm *nm, struct nm_status *status);
  * many there are.  -ENOENT, -ENETUNREACH, -ENOSPC, -ENOMEM. */
 long nm_find_route(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
 		   struct mesh_id *nodes, size_t max, uint64_t *cost);
+#define NM_ROUTES_ASKED_MAX 8
+/* Up to `count` paths (1 to NM_ROUTES_ASKED_MAX) that share no node but the ends, with the least
+ * cost in all, cheapest first; where there are more that share no link only, those (*by_links).
+ * `each` gets the ids, ends included.  How many, -ENOENT, -EINVAL (a == b), -ENETUNREACH, -ENOMEM.
+ */
+long nm_find_routes(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b, size_t count,
+		    void (*each)(void *arg, const struct mesh_id *nodes, size_t node_count,
+				 uint64_t cost),
+		    void *arg, bool *by_links);
 #endif

@@ -210,6 +210,7 @@ void nm_node_reset(struct nm *nm, struct nm_node *node, const char *why, uint64_
 	log_info("node %s is gone: %s", nm_node_text(node, name), why);
 	nm_event_node(nm, NM_EVENT_NODE_DOWN, node, why);
 	node->present = node->must_reset = false;
+	node->gone_us = now;
 	timerq_cancel(&nm->timers, &node->grace);
 	nm_conns_end(nm, node, now);
 	while (!LIST_EMPTY(&node->ends))

@@ -180,6 +180,8 @@ struct nm_node {
 	LIST_HEAD(, nm_claim) claims, claims_about;
 	LIST_HEAD(, nm_trace) traces;
 	struct nm_report *loose; /* rules of it that no path has claimed yet */
+	uint64_t gone_us;	 /* since when it is not present */
+	uint64_t surplus_since;	 /* it has more links than it should; 0: it has not */
 	uint64_t bucket_at_us;
 	uint32_t bucket;
 	struct log_limit over_limit, strays;
@@ -316,6 +318,7 @@ struct nm_link {
 	struct timer retry;
 	uint64_t backoff_us;
 	struct nm_link_options options;
+	uint64_t down_since, retire_us; /* degree.c; 0: is up or need not be; is to stay */
 	bool forgotten;
 	LIST_HEAD(, nm_waiter) waiters;
 };
@@ -335,6 +338,12 @@ void nm_link_forget(struct nm *nm, struct nm_link *link, uint64_t now);
 /* `connect = true`: a first link to a random other node. */
 void nm_link_random(struct nm *nm, struct nm_node *node, uint64_t now);
 void nm_connect_directly(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
+
+/* --- degree.c: links that keep the mesh together -------------------------------------------- */
+
+void nm_degree_init(struct nm *nm);
+/* The degree may have changed. */
+void nm_degree_start(struct nm *nm);
 
 /* --- path.c --------------------------------------------------------------------------------- */
 
@@ -614,6 +623,9 @@ struct nm {
 	bool review_again; /* one of them waits until what is better has stayed so */
 	TAILQ_HEAD(, nm_route) route_list;
 	size_t route_count;
+
+	struct timer degree_timer;
+	size_t degree_at; /* who is looked at next, among `online` */
 
 	bool recovering;
 	struct timer recover; /* its end, and later the end of loose rules */

@@ -282,10 +282,11 @@ void nm_transport_end(struct nm *nm, struct nm_transport *t, const struct nm_nod
 
 /* --- what the ends report --------------------------------------------------------------------- */
 
+/* One that is about to go counts as suspect. */
 static bool is_suspect(const struct nm_transport *t)
 {
-	return t->end[0].suspect || t->end[1].suspect || t->end[0].node->doubted ||
-	       t->end[1].node->doubted;
+	return t->link->retire_us || t->end[0].suspect || t->end[1].suspect ||
+	       t->end[0].node->doubted || t->end[1].node->doubted;
 }
 
 static uint32_t cost_of(const struct nm_transport *t)

@@ -12,6 +12,7 @@
 
 #include <json-c/json.h>
 
+#include "meshctl/admin.h"
 #include "meshctl/command.h"
 #include "meshctl/complete.h"
 #include "meshctl/events.h"
@@ -206,6 +207,49 @@ static void test_params(void **state)
 	check_params("connect-gateway", "{}");
 	check_params("connect-gateway gw1 -p 0", "expected a port");
 	check_params("disconnect-nodes 1 2", "{\"a\":\"1\",\"b\":\"2\"}");
+	check_params("find-route a b", "{\"a\":\"a\",\"b\":\"b\"}");
+	check_params("find-route a b --paths 3", "{\"a\":\"a\",\"b\":\"b\",\"k\":3}");
+	check_params("find-route a b --paths 9", "expected a number (1 to 8)");
+	check_params("set-cost a b 70", "{\"a\":\"a\",\"b\":\"b\",\"cost\":70}");
+	check_params("set_cost a b auto", "{\"a\":\"a\",\"b\":\"b\",\"cost\":null}");
+	check_params("set-cost a b 0", "is no cost");
+	check_params("set-cost a b 7x", "is no cost");
+	check_params("set-transit a maybe", "expected yes or no");
+	check_params("set-transit a no", "{\"node\":\"a\",\"transit\":false}");
+}
+
+static void test_admission_params(void **state)
+{
+	(void)state;
+	check_params("invite", "{}");
+	check_params("invite --uses 3 --expires=2d --role relay",
+		     "{\"uses\":3,\"expiresSeconds\":172800,\"role\":\"relay\"}");
+	check_params("invite --uses 0", "--uses '0': expected a number");
+	check_params("invite --uses 12345678", "expected a number");
+	check_params("invite --expires soon", "--expires 'soon': expected a duration");
+	check_params("remove-invite 7", "{\"invite\":\"7\"}");
+	check_params("set-role r1 member", "{\"node\":\"r1\",\"role\":\"member\"}");
+	check_params("revoke r1", "{\"node\":\"r1\"}");
+}
+
+static void test_durations(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t seconds;
+	} good[] = {{"90s", 90},    {"30m", 1800},  {"12h", 43200},
+		    {"2d", 172800}, {"1w", 604800}, {"7", 7}};
+	static const char *const bad[] = {"",  "0",  "0d",  "-1d", "1.5d",
+					  "d", "2x", "2dd", "1 d", "99999999999d"};
+	uint64_t seconds = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		assert_int_equal(ctl_duration_parse(&seconds, good[i].text), 0);
+		assert_int_equal(seconds, good[i].seconds);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		assert_int_equal(ctl_duration_parse(&seconds, bad[i]), -EINVAL);
 }
 
 static void show_any(FILE *out, void *arg)
@@ -317,23 +361,33 @@ static void test_views(void **state)
 	check_shown("list-nodes",
 		    "{\"nodes\":[{\"number\":1,\"id\":\"" ID
 		    "\",\"name\":\"a\",\"addr\":\"1.2.3.4:5\","
-		    "\"connected\":true,\"transports\":2,\"apps\":0},{\"number\":12,\"short\":"
-		    "\"89abcdef\",\"connected\":false},{},7,null]}",
-		    " #  ID        NAME  ADDRESS    STATE      TRANSPORTS  APPS\n"
-		    " 1  01234567  a     1.2.3.4:5  connected           2     0\n"
-		    "12  89abcdef  -     -          away                -     -\n"
-		    " -  -         -     -          -                   -     -\n"
-		    " -  -         -     -          -                   -     -\n"
-		    " -  -         -     -          -                   -     -\n");
+		    "\"connected\":true,\"role\":\"relay\",\"transit\":false,\"transports\":2,"
+		    "\"apps\":0},"
+		    "{\"number\":12,\"short\":\"89abcdef\",\"connected\":false},"
+		    "{\"state\":\"revoked\",\"connected\":false},7,null]}",
+		    " #  ID        NAME  ADDRESS    STATE      ROLE   TRANSIT  TRANSPORTS  APPS\n"
+		    " 1  01234567  a     1.2.3.4:5  connected  relay  no                2     0\n"
+		    "12  89abcdef  -     -          away       -      -                 -     -\n"
+		    " -  -         -     -          revoked    -      -                 -     -\n"
+		    " -  -         -     -          -          -      -                 -     -\n"
+		    " -  -         -     -          -          -      -                 -     -\n");
 	check_shown(
 		"list-all-transports",
 		"{\"transports\":[{\"id\":3,\"a_name\":\"x\",\"a\":\"" ID "\",\"b\":\"" ID
 		"\",\"b_name\":\"\",\"status\":\"CONNECTED\",\"rtt_us\":1234,\"loss_ppm\":25000,"
-		"\"rate_bps\":2500000,\"tx_bytes\":1536,\"rx_bytes\":12,\"retransmits\":4}]}",
-		"ID  A  B         STATUS         RTT    LOSS        RATE    A->B  B->A  "
-		"RETRANSMITS\n"
-		" 3  x  01234567  CONNECTED  1.23 ms  2.50 %  2.5 Mbit/s  1.5 kB  12 B  "
-		"          4\n");
+		"\"rate_bps\":2500000,\"cost\":350,\"set_cost\":null,\"tx_bytes\":1536,\"rx_"
+		"bytes\":12,\"retransmits\":4}]}",
+		"ID  A  B         STATUS         RTT    LOSS        RATE  COST  SET    A->B  "
+		"B->A  RETRANSMITS\n"
+		" 3  x  01234567  CONNECTED  1.23 ms  2.50 %  2.5 Mbit/s   350    -  1.5 kB  "
+		"12 B            4\n");
+	check_shown(
+		"find-route",
+		"{\"nodes\":[\"a\",\"c\"],\"disjoint\":\"nodes\",\"paths\":[{\"nodes\":[\"a\","
+		"\"c\"],"
+		"\"cost\":7},{\"nodes\":[\"a\",\"b\",\"c\"],\"cost\":9},3]}",
+		"a -> c\ndisjoint: nodes\npath 1 (cost 7): a -> c\npath 2 (cost 9): a -> b -> c\n"
+		"path 3 (cost -): \n");
 	check_shown("list-nodes", "{\"nodes\":[]}", "no nodes\n");
 	check_shown("list-nodes", "{\"other\":1}", "other: 1\n");
 	check_shown("list-nodes", "[]", "no nodes\n");
@@ -527,6 +581,8 @@ int main(void)
 		cmocka_unit_test(test_split),
 		cmocka_unit_test(test_commands),
 		cmocka_unit_test(test_params),
+		cmocka_unit_test(test_admission_params),
+		cmocka_unit_test(test_durations),
 		cmocka_unit_test(test_table),
 		cmocka_unit_test(test_wide_table),
 		cmocka_unit_test(test_complete),
