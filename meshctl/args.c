@@ -71,6 +71,9 @@ enum option {
 	OPT_TOKEN,
 	OPT_TIMEOUT,
 	OPT_METHOD,
+	OPT_USES,
+	OPT_EXPIRES,
+	OPT_ROLE,
 	OPT_JSON,
 	OPT_HELP,
 	OPT_VERSION,
@@ -81,11 +84,12 @@ static const struct {
 	const char *name, *letter;
 	bool value;
 } options[OPT_NONE] = {
-	[OPT_PORT] = {"--port", "-p", true},	    [OPT_RPC] = {"--rpc", NULL, true},
-	[OPT_GATEWAY] = {"--gateway", "-g", true},  [OPT_TOKEN] = {"--token", NULL, true},
-	[OPT_TIMEOUT] = {"--timeout", NULL, true},  [OPT_METHOD] = {"--method", "-m", true},
-	[OPT_JSON] = {"--json", NULL, false},	    [OPT_HELP] = {"--help", "-h", false},
-	[OPT_VERSION] = {"--version", NULL, false},
+	[OPT_PORT] = {"--port", "-p", true},	   [OPT_RPC] = {"--rpc", NULL, true},
+	[OPT_GATEWAY] = {"--gateway", "-g", true}, [OPT_TOKEN] = {"--token", NULL, true},
+	[OPT_TIMEOUT] = {"--timeout", NULL, true}, [OPT_METHOD] = {"--method", "-m", true},
+	[OPT_USES] = {"--uses", NULL, true},	   [OPT_EXPIRES] = {"--expires", NULL, true},
+	[OPT_ROLE] = {"--role", NULL, true},	   [OPT_JSON] = {"--json", NULL, false},
+	[OPT_HELP] = {"--help", "-h", false},	   [OPT_VERSION] = {"--version", NULL, false},
 };
 
 /* "--rpc=X", "--rpc X", "-pX", "-p X": *value is NULL when it has to be the next word. */
@@ -139,6 +143,50 @@ static int timeout_set(struct ctl_args *a, const char *value)
 	return 0;
 }
 
+int ctl_duration_parse(uint64_t *seconds, const char *text)
+{
+	static const struct {
+		char letter;
+		uint32_t seconds;
+	} units[] = {{'\0', 1}, {'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 604800}};
+	char *end;
+	unsigned long v;
+
+	if (!isdigit((unsigned char)*text))
+		return -EINVAL;
+	v = strtoul(text, &end, 10);
+	if (v == 0 || v > UINT32_MAX || (*end && end[1]))
+		return -EINVAL;
+	for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+		if (units[i].letter != *end)
+			continue;
+		*seconds = (uint64_t)v * units[i].seconds;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static bool is_invite(const struct ctl_args *a)
+{
+	return a->count && strcmp(a->words[0], "invite") == 0;
+}
+
+static int invite_set(struct ctl_args *a, enum option o, const char *value)
+{
+	uint64_t number;
+
+	if (!is_invite(a))
+		return -EINVAL;
+	if (o == OPT_EXPIRES && ctl_duration_parse(&number, value))
+		return -EINVAL;
+	if (o == OPT_USES &&
+	    (!isdigit((unsigned char)*value) || strlen(value) > 7 ||
+	     strspn(value, "0123456789") != strlen(value) || !strtoul(value, NULL, 10)))
+		return -EINVAL;
+	*(o == OPT_USES ? &a->uses : o == OPT_EXPIRES ? &a->expires : &a->role) = value;
+	return 0;
+}
+
 static int option_set(struct ctl_args *a, enum option o, const char *value)
 {
 	switch (o) {
@@ -156,6 +204,10 @@ static int option_set(struct ctl_args *a, enum option o, const char *value)
 	case OPT_METHOD:
 		a->method = value;
 		return is_connect_gateway(a) ? 0 : -EINVAL;
+	case OPT_USES:
+	case OPT_EXPIRES:
+	case OPT_ROLE:
+		return invite_set(a, o, value);
 	case OPT_JSON:
 		a->json = true;
 		return 0;
@@ -183,6 +235,12 @@ static const char *expected(enum option o)
 		return "seconds, up to 3600";
 	case OPT_METHOD:
 		return "used with connect-gateway only";
+	case OPT_USES:
+		return "a number, after invite";
+	case OPT_EXPIRES:
+		return "a duration (90s, 30m, 12h, 2d), after invite";
+	case OPT_ROLE:
+		return "member, relay or gateway, after invite";
 	default:
 		return "a value";
 	}

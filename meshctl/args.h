@@ -25,6 +25,8 @@ struct ctl_args {
 	const char *token;
 	uint64_t timeout_us; /* 0: as the command needs */
 	bool json, help, version;
+	/* invite; NULL: not given */
+	const char *uses, *expires, *role;
 	/* connect-gateway */
 	uint16_t port;
 	const char *method;
@@ -39,6 +41,8 @@ int ctl_args_init(struct ctl_args *a, const char *env_port, char error[CTL_ERROR
 int ctl_args_parse(struct ctl_args *a, int argc, char *const *argv, char error[CTL_ERROR_MAX]);
 /* "host", "host:port", ":port", "[v6]:port", "v6".  -EINVAL; then `e` is unchanged. */
 int ctl_endpoint_parse(struct ctl_endpoint *e, const char *text);
+/* "90s", "30m", "12h", "2d", or seconds without a letter: at least 1.  -EINVAL. */
+int ctl_duration_parse(uint64_t *seconds, const char *text);
 /* Splits a line at blanks, in place; "double quotes" keep blanks.  The number of words, or -E2BIG,
  * -EINVAL (a quote is open). */
 int ctl_split(char *line, char **words, int max);

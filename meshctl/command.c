@@ -117,6 +117,38 @@ static struct json_object *params_gateway(const struct ctl_args *a, char *error)
 	return o;
 }
 
+static struct json_object *params_invite(const struct ctl_args *a, char *error)
+{
+	struct json_object *o = json_object_new_object();
+	uint64_t seconds;
+
+	(void)error;
+	if (a->uses)
+		rpc_set_u64(o, "uses", strtoul(a->uses, NULL, 10));
+	if (a->expires && ctl_duration_parse(&seconds, a->expires) == 0)
+		rpc_set_u64(o, "expiresSeconds", seconds);
+	if (a->role)
+		rpc_set_str(o, "role", a->role);
+	return o;
+}
+
+static struct json_object *params_invite_ref(const struct ctl_args *a, char *error)
+{
+	struct json_object *o = json_object_new_object();
+
+	(void)error;
+	rpc_set_str(o, "invite", a->words[1]);
+	return o;
+}
+
+static struct json_object *params_role(const struct ctl_args *a, char *error)
+{
+	struct json_object *o = params_node(a, error);
+
+	rpc_set_str(o, "role", a->words[2]);
+	return o;
+}
+
 /* ---- views ---- */
 
 static const struct view view_nodes = {
@@ -125,10 +157,31 @@ static const struct view view_nodes = {
 				     {"ID", "short|id", VIEW_ID},
 				     {"NAME", "name", VIEW_TEXT},
 				     {"ADDRESS", "addr", VIEW_TEXT},
-				     {"STATE", "connected", VIEW_CONNECTED},
+				     {"STATE", "state|connected", VIEW_CONNECTED},
+				     {"ROLE", "role", VIEW_TEXT},
 				     {"TRANSPORTS", "transports", VIEW_NUMBER},
 				     {"APPS", "apps", VIEW_NUMBER},
 				     {0}}};
+
+static const struct view view_invites = {
+	"invites", "no invites",
+	(const struct view_column[]){{"#", "number", VIEW_NUMBER},
+				     {"STATE", "state", VIEW_TEXT},
+				     {"ROLE", "role", VIEW_TEXT},
+				     {"USED", "used", VIEW_NUMBER},
+				     {"OF", "uses", VIEW_NUMBER},
+				     {"EXPIRES", "expires", VIEW_TIME},
+				     {0}}};
+
+static const struct view view_revoked = {"revoked", "no key is revoked",
+					 (const struct view_column[]){{"ID", "id", VIEW_TEXT},
+								      {"NAME", "name", VIEW_TEXT},
+								      {"SINCE", "since", VIEW_TIME},
+								      {0}}};
+
+static const struct view view_allowed = {
+	"allowed", "no node is allowed here (nodemanager.Allow is not shown)",
+	(const struct view_column[]){{"ID", "id", VIEW_TEXT}, {0}}};
 
 static const struct view view_transports = {
 	"transports", "no transports",
@@ -200,6 +253,29 @@ static const struct ctl_command commands[] = {
 	 params_add_nodes, &view_nodes, NULL, SECONDS(120)},
 	{"shutdown-node", "A", "end a node", CTL_MANAGER, "shutdownNode", 1, 1, params_node, NULL,
 	 view_object, 0},
+	{"forget-node", "A", "forget a node that is away: its name is free", CTL_MANAGER,
+	 "forgetNode", 1, 1, params_node, NULL, view_object, 0},
+	{"set-role", "A ROLE", "what a node may do: member, relay, gateway or default", CTL_MANAGER,
+	 "setRole", 2, 2, params_role, NULL, view_object, 0},
+	{"invite", "[--uses N] [--expires 2d] [--role ROLE]",
+	 "a token that lets nodes in (1 use, 2 days, member)", CTL_MANAGER, "invite", 0, 0,
+	 params_invite, NULL, view_object, 0},
+	{"invites", "", "the invites and what is left of them", CTL_MANAGER, "listInvites", 0, 0,
+	 params_none, &view_invites, NULL, 0},
+	{"remove-invite", "TOKEN or number", "it lets nobody in any more", CTL_MANAGER,
+	 "removeInvite", 1, 1, params_invite_ref, NULL, view_object, 0},
+	{"revoke", "A", "cut a key off, for good (a whole id if it is not known)", CTL_MANAGER,
+	 "revoke", 1, 1, params_node, NULL, view_object, 0},
+	{"unrevoke", "A", "let a revoked key in again", CTL_MANAGER, "unrevoke", 1, 1, params_node,
+	 NULL, view_object, 0},
+	{"revoked", "", "the keys that are cut off", CTL_MANAGER, "listRevoked", 0, 0, params_none,
+	 &view_revoked, NULL, 0},
+	{"allow", "ID", "put a node on the list of Admission = allowlist", CTL_MANAGER, "allow", 1,
+	 1, params_node, NULL, view_object, 0},
+	{"disallow", "ID", "take it off the list", CTL_MANAGER, "disallow", 1, 1, params_node, NULL,
+	 view_object, 0},
+	{"allowed", "", "the nodes on that list", CTL_MANAGER, "listAllowed", 0, 0, params_none,
+	 &view_allowed, NULL, 0},
 	{"connect", "A B", "make a transport between two nodes", CTL_MANAGER, "connectNodes", 2, 2,
 	 params_pair, NULL, view_object, SECONDS(30)},
 	{"list-transports", "A", "the transports of a node", CTL_MANAGER, "listTransports", 1, 1,

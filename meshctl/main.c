@@ -19,6 +19,7 @@ static void usage(FILE *out)
 		"  -g HOST[:PORT]       gatewayd or subscriberd (default: this host, %d and %d)\n"
 		"  --token TOKEN        the daemon's administration token\n"
 		"  --timeout SECONDS    how long to wait for an answer\n"
+		"  --uses N, --expires 2d, --role ROLE   for invite\n"
 		"  --json               print what the RPC said\n"
 		"  --version, --help\n\n"
 		"Commands:\n",

@@ -48,9 +48,15 @@ struct json_object *nm_api_node_json(const struct nm_node_info *info)
 	struct json_object *o = brief_json(info);
 	rpc_set_str(o, "addr", info->addr.family ? net_addr_text(&info->addr, addr) : "");
 	rpc_set_bool(o, "connected", info->connected);
+	rpc_set_str(o, "state", info->revoked ? "revoked" : info->connected ? "connected" : "away");
+	rpc_set_str(o, "role", node_role_name(info->role));
+	rpc_set_bool(o, "role_given", info->role_given);
+	rpc_set_bool(o, "admitted", info->admitted);
 	rpc_set_u64(o, "transports", info->transports);
 	rpc_set_u64(o, "apps", info->apps);
 	rpc_set_u64(o, "connections", info->connections);
+	rpc_set_u64(o, "over_limit", info->over_limit);
+	rpc_set_u64(o, "strays", info->strays);
 	return o;
 }
 
@@ -398,7 +404,13 @@ static void status(struct rpc_call *call, struct json_object *params, void *arg)
 	rpc_set_u64(o, "requests_pending", s.requests);
 	rpc_set_bool(o, "apptracker", s.tracker);
 	rpc_set_bool(o, "recovering", s.recovering);
+	rpc_set_str(o, "admission", nm_api_admission_name(s.admission));
+	rpc_set_u64(o, "invites", s.invites);
+	rpc_set_u64(o, "revoked", s.revoked);
+	rpc_set_u64(o, "allowed", s.allowed);
 	rpc_set_u64(o, "refused", s.refused);
+	rpc_set_u64(o, "refused_revoked", s.refused_revoked);
+	rpc_set_u64(o, "over_limit", s.over_limit);
 	rpc_set_u64(o, "dropped", s.dropped);
 	rpc_reply(call, o);
 }
@@ -423,5 +435,6 @@ static const struct rpc_method methods[] = {
 
 int nm_api_register(struct rpc_server *server, struct nm_api *api)
 {
-	return rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
+	int err = rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
+	return err ? err : nm_api_admission_register(server, api);
 }

@@ -1,4 +1,4 @@
-/* The JSON-RPC methods of the nodemanager: every JSON shape of it is in api.c and api_nodes.c. */
+/* The JSON-RPC methods of the nodemanager: every JSON shape of it is in api*.c. */
 #ifndef NODEMANAGER_API_H
 #define NODEMANAGER_API_H
 
@@ -25,7 +25,11 @@ int nm_api_register(struct rpc_server *server, struct nm_api *api);
 /* Answers what still waits for a new node. */
 void nm_api_end(struct nm_api *api);
 
-/* Shared by the two files.  False: the call has been failed. */
+/* Those of api_admission.c; called by nm_api_register. */
+int nm_api_admission_register(struct rpc_server *server, struct nm_api *api);
+const char *nm_api_admission_name(enum nm_admission_mode mode);
+
+/* Shared by the files.  False: the call has been failed. */
 bool nm_api_node(struct nm_api *api, struct rpc_call *call, struct json_object *params,
 		 const char *name, struct mesh_id *id);
 struct json_object *nm_api_node_json(const struct nm_node_info *info);

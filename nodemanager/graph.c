@@ -19,7 +19,7 @@ struct edge {
 
 struct vertex {
 	uint32_t first; /* half-edge; of a free slot: the next free one */
-	bool used, blocked;
+	bool used, blocked, no_transit;
 };
 
 /* What a query knows of a vertex; meaningless unless `seen` is this query's generation. */
@@ -125,6 +125,12 @@ void graph_node_block(struct graph *g, uint32_t node, bool blocked)
 {
 	assert(node < g->vertex_count && g->vertices[node].used);
 	g->vertices[node].blocked = blocked;
+}
+
+void graph_node_set_transit(struct graph *g, uint32_t node, bool transit)
+{
+	assert(node < g->vertex_count && g->vertices[node].used);
+	g->vertices[node].no_transit = !transit;
 }
 
 static void half_insert(struct graph *g, uint32_t half, uint32_t from, uint32_t to)
@@ -343,6 +349,12 @@ static int path_build(const struct graph *g, uint32_t from, uint32_t to, const s
 	return 0;
 }
 
+static bool may_step(const struct graph *g, uint32_t node, uint32_t from, uint32_t to)
+{
+	const struct vertex *v = &g->vertices[node];
+	return !v->blocked && (!v->no_transit || node == from || node == to);
+}
+
 int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *path)
 {
 	struct meeting best = {.cost = UINT64_MAX};
@@ -364,7 +376,7 @@ int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *p
 		uint32_t node = heap_pop(&g->side[from_end]);
 		uint64_t dist = top[from_end];
 		for (uint32_t h = g->vertices[node].first; h != GRAPH_NONE; h = g->halves[h].next)
-			if (!g->vertices[g->halves[h].to].blocked)
+			if (may_step(g, g->halves[h].to, from, to))
 				relax(g, from_end, g->halves[h].to, dist + g->edges[h / 2].cost, h,
 				      &best);
 	}

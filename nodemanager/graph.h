@@ -37,6 +37,9 @@ void graph_node_remove(struct graph *g, uint32_t node);
 /* A blocked node is no relay and no end of a path, but keeps its edges.  New nodes are not blocked.
  */
 void graph_node_block(struct graph *g, uint32_t node, bool blocked);
+/* A node without transit may begin or end a path but is never in the middle.  New nodes have
+ * transit. */
+void graph_node_set_transit(struct graph *g, uint32_t node, bool transit);
 /* Index of the new edge, or GRAPH_NONE: out of memory.  `cost` is at least 1; `a` != `b`. */
 uint32_t graph_edge_add(struct graph *g, uint32_t a, uint32_t b, uint32_t cost, uint32_t tag);
 void graph_edge_remove(struct graph *g, uint32_t edge);

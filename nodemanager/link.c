@@ -199,8 +199,8 @@ void nm_connect_nodes(struct nm *nm, const struct mesh_id *a, const struct mesh_
 	for (unsigned i = 0; i < 2; i++) {
 		if (node[i]->session)
 			continue;
-		snprintf(text, sizeof text, "node %s is not connected",
-			 nm_node_text(node[i], name));
+		snprintf(text, sizeof text, "node %s is %s", nm_node_text(node[i], name),
+			 nm_is_revoked(nm, &node[i]->id) ? "revoked" : "not connected");
 		done(arg, CODE_NOT_FOUND, text, 0);
 		return;
 	}
@@ -247,6 +247,12 @@ void nm_connect_directly(struct nm *nm, struct nm_node *node, const struct msg *
 	if (mesh_id_is_zero(&peer) &&
 	    (!nm_name_copy(name, m->connect_directly.name) || nm_node_find(nm, name, &peer))) {
 		answer_asker(asker, CODE_NOT_FOUND, "no node has this name", 0);
+		return;
+	}
+	/* Each new link is written down. */
+	if (!nm_may_connect(nm, node, now)) {
+		nm_over_limit(nm, node, "links asked for per second", now);
+		answer_asker(asker, CODE_BUSY, "too many links are asked for per second", 0);
 		return;
 	}
 	nm_connect_nodes(nm, &node->id, &peer, answer_asker, asker, now);

@@ -45,6 +45,8 @@
 #define NM_COST_UNMEASURED 1000
 #define NM_COST_SUSPECT (1u << 30) /* more than any path of sound links */
 #define NM_COST_ANY UINT64_MAX
+#define NM_DOUBTS_BURST 16 /* neighbours that a node may call dead at once */
+#define NM_REVOKED_TEXT "this key has been revoked"
 #define NM_APP_CANDIDATES 16 /* "any node that has the app" looks at so many */
 
 struct nm_node;
@@ -102,10 +104,16 @@ struct nm_session {
 	struct timer hello;
 };
 
+struct nm_bucket {
+	uint64_t at_us;
+	uint32_t level;
+};
+
 struct nm_app {
 	LIST_ENTRY(nm_app) of_node, of_name;
 	struct nm_node *node;
 	char name[NAME_MAX_BYTES + 1], type[NAME_MAX_BYTES + 1];
+	bool barred; /* not listed: the role of its node does not allow it */
 	uint16_t info_len;
 	uint8_t info[APP_INFO_MAX_BYTES];
 };
@@ -156,6 +164,8 @@ struct nm_node {
 	bool recover; /* from before our start, not heard of since */
 	bool doubted; /* a neighbour does not hear it, and neither did we since then */
 	bool connect; /* it asked for a link to somebody */
+	bool admitted, transit;
+	uint8_t role;
 	uint64_t instance;
 	struct net_addr remote, addrs[ADDRS_MAX];
 	uint16_t addr_count;
@@ -170,8 +180,8 @@ struct nm_node {
 	LIST_HEAD(, nm_claim) claims, claims_about;
 	LIST_HEAD(, nm_trace) traces;
 	struct nm_report *loose; /* rules of it that no path has claimed yet */
-	uint64_t bucket_at_us;
-	uint32_t bucket;
+	struct nm_bucket messages, connects, app_changes, doubts;
+	size_t queries; /* to the apptracker */
 	struct log_limit over_limit, strays;
 };
 
@@ -183,6 +193,9 @@ void nm_register(struct nm *nm, struct nm_session *s, const struct msg *m, uint6
 void nm_node_lost(struct nm *nm, struct nm_node *node, uint64_t now);
 /* Ends everything the node's last process had. */
 void nm_node_reset(struct nm *nm, struct nm_node *node, const char *why, uint64_t now);
+/* Its process ends, or may not go on: there is no grace to wait for. */
+void nm_node_end(struct nm *nm, struct nm_node *node, const char *why, uint64_t now);
+struct nm_node_record nm_node_record_of(const struct nm_node *node);
 void nm_node_said_shutdown(struct nm *nm, struct nm_node *node, uint64_t now);
 /* The channel serves now; nm_node_ready follows when the report (if any) has been looked at. */
 void nm_node_online(struct nm *nm, struct nm_session *s, uint64_t now);
@@ -208,11 +221,49 @@ void nm_over_limit(struct nm *nm, struct nm_node *node, const char *what, uint64
 bool nm_name_copy(char out[NAME_MAX_BYTES + 1], struct bytes text);
 void nm_text_key(uint8_t out[NM_TEXT_KEY_BYTES], const char *text);
 
-/* --- admission.c ---------------------------------------------------------------------------- */
+/* --- admission.c, invite.c, revoke.c -------------------------------------------------------- */
 
-/* NULL: welcome; otherwise why not. */
-const char *nm_admission_refusal(const struct nm_config *config, const struct mesh_id *id,
-				 struct bytes token);
+struct nm_invite;
+/* NULL: welcome; otherwise why not.  `node` is NULL for a new key.  *invite: a use of it is due
+ * (nm_invite_use), else NULL. */
+const char *nm_admission_refusal(struct nm *nm, const struct nm_node *node,
+				 const struct mesh_id *id, struct bytes token,
+				 struct nm_invite **invite);
+void nm_allowed_free(struct nm *nm);
+/* NULL with *why: no such invite, or it is spent. */
+struct nm_invite *nm_invite_find(struct nm *nm, struct bytes token, const char **why);
+/* The node is in, with the invite's role.  0 or -EIO. */
+int nm_invite_use(struct nm *nm, struct nm_invite *invite, struct nm_node *node);
+void nm_invites_free(struct nm *nm);
+uint64_t nm_wall_s(const struct nm *nm);
+/* Ends every channel of the key, and all that it had. */
+void nm_cut(struct nm *nm, const struct mesh_id *id, const char *why, uint64_t now);
+/* True: the key is revoked; it has been told so. */
+bool nm_revoked_refuse(struct nm *nm, const struct mesh_id *id, const struct net_addr *remote,
+		       uint64_t channel, uint64_t now);
+void nm_revoked_free(struct nm *nm);
+
+/* --- role.c --------------------------------------------------------------------------------- */
+
+void nm_roles_init(struct nm *nm);
+void nm_roles_changed(struct nm *nm);
+uint8_t nm_role_of(const struct nm *nm, const struct nm_node *node);
+bool nm_role_may_offer(const struct nm *nm, const struct nm_node *node, const char *type);
+/* Brings apps and transit to what the node may do now. */
+void nm_role_apply(struct nm *nm, struct nm_node *node, uint64_t now);
+void nm_node_transit_update(struct nm *nm, struct nm_node *node, uint64_t now);
+
+/* --- limit.c -------------------------------------------------------------------------------- */
+
+void nm_bucket_fill(struct nm_bucket *b, uint32_t burst, uint64_t now);
+/* One less, if there is one; `rate` more come in a second, up to `burst`. */
+bool nm_bucket_take(struct nm_bucket *b, uint32_t rate, uint32_t burst, uint64_t now);
+/* At registration. */
+void nm_limits_begin(struct nm *nm, struct nm_node *node, uint64_t now);
+bool nm_may_send(struct nm *nm, struct nm_node *node, uint64_t now);
+bool nm_may_connect(struct nm *nm, struct nm_node *node, uint64_t now);
+bool nm_may_change_app(struct nm *nm, struct nm_node *node, uint64_t now);
+bool nm_may_doubt(struct nm_node *node, uint64_t now);
 
 /* --- ports.c, candidates.c ------------------------------------------------------------------ */
 
@@ -287,7 +338,8 @@ void nm_transport_suspect(struct nm *nm, struct nm_node *node,
 			  const struct msg_transport_suspect *m, uint64_t now);
 void nm_end_suspect(struct nm *nm, struct nm_end *e, bool suspect, uint64_t now);
 /* The far end of it may be dead: paths through that node are the last choice until we hear it. */
-void nm_transport_doubt_far(struct nm *nm, struct nm_transport *t, const struct nm_node *near);
+void nm_transport_doubt_far(struct nm *nm, struct nm_transport *t, struct nm_node *near,
+			    uint64_t now);
 void nm_node_heard(struct nm *nm, struct nm_node *node);
 
 struct nm_waiter {
@@ -335,6 +387,9 @@ struct nm_path_owner {
 	void (*broken)(struct nm *nm, struct nm_path *path, uint64_t now);
 	/* A transport of it is suspect: time for a detour, if there is one.  May be NULL. */
 	void (*suspect)(struct nm *nm, struct nm_path *path, uint64_t now);
+	/* A node in the middle of it may not forward any more; the path may be removed from inside.
+	 */
+	void (*leave)(struct nm *nm, struct nm_path *path, uint64_t now);
 	/* The trace has ended (the owner frees it): here is the path, or NULL, it is not whole any
 	 * more. */
 	void (*traced)(struct nm *nm, void *owner, struct nm_path *path, uint64_t now);
@@ -346,7 +401,7 @@ struct nm_path {
 	uint64_t number; /* of the connection or built route */
 	struct nm_request_list requests;
 	size_t pending, hop_count, rule_count;
-	bool broken;
+	bool broken, leaving;
 	struct nm_node *ends[2];
 	/* What the ends need: [0] the first node, [1] the last. */
 	uint32_t out_transport[2], out_route[2], in_transport[2], in_route[2];
@@ -375,6 +430,8 @@ void nm_path_remove(struct nm *nm, struct nm_path *path);
 void nm_path_break(struct nm *nm, struct nm_transport *t, uint64_t now);
 /* A transport is suspect: the owners of the paths over it look for a detour. */
 void nm_path_avoid(struct nm *nm, struct nm_transport *t, uint64_t now);
+/* The node does not forward any more: the owners of the paths through it leave them. */
+void nm_paths_leave(struct nm *nm, struct nm_node *node, uint64_t now);
 bool nm_path_is_suspect(const struct nm_path *path);
 /* The node has forgotten the rule by itself. */
 void nm_rule_forget(struct nm *nm, struct nm_rule *rule);
@@ -519,6 +576,10 @@ void nm_apps_gone(struct nm *nm, struct nm_node *node);
 /* The node has only those that `has` knows. */
 void nm_apps_keep(struct nm *nm, struct nm_node *node,
 		  bool (*has)(const void *arg, const char *name), const void *arg);
+/* Withdraws and lists again what the node's role forbids and allows now. */
+void nm_apps_review(struct nm *nm, struct nm_node *node);
+/* The node has it, and may not offer it. */
+bool nm_app_is_barred(const struct nm_node *node, const char *name);
 /* The nearest connected node that has the app; NULL: none. */
 struct nm_node *nm_app_nearest(struct nm *nm, struct nm_node *from, const char *text);
 void nm_apps_free(struct nm *nm);
@@ -562,6 +623,13 @@ struct nm {
 	TAILQ_HEAD(, nm_route) route_list;
 	size_t route_count;
 
+	TAILQ_HEAD(, nm_invite) invites;
+	size_t invite_count;
+	uint64_t last_invite;
+	struct map revoked; /* id -> nm_revoked_record */
+	struct map allowed; /* id -> mesh_id */
+	struct timer roles;
+
 	bool recovering;
 	struct timer recover; /* its end, and later the end of loose rules */
 	struct timer retry;   /* while recovering: paths that are looked for */
@@ -573,8 +641,8 @@ struct nm {
 	struct map queries; /* seq -> nm_query */
 	size_t app_count;
 
-	uint64_t refused, dropped;
-	struct log_limit refused_log;
+	uint64_t refused, dropped, refused_revoked, over_limit;
+	struct log_limit refused_log, revoked_log;
 };
 
 uint32_t nm_seq_next(struct nm *nm);

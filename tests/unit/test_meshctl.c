@@ -58,6 +58,10 @@ static void test_bad_options(void **state)
 {
 	static const char *const bad[][2] = {
 		{"-p 0 x", "--port '0': expected a port"},
+		{"invite --uses 0", "--uses '0': expected a number"},
+		{"invite --uses 12345678", "expected a number"},
+		{"invite --expires soon", "--expires 'soon': expected a duration"},
+		{"apps --role relay", "after invite"},
 		{"-p 65536 x", "--port '65536'"},
 		{"-p -1 x", "--port '-1'"},
 		{"-p 12x x", "--port '12x'"},
@@ -197,6 +201,32 @@ static void test_params(void **state)
 	check_params("connect-gateway gw1 -p 5 -m mesh",
 		     "{\"gateway\":\"gw1\",\"port\":5,\"method\":\"mesh\"}");
 	check_params("connect-gateway", "{}");
+	check_params("invite", "{}");
+	check_params("invite --uses 3 --expires=2d --role relay",
+		     "{\"uses\":3,\"expiresSeconds\":172800,\"role\":\"relay\"}");
+	check_params("remove-invite 7", "{\"invite\":\"7\"}");
+	check_params("set-role r1 member", "{\"node\":\"r1\",\"role\":\"member\"}");
+	check_params("revoke r1", "{\"node\":\"r1\"}");
+}
+
+static void test_durations(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t seconds;
+	} good[] = {{"90s", 90},    {"30m", 1800},  {"12h", 43200},
+		    {"2d", 172800}, {"1w", 604800}, {"7", 7}};
+	static const char *const bad[] = {"",  "0",  "0d",  "-1d", "1.5d",
+					  "d", "2x", "2dd", "1 d", "99999999999d"};
+	uint64_t seconds = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		assert_int_equal(ctl_duration_parse(&seconds, good[i].text), 0);
+		assert_int_equal(seconds, good[i].seconds);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		assert_int_equal(ctl_duration_parse(&seconds, bad[i]), -EINVAL);
 }
 
 static void show_any(FILE *out, void *arg)
@@ -287,14 +317,15 @@ static void test_views(void **state)
 	check_shown("list-nodes",
 		    "{\"nodes\":[{\"number\":1,\"id\":\"" ID
 		    "\",\"name\":\"a\",\"addr\":\"1.2.3.4:5\","
-		    "\"connected\":true,\"transports\":2,\"apps\":0},{\"number\":12,\"short\":"
-		    "\"89abcdef\",\"connected\":false},{},7,null]}",
-		    " #  ID        NAME  ADDRESS    STATE      TRANSPORTS  APPS\n"
-		    " 1  01234567  a     1.2.3.4:5  connected           2     0\n"
-		    "12  89abcdef  -     -          away                -     -\n"
-		    " -  -         -     -          -                   -     -\n"
-		    " -  -         -     -          -                   -     -\n"
-		    " -  -         -     -          -                   -     -\n");
+		    "\"connected\":true,\"role\":\"relay\",\"transports\":2,\"apps\":0},"
+		    "{\"number\":12,\"short\":\"89abcdef\",\"connected\":false},"
+		    "{\"state\":\"revoked\",\"connected\":false},7,null]}",
+		    " #  ID        NAME  ADDRESS    STATE      ROLE   TRANSPORTS  APPS\n"
+		    " 1  01234567  a     1.2.3.4:5  connected  relay           2     0\n"
+		    "12  89abcdef  -     -          away       -               -     -\n"
+		    " -  -         -     -          revoked    -               -     -\n"
+		    " -  -         -     -          -          -               -     -\n"
+		    " -  -         -     -          -          -               -     -\n");
 	check_shown(
 		"list-all-transports",
 		"{\"transports\":[{\"id\":3,\"a_name\":\"x\",\"a\":\"" ID "\",\"b\":\"" ID
@@ -399,7 +430,7 @@ int main(void)
 		cmocka_unit_test(test_split),	       cmocka_unit_test(test_commands),
 		cmocka_unit_test(test_params),	       cmocka_unit_test(test_table),
 		cmocka_unit_test(test_views),	       cmocka_unit_test(test_view_of_anything),
-		cmocka_unit_test(test_prompt),
+		cmocka_unit_test(test_prompt),	       cmocka_unit_test(test_durations),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
