@@ -130,6 +130,10 @@ $(BENCH_BIN)/emulator: tests/bench/emulator.c tests/bench/impair.c tests/bench/i
 $(BENCH_BIN)/%: tests/bench/%.c $(LIBMESHNET)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) $< $(LIBMESHNET) $(LDLIBS) -o $@
+# The lab's own programs lie beside them.
+$(BENCH_BIN)/hostile: tests/lab/hostile.c $(LIBMESHNET)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) $< $(LIBMESHNET) $(LDLIBS) -o $@
 bench-bins: $(addprefix $(BENCH_BIN)/,emulator handshakes crypto flood)
 
 unit-bins: $(UNIT_BIN)

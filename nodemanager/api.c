@@ -25,7 +25,7 @@ static bool node_of(struct nm_api *api, struct rpc_call *call, const char *text,
 bool nm_api_node(struct nm_api *api, struct rpc_call *call, struct json_object *params,
 		 const char *name, struct mesh_id *id)
 {
-	char buf[24];
+	char buf[MESH_ID_TEXT]; /* a whole id; names are shorter */
 	const char *text = NULL;
 	return rpc_param_ref(call, params, name, RPC_REQUIRED, buf, sizeof buf, &text) &&
 	       node_of(api, call, text, id);

@@ -121,7 +121,7 @@ static void list_invites(struct rpc_call *call, struct json_object *params, void
 static void remove_invite(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct nm_api *api = arg;
-	char buf[24];
+	char buf[REF_MAX + 1];
 	const char *text = NULL;
 	if (!rpc_param_ref(call, params, "invite", RPC_REQUIRED, buf, sizeof buf, &text))
 		return;
@@ -140,7 +140,7 @@ static void remove_invite(struct rpc_call *call, struct json_object *params, voi
 static bool key_param(struct nm_api *api, struct rpc_call *call, struct json_object *params,
 		      struct mesh_id *id)
 {
-	char buf[24];
+	char buf[REF_MAX + 1];
 	const char *text = NULL;
 	if (!rpc_param_ref(call, params, "node", RPC_REQUIRED, buf, sizeof buf, &text))
 		return false;
@@ -173,7 +173,7 @@ static void revoke(struct rpc_call *call, struct json_object *params, void *arg)
 static void unrevoke(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct nm_api *api = arg;
-	char buf[24];
+	char buf[REF_MAX + 1];
 	const char *text = NULL;
 	struct mesh_id id, node;
 	if (!rpc_param_ref(call, params, "node", RPC_REQUIRED, buf, sizeof buf, &text))
