@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define RANDOM_TRIES 16
+
 static void retry(struct timer *t, uint64_t now)
 {
 	struct nm_link *link = t->owner;
@@ -153,10 +155,13 @@ void nm_link_random(struct nm *nm, struct nm_node *node, uint64_t now)
 {
 	if (nm->online_count < 2)
 		return;
-	size_t i = (size_t)(nm_random_u64(nm) % (nm->online_count - 1));
-	/* The last one stands in for the node itself. */
-	struct nm_node *other =
-		nm->online[i] == node ? nm->online[nm->online_count - 1] : nm->online[i];
+	struct nm_node *other = NULL;
+	/* Behind one that does not forward there is nothing: a relay, if one is easily found. */
+	for (unsigned n = 0; n < RANDOM_TRIES && !(other && other->transit); n++) {
+		size_t i = (size_t)(nm_random_u64(nm) % (nm->online_count - 1));
+		/* The last one stands in for the node itself. */
+		other = nm->online[i] == node ? nm->online[nm->online_count - 1] : nm->online[i];
+	}
 	struct nm_link *link = nm_link_want(nm, node, other, true);
 	if (link)
 		nm_link_try(nm, link, now);

@@ -362,8 +362,9 @@ static bool check(struct nm *nm, const struct nm_session *s, const struct msg_re
 	if (why)
 		return deny(r, CODE_REFUSED, "%s", why);
 	if (m->name.len && !nm_name_copy(r->name, m->name))
-		return deny(r, CODE_INVALID, "%s",
-			    "a node's name has no blanks and no control characters");
+		return deny(
+			r, CODE_INVALID, "%s",
+			"a node's name has up to 63 bytes, no blanks and no control characters");
 	if (mesh_id_like(r->name))
 		return deny(r, CODE_INVALID,
 			    "the name %s looks like a number or an id of a node: take another one",

@@ -253,6 +253,31 @@ def test_revoke_while_the_neighbours_are_away(strict, echo):
     wait(lambda: strict.links_up(ALL_LINKS), 25, "its links are made again")
 
 
+# --- the list of nodes ----------------------------------------------------------------------------
+
+def test_allowlist(strict):
+    """Changed while the manager runs: who is taken off the list is cut off."""
+    manager = strict.d["mgr-nodemanager"]
+    known = {n["name"]: n["id"] for n in strict.nodes()}
+    for name in NODES:
+        strict.meshctl("mgr", "allow", known[name])
+    manager.config["nodemanager"]["Admission"] = "allowlist"
+    manager.write_config()
+    kill_and_start_manager(strict)
+    wait(lambda: strict.registered() >= set(NODES), 20, "all nodes are back")
+    strict.meshctl("mgr", "disallow", "gw2")
+    assert known["gw2"] not in strict.meshctl("mgr", "allowed")
+    strict.d["gw2-node"].wait_log(r"refuses this node.*not on it")
+    assert "gw2" not in strict.registered()
+    strict.meshctl("mgr", "allow", known["gw2"])
+    registers(strict, "gw2", 20)
+    manager.config["nodemanager"]["Admission"] = "token"
+    manager.write_config()
+    kill_and_start_manager(strict)
+    wait(lambda: strict.registered() >= set(NODES), 20, "all nodes are back")
+    wait(lambda: strict.links_up(ALL_LINKS), 25, "all transports are up")
+
+
 # --- a node that does harm ------------------------------------------------------------------------
 
 def test_a_hostile_node_harms_nobody_else(strict, echo):

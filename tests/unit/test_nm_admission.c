@@ -473,6 +473,27 @@ static void test_default_role(void **state)
 	rec_free(r);
 }
 
+/* A first link leads to somebody who forwards. */
+static void test_connect_prefers_relays(void **state)
+{
+	struct rec *r = rec_new();
+	(void)state;
+	r->config.default_role = ROLE_MEMBER;
+	rec_start(r);
+	for (unsigned n = 1; n <= 5; n++)
+		node_join(r, n, n, 1);
+	set_role(r, 3, ROLE_RELAY);
+	for (unsigned n = 6; n <= 9; n++) {
+		struct msg m = hello("", 1);
+		m.register_node.connect = 1;
+		node_channel(r, n, n);
+		node_say(r, n, &m);
+		rec_pump(r);
+		assert_int_equal(hops(r, n, 3), 2);
+	}
+	rec_free(r);
+}
+
 static uint16_t offers(struct rec *r, unsigned n, const char *app, const char *type, uint32_t seq)
 {
 	struct msg m = {.type = MSG_RegisterApp, .seq = seq};
@@ -734,6 +755,7 @@ int main(void)
 		cmocka_unit_test(test_member_with_many_paths),
 		cmocka_unit_test(test_role_outlives_the_manager),
 		cmocka_unit_test(test_default_role),
+		cmocka_unit_test(test_connect_prefers_relays),
 		cmocka_unit_test(test_gateway_apps),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_connect_flood),
