@@ -170,6 +170,10 @@ $(BENCH_BIN)/emulator: tests/bench/emulator.c tests/bench/impair.c tests/bench/i
 $(BENCH_BIN)/%: tests/bench/%.c $(LIBMESHNET)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) $< $(LIBMESHNET) $(LDLIBS) -o $@
+# The lab's own programs lie beside them.
+$(BENCH_BIN)/hostile: tests/lab/hostile.c $(LIBMESHNET)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) $< $(LIBMESHNET) $(LDLIBS) -o $@
 # igraph is what find-route is compared with; only this program needs it.
 $(BENCH_BIN)/findroute: tests/bench/findroute.c $(BUILD)/obj/nodemanager/graph.o
 	@mkdir -p $(@D)

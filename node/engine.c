@@ -247,7 +247,8 @@ static void register_ack(struct node_engine *e, const struct msg *m, uint64_t no
 	const struct msg_register_node_ack *a = &m->register_node_ack;
 	char text[128];
 
-	if (e->registered || m->seq != e->register_seq)
+	/* Sequence 0: refused before we have asked. */
+	if (e->registered || (m->seq != e->register_seq && (m->seq || a->code == CODE_OK)))
 		return;
 	if (a->code != CODE_OK) {
 		bytes_to_cstr(a->text, text, sizeof text);
@@ -266,7 +267,8 @@ static void register_ack(struct node_engine *e, const struct msg *m, uint64_t no
 	else
 		link_give_up_lost(e, now);
 	e->registered = true;
-	log_info("registered with the manager%s", a->keep ? ", everything kept" : "");
+	log_info("registered with the manager as a %s%s", node_role_name(a->role),
+		 a->keep ? ", everything kept" : "");
 	if (a->keep)
 		report_send_all(e);
 	app_announce_all(e, now);

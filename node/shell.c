@@ -406,6 +406,20 @@ int node_check(const struct config *cfg, config_report *report, void *report_ctx
 	return cfg->node_app_talk_addr[0] || cfg->node_app_talk_unix[0] ? 0 : -EINVAL;
 }
 
+/* A host may well be called 12345678, a node may not: it would be taken for an id. */
+static void node_name(const char *configured, char out[NAME_MAX_BYTES + 1])
+{
+	static const char prefix[] = "host-";
+	size_t room = NAME_MAX_BYTES - (sizeof prefix - 1), len;
+	daemon_host_name(configured, out, NAME_MAX_BYTES + 1);
+	if (*configured || !mesh_id_like(out))
+		return;
+	len = strnlen(out, room);
+	memmove(out + sizeof prefix - 1, out, len);
+	memcpy(out, prefix, sizeof prefix - 1);
+	out[sizeof prefix - 1 + len] = '\0';
+}
+
 static void engine_config(const struct node_shell *s, struct node_engine_config *c)
 {
 	const struct config *cfg = s->daemon->cfg;
@@ -413,7 +427,7 @@ static void engine_config(const struct node_shell *s, struct node_engine_config 
 	node_engine_config_init(c);
 	c->id = s->keys.id;
 	memcpy(c->secret, s->keys.secret, sizeof c->secret);
-	daemon_host_name(cfg->node_name, c->name, sizeof c->name);
+	node_name(cfg->node_name, c->name);
 	snprintf(c->token, sizeof c->token, "%s", cfg->node_token);
 	c->connect = cfg->node_connect;
 	c->max_apps = cfg->node_max_apps;

@@ -24,7 +24,7 @@ static bool node_of(struct nm_api *api, struct rpc_call *call, const char *text,
 bool nm_api_node(struct nm_api *api, struct rpc_call *call, struct json_object *params,
 		 const char *name, struct mesh_id *id)
 {
-	char buf[24];
+	char buf[MESH_ID_TEXT]; /* a whole id; names are shorter */
 	const char *text = NULL;
 	return rpc_param_ref(call, params, name, RPC_REQUIRED, buf, sizeof buf, &text) &&
 	       node_of(api, call, text, id);
@@ -48,9 +48,15 @@ struct json_object *nm_api_node_json(const struct nm_node_info *info)
 	rpc_set_str(o, "addr", info->addr.family ? net_addr_text(&info->addr, addr) : "");
 	rpc_set_bool(o, "connected", info->connected);
 	rpc_set_bool(o, "transit", info->transit);
+	rpc_set_str(o, "state", info->revoked ? "revoked" : info->connected ? "connected" : "away");
+	rpc_set_str(o, "role", node_role_name(info->role));
+	rpc_set_bool(o, "role_given", info->role_given);
+	rpc_set_bool(o, "admitted", info->admitted);
 	rpc_set_u64(o, "transports", info->transports);
 	rpc_set_u64(o, "apps", info->apps);
 	rpc_set_u64(o, "connections", info->connections);
+	rpc_set_u64(o, "over_limit", info->over_limit);
+	rpc_set_u64(o, "strays", info->strays);
 	return o;
 }
 
@@ -384,7 +390,13 @@ static void status(struct rpc_call *call, struct json_object *params, void *arg)
 	rpc_set_u64(o, "requests_pending", s.requests);
 	rpc_set_bool(o, "apptracker", s.tracker);
 	rpc_set_bool(o, "recovering", s.recovering);
+	rpc_set_str(o, "admission", nm_api_admission_name(s.admission));
+	rpc_set_u64(o, "invites", s.invites);
+	rpc_set_u64(o, "revoked", s.revoked);
+	rpc_set_u64(o, "allowed", s.allowed);
 	rpc_set_u64(o, "refused", s.refused);
+	rpc_set_u64(o, "refused_revoked", s.refused_revoked);
+	rpc_set_u64(o, "over_limit", s.over_limit);
 	rpc_set_u64(o, "dropped", s.dropped);
 	rpc_reply(call, o);
 }
@@ -409,5 +421,7 @@ static const struct rpc_method methods[] = {
 int nm_api_register(struct rpc_server *server, struct nm_api *api)
 {
 	int err = rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
-	return err ? err : nm_api_routing_register(server, api);
+	if (!err)
+		err = nm_api_routing_register(server, api);
+	return err ? err : nm_api_admission_register(server, api);
 }

@@ -33,6 +33,10 @@ struct json_object *nm_api_event_json(const struct nm_event *event);
 /* The part in api_routing.c. */
 int nm_api_routing_register(struct rpc_server *server, struct nm_api *api);
 
+/* Those of api_admission.c; called by nm_api_register. */
+int nm_api_admission_register(struct rpc_server *server, struct nm_api *api);
+const char *nm_api_admission_name(enum nm_admission_mode mode);
+
 /* Shared by these files.  False: the call has been failed. */
 bool nm_api_node(struct nm_api *api, struct rpc_call *call, struct json_object *params,
 		 const char *name, struct mesh_id *id);

@@ -25,7 +25,8 @@ struct nm_query {
 			*/
 	uint64_t channel;
 	uint32_t node_seq;
-	nm_apps_done *done; /* of RPC */
+	struct mesh_id node; /* who asks, if it is a node */
+	nm_apps_done *done;  /* of RPC */
 	void *arg;
 };
 
@@ -36,8 +37,11 @@ static void query_done(struct nm_query *q, uint16_t code, const char *text,
 {
 	struct nm *nm = q->nm;
 	struct msg m = {.type = q->type, .seq = q->node_seq};
+	struct nm_node *asker = q->type ? nm_node_by_id(nm, &q->node) : NULL;
 	timerq_cancel(&nm->timers, &q->timer);
 	map_del(&nm->queries, &q->seq);
+	if (asker && asker->queries) /* it may have been forgotten, and come anew */
+		asker->queries--;
 	if (q->done) {
 		q->done(q->arg, code, text, list);
 	} else if (q->type == MSG_RegisterAppAck) {
@@ -91,6 +95,19 @@ static void query(struct nm *nm, struct nm_query from, struct msg *m, uint64_t n
 		query_done(q, CODE_UNAVAILABLE, "the apptracker is away", NULL);
 }
 
+/* Of a node: counted until it is answered. */
+static void node_query(struct nm *nm, struct nm_node *node, uint16_t type, uint32_t seq,
+		       struct msg *m, uint64_t now)
+{
+	node->queries++;
+	query(nm,
+	      (struct nm_query){.type = type,
+				.channel = node->session->channel,
+				.node_seq = seq,
+				.node = node->id},
+	      m, now);
+}
+
 static void queries_fail(struct nm *nm, const char *why)
 {
 	struct nm_query *q;
@@ -129,6 +146,8 @@ void nm_tracker_up(struct nm *nm, uint64_t now)
 	query(nm, (struct nm_query){0}, &m, now);
 	TAILQ_FOREACH(node, &nm->node_list, all) {
 		LIST_FOREACH(app, &node->apps, of_node) {
+			if (app->barred)
+				continue;
 			m = registration(APP_OP_ADD, node, app);
 			tracker_send(nm, &m);
 		}
@@ -248,6 +267,16 @@ void nm_register_app(struct nm *nm, struct nm_node *node, const struct msg *m, u
 				"an app has an id and a type without blanks");
 		return;
 	}
+	if (!nm_role_may_offer(nm, node, type)) {
+		register_refuse(nm, node, m->seq, CODE_REFUSED,
+				"apps of this type need a node with the role gateway");
+		return;
+	}
+	if (!nm_may_change_app(nm, node, now) || node->queries >= nm->config.queries_per_node_max) {
+		nm_over_limit(nm, node, "app registrations per second", now);
+		register_refuse(nm, node, m->seq, CODE_BUSY, "too many apps at once");
+		return;
+	}
 	struct nm_app *app = app_find(node, name);
 	bool fresh = !app;
 	if (!app && node->app_count < nm->config.apps_per_node_max)
@@ -265,11 +294,7 @@ void nm_register_app(struct nm *nm, struct nm_node *node, const struct msg *m, u
 	if (app->info_len)
 		memcpy(app->info, r->info.data, app->info_len);
 	struct msg out = registration(APP_OP_ADD, node, app);
-	query(nm,
-	      (struct nm_query){.type = MSG_RegisterAppAck,
-				.channel = node->session->channel,
-				.node_seq = m->seq},
-	      &out, now);
+	node_query(nm, node, MSG_RegisterAppAck, m->seq, &out, now);
 }
 
 void nm_unregister_app(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now)
@@ -277,7 +302,8 @@ void nm_unregister_app(struct nm *nm, struct nm_node *node, const struct msg *m,
 	char name[NAME_MAX_BYTES + 1];
 	struct nm_app *app =
 		nm_name_copy(name, m->unregister_app.app) ? app_find(node, name) : NULL;
-	(void)now;
+	if (!nm_may_change_app(nm, node, now)) /* it must go all the same */
+		nm_over_limit(nm, node, "app registrations per second", now);
 	struct msg ack = {.type = MSG_CommonAck, .seq = m->seq};
 	if (app) {
 		struct msg out = registration(APP_OP_REMOVE, node, app);
@@ -314,6 +340,25 @@ void nm_apps_keep(struct nm *nm, struct nm_node *node,
 	}
 }
 
+void nm_apps_review(struct nm *nm, struct nm_node *node)
+{
+	struct nm_app *app;
+	LIST_FOREACH(app, &node->apps, of_node) {
+		bool barred = !nm_role_may_offer(nm, node, app->type);
+		if (barred == app->barred)
+			continue;
+		app->barred = barred;
+		struct msg m = registration(barred ? APP_OP_REMOVE : APP_OP_ADD, node, app);
+		tracker_send(nm, &m);
+	}
+}
+
+bool nm_app_is_barred(const struct nm_node *node, const char *name)
+{
+	const struct nm_app *app = app_find(node, name);
+	return app && app->barred;
+}
+
 void nm_apps_free(struct nm *nm)
 {
 	struct nm_node *node;
@@ -337,7 +382,7 @@ struct nm_node *nm_app_nearest(struct nm *nm, struct nm_node *from, const char *
 	if (!name)
 		return NULL;
 	LIST_FOREACH(app, &name->apps, of_name) {
-		if (!app->node->session)
+		if (!app->node->session || app->barred)
 			continue;
 		if (looked++ == NM_APP_CANDIDATES)
 			break;
@@ -355,11 +400,15 @@ struct nm_node *nm_app_nearest(struct nm *nm, struct nm_node *from, const char *
 void nm_app_list_request(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now)
 {
 	struct msg out = {.type = MSG_AppListRequest, .app_list_request = m->app_list_request};
-	query(nm,
-	      (struct nm_query){.type = MSG_AppListResponse,
-				.channel = node->session->channel,
-				.node_seq = m->seq},
-	      &out, now);
+	if (node->queries < nm->config.queries_per_node_max) {
+		node_query(nm, node, MSG_AppListResponse, m->seq, &out, now);
+		return;
+	}
+	nm_over_limit(nm, node, "questions to the apptracker", now);
+	out = (struct msg){.type = MSG_AppListResponse, .seq = m->seq};
+	out.app_list_response.code = CODE_BUSY;
+	out.app_list_response.text = bytes_str("too many questions at once");
+	nm_answer(nm, node->session->channel, &out);
 }
 
 void nm_list_apps(struct nm *nm, uint8_t kind, const char *value, uint32_t after,

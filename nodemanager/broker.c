@@ -227,6 +227,18 @@ static void path_dearer(struct nm *nm, struct nm_path *path)
 	nm_review_soon(nm, path->owner);
 }
 
+/* The old rules stay until there are new ones, or the connection has waited too long. */
+static void path_leave(struct nm *nm, struct nm_path *path, uint64_t now)
+{
+	struct nm_conn *c = path->owner;
+	if (path == c->next) {
+		path_broken(nm, path, now);
+		return;
+	}
+	if (c->state == NM_CONN_ON)
+		route(nm, c, now);
+}
+
 static void path_traced(struct nm *nm, void *owner, struct nm_path *path, uint64_t now)
 {
 	struct nm_conn *c = owner;
@@ -357,6 +369,7 @@ static const struct nm_path_owner conn_path = {
 	.broken = path_broken,
 	.suspect = path_suspect,
 	.dearer = path_dearer,
+	.leave = path_leave,
 	.traced = path_traced,
 };
 
@@ -402,8 +415,10 @@ static bool deny(struct asked *a, uint16_t code, const char *text)
 }
 
 static bool check(struct nm *nm, struct nm_node *node, const struct msg_connect_with_route *m,
-		  struct asked *a)
+		  struct asked *a, uint64_t now)
 {
+	if (!nm_may_connect(nm, node, now))
+		return deny(a, CODE_BUSY, "too many connections are asked for per second");
 	if (m->class > CLASS_DATAGRAM || !nm_name_copy(a->app, m->app) ||
 	    (m->from_app.len && !nm_name_copy(a->from_app, m->from_app)))
 		return deny(a, CODE_INVALID, "a class or an app name that cannot be");
@@ -415,6 +430,8 @@ static bool check(struct nm *nm, struct nm_node *node, const struct msg_connect_
 						      : "no such node");
 	if (!a->peer->session)
 		return deny(a, CODE_NOT_FOUND, "that node is not connected");
+	if (nm_app_is_barred(a->peer, a->app))
+		return deny(a, CODE_REFUSED, "that node may not offer this app");
 	if (node->connecting >= nm->config.connecting_per_node_max)
 		return deny(a, CODE_BUSY, "too many connections are being made");
 	if (node->conn_count >= nm->config.connections_per_node_max ||
@@ -428,7 +445,7 @@ void nm_connect_with_route(struct nm *nm, struct nm_node *node, const struct msg
 	struct asked a = {0};
 	uint64_t channel = node->session->channel;
 	struct nm_conn *c = NULL;
-	if (check(nm, node, &m->connect_with_route, &a)) {
+	if (check(nm, node, &m->connect_with_route, &a, now)) {
 		c = conn_new(nm, nm_number_next(nm), node, a.peer);
 		if (!c)
 			deny(&a, CODE_BUSY, "the nodemanager has no room");

@@ -306,7 +306,7 @@ void nm_recover(struct nm *nm, uint64_t now)
 	timerq_set(&nm->timers, &nm->retry, now + RETRY_US);
 	nm->recovering = true;
 	TAILQ_FOREACH(node, &nm->node_list, all) {
-		node->recover = true;
+		node->recover = !nm_is_revoked(nm, &node->id);
 	}
 	log_info("%zu nodes are known; what they still hold is taken over", nm->nodes.count);
 }

@@ -29,6 +29,11 @@ void nm_config_default(struct nm_config *c)
 		.connecting_per_node_max = 256,
 		.message_rate = 5000,
 		.message_burst = 10000,
+		.connect_rate = 200,
+		.connect_burst = 1000,
+		.app_rate = 20,
+		.app_burst = 512,
+		.queries_per_node_max = 320,
 		.request_timeout_us = 5 * SECOND_US,
 		.transport_timeout_us = 10 * SECOND_US,
 		.grace_us = 15 * SECOND_US,
@@ -36,6 +41,7 @@ void nm_config_default(struct nm_config *c)
 		.recover_us = 15 * SECOND_US,
 		.link_retry_min_us = SECOND_US / 2,
 		.link_retry_max_us = 30 * SECOND_US,
+		.default_role = ROLE_GATEWAY,
 	};
 }
 
@@ -105,6 +111,10 @@ struct nm *nm_new(const struct nm_config *config, const struct nm_ops *ops, void
 	map_init(&nm->conns, sizeof(uint64_t), NM_CONNECTIONS_MAX, nm->seed);
 	map_init(&nm->apps, NM_TEXT_KEY_BYTES, config->nodes_max * 16, nm->seed);
 	map_init(&nm->queries, sizeof(uint32_t), NM_QUERIES_MAX, nm->seed);
+	map_init(&nm->revoked, MESH_ID_BYTES, NM_REVOKED_MAX, nm->seed);
+	map_init(&nm->allowed, MESH_ID_BYTES, NM_ALLOWED_MAX, nm->seed);
+	TAILQ_INIT(&nm->invites);
+	nm_roles_init(nm);
 	nm_recover_init(nm);
 	nm_degree_init(nm);
 	return nm;
@@ -127,6 +137,9 @@ void nm_free(struct nm *nm)
 	nm_routes_free(nm);
 	nm_registry_free(nm);
 	nm_ports_free(nm);
+	nm_invites_free(nm);
+	nm_revoked_free(nm);
+	nm_allowed_free(nm);
 	map_free(&nm->sessions);
 	map_free(&nm->nodes);
 	map_free(&nm->names);
@@ -151,6 +164,7 @@ void nm_set_config(struct nm *nm, const struct nm_config *config)
 	nm->config = *config;
 	nm->config.nodes_max = nodes_max;
 	nm_degree_start(nm);
+	nm_roles_changed(nm);
 }
 
 /* Below 2^31: the upper half belongs to the channel's own pings. */
@@ -175,22 +189,6 @@ void nm_answer(struct nm *nm, uint64_t channel, const struct msg *m)
 }
 
 /* --- what nodes say --------------------------------------------------------------------------- */
-
-/* Token bucket: a node that floods us loses messages, the others notice nothing. */
-static bool within_rate(struct nm *nm, struct nm_node *node, uint64_t now)
-{
-	uint64_t earned = (now - node->bucket_at_us) * nm->config.message_rate / SECOND_US;
-	if (earned) {
-		uint64_t level = node->bucket + earned;
-		node->bucket = level > nm->config.message_burst ? nm->config.message_burst
-								: (uint32_t)level;
-		node->bucket_at_us = now;
-	}
-	if (!node->bucket)
-		return false;
-	node->bucket--;
-	return true;
-}
 
 static void dispatch(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now)
 {
@@ -254,7 +252,7 @@ void nm_node_msg(struct nm *nm, uint64_t channel, const struct msg *m, uint64_t 
 		nm->ops->node_close(nm->ctx, channel, "the first message must be RegisterNode");
 	} else if (!msg_allowed(m->type, FROM_NODE, MSG_STATE_READY)) {
 		nm_stray(nm, s->node, msg_type_name(m->type), now);
-	} else if (!within_rate(nm, s->node, now)) {
+	} else if (!nm_may_send(nm, s->node, now)) {
 		nm_over_limit(nm, s->node, "messages per second", now);
 		if (s->report)
 			nm_node_reject(nm, s, "its report comes too fast", now);

@@ -2,12 +2,13 @@
  * What the nodemanager decides, without I/O: it is driven by nm_node_*, nm_tracker_*, nm_tick and
  * the operations below, and acts through struct nm_ops.  Time is an argument everywhere.
  *
- * The parts (all behind this header): registry.c nodes and sessions, admission.c who may join,
- * request.c what nodes still owe us an answer for, transport.c and link.c transports and the links
- * that are wanted to stay, suspect.c detours around what has fallen silent, ports.c UDP ports per
- * host, candidates.c addresses for OpenUDP, path.c rules along a path, route.c paths by hand,
- * broker.c connections, review.c and cost.c when they move to better paths, policy.c what operators
- * say about links and nodes, degree.c links that keep the mesh together, apps.c apps and the
+ * The parts (all behind this header): registry.c nodes and sessions, admission.c, invite.c and
+ * revoke.c who may join, role.c what a node may do, limit.c how much it may ask for, request.c what
+ * nodes still owe us an answer for, transport.c and link.c transports and the links that are wanted
+ * to stay, suspect.c detours around what has fallen silent, ports.c UDP ports per host,
+ * candidates.c addresses for OpenUDP, path.c rules along a path, route.c paths by hand, broker.c
+ * connections, review.c and cost.c when they move to better paths, policy.c what operators say
+ * about links and nodes, degree.c links that keep the mesh together, apps.c apps and the
  * apptracker, view.c what RPC shows, graph.c shortest paths; and for what outlives a channel or a
  * manager: event.c what watchers are told, report.c what a node holds against what we know, claim.c
  * what two nodes must agree on, trace.c paths found again.
@@ -30,6 +31,7 @@
 
 #include "base/addr.h"
 #include "base/id.h"
+#include "nodemanager/admission.h"
 #include "wire/msg.h"
 
 struct nm;
@@ -39,6 +41,8 @@ struct nm_node_record {
 	struct mesh_id id;
 	char name[NAME_MAX_BYTES + 1];
 	bool no_transit; /* begins and ends paths only */
+	uint8_t role;	 /* enum node_role */
+	bool admitted;	 /* an invite or an operator has let it in */
 };
 
 /* What there is to say of a wanted link; all zero is the usual. */
@@ -115,6 +119,17 @@ struct nm_ops {
 	void (*counter_save)(void *ctx, enum nm_counter which, uint32_t value);
 	/* Something that people may want to watch has happened.  May be NULL. */
 	void (*event)(void *ctx, const struct nm_event *event);
+	/* Wall clock, seconds since 1970: for what expires on a day, and what people read. */
+	uint64_t (*wall_s)(void *ctx);
+	/* What admission decides is durable before it is true.  0 or -errno: then it is not. */
+	int (*node_admit)(void *ctx, const struct nm_node_record *node,
+			  const struct nm_invite_record *used /* may be NULL */);
+	int (*invite_save)(void *ctx, const struct nm_invite_record *invite);
+	int (*invite_remove)(void *ctx, uint64_t number);
+	int (*revoked_save)(void *ctx, const struct nm_revoked_record *revoked);
+	int (*revoked_remove)(void *ctx, const struct mesh_id *id);
+	int (*allowed_save)(void *ctx, const struct mesh_id *id);
+	int (*allowed_remove)(void *ctx, const struct mesh_id *id);
 };
 
 enum nm_admission_mode { NM_ADMISSION_OPEN, NM_ADMISSION_TOKEN, NM_ADMISSION_ALLOWLIST };
@@ -127,8 +142,11 @@ struct nm_config {
 	/* Limits. */
 	size_t nodes_max, transports_per_node_max, connections_per_node_max, apps_per_node_max;
 	size_t degree; /* links that each node is given; 0: only those that are asked for */
-	size_t connecting_per_node_max;	      /* connections of a node that are being made */
-	uint32_t message_rate, message_burst; /* messages a second of one node, and at once */
+	size_t connecting_per_node_max; /* connections of a node that are being made */
+	/* Of one node, a second and at once: messages; links and connections it asks for; apps that
+	 * it registers or withdraws. */
+	uint32_t message_rate, message_burst, connect_rate, connect_burst, app_rate, app_burst;
+	size_t queries_per_node_max; /* questions to the apptracker that wait for an answer */
 	/* Times. */
 	uint64_t request_timeout_us;   /* a node's answer to one request */
 	uint64_t transport_timeout_us; /* from OpenUDP to connected at both ends */
@@ -139,6 +157,7 @@ struct nm_config {
 	/* Admission.  Borrowed lists, separated by commas: tokens, and ids in hex. */
 	enum nm_admission_mode admission;
 	const char *tokens, *allowed;
+	uint8_t default_role; /* enum node_role, but not ROLE_DEFAULT */
 };
 void nm_config_default(struct nm_config *c);
 
@@ -166,7 +185,7 @@ void nm_load_counter(struct nm *nm, enum nm_counter which, uint32_t value);
 void nm_recover(struct nm *nm, uint64_t now);
 
 /* A channel whose peer has proved to be `id`.  `channel` is unique for ever.  0, or -errno:
- * refused, close it. */
+ * refused, close it; after -EACCES (a revoked key) when what was sent on it has been written. */
 int nm_node_up(struct nm *nm, const struct mesh_id *id, const struct net_addr *remote,
 	       uint64_t channel, uint64_t now);
 void nm_node_msg(struct nm *nm, uint64_t channel, const struct msg *m, uint64_t now);
@@ -206,7 +225,8 @@ int nm_set_transit(struct nm *nm, const struct mesh_id *id, bool transit, uint64
  * value: the route's number (low 32 bits: the label of its ends). */
 void nm_build_route(struct nm *nm, const struct mesh_id *nodes, size_t count, nm_done *done,
 		    void *arg, uint64_t now);
-/* A node that will register soon takes its number and name now.  As nm_load_node, and saved. */
+/* A node that will register soon takes its number and name now, and is let in.  As nm_load_node,
+ * and saved. */
 int nm_expect_node(struct nm *nm, const struct nm_node_record *record);
 /* Tells the node to end and forgets its links: it is not expected back.  0 or -ENOENT. */
 int nm_shutdown_node(struct nm *nm, const struct mesh_id *id, uint64_t now);
@@ -226,8 +246,11 @@ struct nm_node_info {
 	struct mesh_id id;
 	const char *name;
 	struct net_addr addr; /* where the control channel comes from; family 0: never seen */
-	bool connected, transit;
+	bool connected, transit, revoked, admitted;
+	uint8_t role; /* what it may do: never ROLE_DEFAULT */
+	bool role_given;
 	size_t transports, apps, connections;
+	uint64_t over_limit, strays; /* messages over a limit; messages that fitted nothing */
 };
 enum nm_transport_status { NM_TRANSPORT_CREATING, NM_TRANSPORT_OPENING, NM_TRANSPORT_CONNECTED };
 const char *nm_transport_status_name(enum nm_transport_status status);
@@ -250,9 +273,12 @@ struct nm_rule_info {
 struct nm_status {
 	size_t nodes, nodes_connected, links, transports, transports_connected, connections, routes,
 		apps, requests;
+	size_t invites, revoked, allowed;
+	enum nm_admission_mode admission;
 	bool tracker, recovering;
 	uint64_t events[NM_EVENTS]; /* how many of each kind there were */
 	uint64_t refused, dropped;  /* registrations; messages over a limit or out of order */
+	uint64_t refused_revoked, over_limit; /* of these, revoked keys; over a limit */
 };
 /* Text is the number in the list, the id, its first 8 digits, or the name.  0, -ENOENT, -EEXIST:
  * more than one node has these 8 digits. */

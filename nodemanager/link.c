@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define RANDOM_TRIES 16
+
 static void retry(struct timer *t, uint64_t now)
 {
 	struct nm_link *link = t->owner;
@@ -153,10 +155,13 @@ void nm_link_random(struct nm *nm, struct nm_node *node, uint64_t now)
 {
 	if (nm->online_count < 2)
 		return;
-	size_t i = (size_t)(nm_random_u64(nm) % (nm->online_count - 1));
-	/* The last one stands in for the node itself. */
-	struct nm_node *other =
-		nm->online[i] == node ? nm->online[nm->online_count - 1] : nm->online[i];
+	struct nm_node *other = NULL;
+	/* Behind one that does not forward there is nothing: a relay, if one is easily found. */
+	for (unsigned n = 0; n < RANDOM_TRIES && !(other && other->transit); n++) {
+		size_t i = (size_t)(nm_random_u64(nm) % (nm->online_count - 1));
+		/* The last one stands in for the node itself. */
+		other = nm->online[i] == node ? nm->online[nm->online_count - 1] : nm->online[i];
+	}
 	struct nm_link *link = nm_link_want(nm, node, other, true);
 	if (link)
 		nm_link_try(nm, link, now);
@@ -215,8 +220,8 @@ void nm_connect_nodes(struct nm *nm, const struct mesh_id *a, const struct mesh_
 	for (unsigned i = 0; i < 2; i++) {
 		if (node[i]->session)
 			continue;
-		snprintf(text, sizeof text, "node %s is not connected",
-			 nm_node_text(node[i], name));
+		snprintf(text, sizeof text, "node %s is %s", nm_node_text(node[i], name),
+			 nm_is_revoked(nm, &node[i]->id) ? "revoked" : "not connected");
 		done(arg, CODE_NOT_FOUND, text, 0);
 		return;
 	}
@@ -263,6 +268,12 @@ void nm_connect_directly(struct nm *nm, struct nm_node *node, const struct msg *
 	if (mesh_id_is_zero(&peer) &&
 	    (!nm_name_copy(name, m->connect_directly.name) || nm_node_find(nm, name, &peer))) {
 		answer_asker(asker, CODE_NOT_FOUND, "no node has this name", 0);
+		return;
+	}
+	/* Each new link is written down. */
+	if (!nm_may_connect(nm, node, now)) {
+		nm_over_limit(nm, node, "links asked for per second", now);
+		answer_asker(asker, CODE_BUSY, "too many links are asked for per second", 0);
 		return;
 	}
 	nm_connect_nodes(nm, &node->id, &peer, answer_asker, asker, now);

@@ -268,6 +268,24 @@ void nm_path_avoid(struct nm *nm, struct nm_transport *t, uint64_t now)
 	}
 }
 
+/* What an owner does may remove any of the rules: each that is still to be looked at hangs in a
+ * list of its own, and leaves that when it goes. */
+void nm_paths_leave(struct nm *nm, struct nm_node *node, uint64_t now)
+{
+	LIST_HEAD(, nm_rule) due = LIST_HEAD_INITIALIZER(due);
+	struct nm_rule *r;
+	while ((r = LIST_FIRST(&node->rules))) {
+		LIST_REMOVE(r, of_node);
+		LIST_INSERT_HEAD(&due, r, of_node);
+	}
+	while ((r = LIST_FIRST(&due))) {
+		LIST_REMOVE(r, of_node);
+		LIST_INSERT_HEAD(&node->rules, r, of_node);
+		if (r->in_transport && r->out_transport && !r->path->broken)
+			r->path->ops->leave(nm, r->path, now);
+	}
+}
+
 bool nm_path_is_suspect(const struct nm_path *path)
 {
 	for (size_t i = 0; i < path->hop_count; i++) {
@@ -282,7 +300,7 @@ bool nm_path_is_banned(const struct nm_path *path)
 {
 	for (size_t i = 0; i < path->rule_count; i++) {
 		const struct nm_node *node = path->rules[i].node;
-		if (node && node->no_transit && node != path->ends[0] && node != path->ends[1])
+		if (node && !node->transit && node != path->ends[0] && node != path->ends[1])
 			return true;
 	}
 	return false;

@@ -37,16 +37,6 @@ int nm_set_link_cost(struct nm *nm, const struct mesh_id *a, const struct mesh_i
 	return 0;
 }
 
-/* The paths that go through the node. */
-static void paths_leave(struct nm *nm, const struct nm_node *node)
-{
-	const struct nm_rule *r;
-	LIST_FOREACH(r, &node->rules, of_node) {
-		if (r->path->ends[0] != node && r->path->ends[1] != node && r->path->ops->dearer)
-			r->path->ops->dearer(nm, r->path);
-	}
-}
-
 int nm_set_transit(struct nm *nm, const struct mesh_id *id, bool transit, uint64_t now)
 {
 	struct nm_node *node = nm_node_by_id(nm, id);
@@ -55,13 +45,7 @@ int nm_set_transit(struct nm *nm, const struct mesh_id *id, bool transit, uint64
 	if (node->no_transit == !transit)
 		return 0;
 	node->no_transit = !transit;
-	graph_node_set_transit(nm->graph, node->vertex, transit);
 	nm_node_save(nm, node);
-	if (!transit) {
-		paths_leave(nm, node);
-		return 0;
-	}
-	nm_conns_retry(nm, now);
-	nm_review_all(nm);
+	nm_node_transit_update(nm, node, now);
 	return 0;
 }

@@ -49,6 +49,7 @@ void nm_over_limit(struct nm *nm, struct nm_node *node, const char *what, uint64
 {
 	char name[NAME_MAX_BYTES + 1];
 	nm->dropped++;
+	nm->over_limit++;
 	if (log_limit_due(&node->over_limit, now))
 		log_warn("node %s has reached a limit: %s (%llu times)", nm_node_text(node, name),
 			 what, (unsigned long long)node->over_limit.count);
@@ -77,6 +78,8 @@ static struct nm_node *node_new(struct nm *nm, const struct mesh_id *id)
 		return NULL;
 	}
 	graph_node_block(nm->graph, node->vertex, true);
+	node->transit = nm_role_of(nm, node) >= ROLE_RELAY;
+	graph_node_set_transit(nm->graph, node->vertex, node->transit);
 	node->number = ++nm->next_number;
 	LIST_INIT(&node->claims);
 	timer_init(&node->grace, grace_over, node);
@@ -134,13 +137,15 @@ int nm_load_node(struct nm *nm, const struct nm_node_record *record)
 	struct nm_node *node = node_new(nm, &record->id);
 	if (!node)
 		return -ENOMEM;
-	int err = node_rename(nm, node, record->name);
+	int err = record->role < ROLES ? node_rename(nm, node, record->name) : -EINVAL;
 	if (err) {
 		node_free(nm, node);
 		return err;
 	}
 	node->no_transit = record->no_transit;
-	graph_node_set_transit(nm->graph, node->vertex, !record->no_transit);
+	node->role = record->role;
+	node->admitted = record->admitted;
+	nm_node_transit_update(nm, node, 0); /* nothing goes through it yet */
 	return 0;
 }
 
@@ -224,8 +229,7 @@ void nm_node_reset(struct nm *nm, struct nm_node *node, const char *why, uint64_
 	nm_claims_settle(nm, node, now);
 }
 
-/* The node's process ends, by its word or ours: there is no grace to wait for. */
-static void node_end(struct nm *nm, struct nm_node *node, const char *why, uint64_t now)
+void nm_node_end(struct nm *nm, struct nm_node *node, const char *why, uint64_t now)
 {
 	struct nm_session *s = node->session ? node->session : node->reporting;
 	if (node->session)
@@ -240,7 +244,7 @@ static void node_end(struct nm *nm, struct nm_node *node, const char *why, uint6
 
 void nm_node_said_shutdown(struct nm *nm, struct nm_node *node, uint64_t now)
 {
-	node_end(nm, node, "it said that it ends", now);
+	nm_node_end(nm, node, "it said that it ends", now);
 }
 
 void nm_node_reject(struct nm *nm, struct nm_session *s, const char *why, uint64_t now)
@@ -250,7 +254,7 @@ void nm_node_reject(struct nm *nm, struct nm_session *s, const char *why, uint64
 	node->recover = false;
 	nm_node_reset(nm, node, why, now);
 	nm_claims_settle(nm, node, now);
-	node_end(nm, node, why, now);
+	nm_node_end(nm, node, why, now);
 }
 
 static void links_forget(struct nm *nm, struct nm_node *node, uint64_t now)
@@ -271,7 +275,7 @@ int nm_shutdown_node(struct nm *nm, const struct mesh_id *id, uint64_t now)
 	struct nm_session *s = node->session ? node->session : node->reporting;
 	if (s)
 		nm->ops->node_send(nm->ctx, s->channel, &m);
-	node_end(nm, node, "shut down by request", now);
+	nm_node_end(nm, node, "shut down by request", now);
 	return 0;
 }
 
@@ -316,6 +320,7 @@ void nm_registry_free(struct nm *nm)
 struct registration {
 	char name[NAME_MAX_BYTES + 1];
 	struct nm_node *node; /* NULL: a new one */
+	struct nm_invite *invite;
 	uint16_t code;
 	char text[TEXT_MAX_BYTES + 1];
 };
@@ -357,16 +362,22 @@ static bool check(struct nm *nm, const struct nm_session *s, const struct msg_re
 	if (m->version != PROTOCOL_VERSION)
 		return deny(r, CODE_INVALID, "this nodemanager speaks protocol version %s",
 			    PROTOCOL_VERSION_TEXT);
-	const char *why = nm_admission_refusal(&nm->config, &s->id, m->token);
+	r->node = nm_node_by_id(nm, &s->id);
+	const char *why = nm_admission_refusal(nm, r->node, &s->id, m->token, &r->invite);
 	if (why)
 		return deny(r, CODE_REFUSED, "%s", why);
 	if (m->name.len && !nm_name_copy(r->name, m->name))
-		return deny(r, CODE_INVALID, "%s",
-			    "a node's name has no blanks and no control characters");
-	r->node = nm_node_by_id(nm, &s->id);
+		return deny(
+			r, CODE_INVALID, "%s",
+			"a node's name has up to 63 bytes, no blanks and no control characters");
+	if (mesh_id_like(r->name))
+		return deny(r, CODE_INVALID,
+			    "the name %s looks like a number or an id of a node: take another one",
+			    r->name);
 	struct nm_node *holder = r->name[0] ? holder_of(nm, r->name) : NULL;
 	if (holder && holder != r->node)
-		return deny(r, CODE_REFUSED, "the name %s belongs to another key", r->name);
+		return deny(r, CODE_REFUSED, "the name %s belongs to another key: take another one",
+			    r->name);
 	if (!r->node && nm->nodes.count >= nm->config.nodes_max)
 		return deny(r, CODE_BUSY, "%s", "this mesh is full");
 	return true;
@@ -385,6 +396,7 @@ static void register_ack(struct nm *nm, const struct nm_session *s, uint32_t seq
 		.send_interval_us = c->send_interval_us,
 		.connection_timeout_us = c->connection_timeout_us,
 		.retransmit_limit = c->retransmit_limit,
+		.role = nm_role_of(nm, s->node),
 	};
 	nm->ops->node_send(nm->ctx, s->channel, &m);
 }
@@ -402,10 +414,19 @@ static void session_replace(struct nm *nm, struct nm_node *node, uint64_t now)
 	nm->ops->node_close(nm->ctx, channel, "the same key has connected again");
 }
 
+struct nm_node_record nm_node_record_of(const struct nm_node *node)
+{
+	struct nm_node_record record = {.id = node->id,
+					.role = node->role,
+					.admitted = node->admitted,
+					.no_transit = node->no_transit};
+	memcpy(record.name, node->name, sizeof record.name);
+	return record;
+}
+
 void nm_node_save(struct nm *nm, const struct nm_node *node)
 {
-	struct nm_node_record record = {.id = node->id, .no_transit = node->no_transit};
-	memcpy(record.name, node->name, sizeof record.name);
+	struct nm_node_record record = nm_node_record_of(node);
 	if (nm->ops->node_save)
 		nm->ops->node_save(nm->ctx, &record);
 }
@@ -413,8 +434,13 @@ void nm_node_save(struct nm *nm, const struct nm_node *node)
 int nm_expect_node(struct nm *nm, const struct nm_node_record *record)
 {
 	int err = nm_load_node(nm, record);
-	if (!err)
-		nm_node_save(nm, nm_node_by_id(nm, &record->id));
+	struct nm_node *node = nm_node_by_id(nm, &record->id);
+	if (node && (!err || !node->admitted)) {
+		node->admitted = true;
+		nm_node_save(nm, node);
+	}
+	if (nm->config.admission == NM_ADMISSION_ALLOWLIST)
+		nm_allow(nm, &record->id);
 	return err;
 }
 
@@ -476,8 +502,7 @@ static void admit(struct nm *nm, struct nm_session *s, struct nm_node *node, con
 		nm_claims_settle(nm, node, now);
 	}
 	node_take_hello(node, s, hello);
-	node->bucket = nm->config.message_burst;
-	node->bucket_at_us = now;
+	nm_limits_begin(nm, node, now);
 	s->node = node;
 	node->reporting = s;
 	if (!keep)
@@ -505,7 +530,16 @@ void nm_register(struct nm *nm, struct nm_session *s, const struct msg *m, uint6
 		refuse(nm, s, m->seq, &r, now);
 		return;
 	}
-	if (changed)
+	if (r.invite && nm_invite_use(nm, r.invite, r.node)) {
+		if (fresh)
+			node_free(nm, r.node);
+		deny(&r, CODE_BUSY, "%s", "the nodemanager cannot write its database");
+		refuse(nm, s, m->seq, &r, now);
+		return;
+	}
+	if (r.invite)
+		nm_role_apply(nm, r.node, now);
+	else if (changed)
 		nm_node_save(nm, r.node);
 	admit(nm, s, r.node, m, now);
 }

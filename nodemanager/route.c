@@ -72,6 +72,14 @@ static void broken(struct nm *nm, struct nm_path *path, uint64_t now)
 	route_free(nm, path->owner, CODE_LOST, "a link of the route died");
 }
 
+static void leave(struct nm *nm, struct nm_path *path, uint64_t now)
+{
+	(void)now;
+	log_info("route %llu ends: a node of it is no relay any more",
+		 (unsigned long long)path->number);
+	route_free(nm, path->owner, CODE_LOST, "a node of the route is no relay any more");
+}
+
 static void traced(struct nm *nm, void *owner, struct nm_path *path, uint64_t now)
 {
 	struct nm_route *route = owner;
@@ -89,6 +97,7 @@ static const struct nm_path_owner route_path = {
 	.installed = installed,
 	.failed = failed,
 	.broken = broken,
+	.leave = leave,
 	.traced = traced,
 };
 
@@ -186,6 +195,11 @@ static bool chain_fill(struct nm *nm, struct chain *c, const struct mesh_id *ids
 			if (c->nodes[j] != c->nodes[i])
 				continue;
 			snprintf(c->text, sizeof c->text, "node %s is named twice",
+				 nm_node_text(c->nodes[i], name));
+			return false;
+		}
+		if (i && i + 1 < count && !c->nodes[i]->transit) {
+			snprintf(c->text, sizeof c->text, "node %s does not forward for others",
 				 nm_node_text(c->nodes[i], name));
 			return false;
 		}

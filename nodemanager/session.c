@@ -20,6 +20,8 @@ int nm_node_up(struct nm *nm, const struct mesh_id *id, const struct net_addr *r
 {
 	if (nm_session_by_channel(nm, channel))
 		return -EEXIST;
+	if (nm_revoked_refuse(nm, id, remote, channel, now))
+		return -EACCES;
 	struct nm_session *s = calloc(1, sizeof *s);
 	if (!s)
 		return -ENOMEM;

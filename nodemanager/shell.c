@@ -174,6 +174,48 @@ static void op_event(void *ctx, const struct nm_event *event)
 		events_emit(s->events, nm_event_name(event->kind), nm_api_event_json(event));
 }
 
+static uint64_t op_wall_s(void *ctx)
+{
+	(void)ctx;
+	return daemon_wall_s();
+}
+
+static int op_node_admit(void *ctx, const struct nm_node_record *node,
+			 const struct nm_invite_record *used)
+{
+	return nm_store_node_admit(((struct shell *)ctx)->store, node, used, daemon_wall_s());
+}
+
+static int op_invite_save(void *ctx, const struct nm_invite_record *invite)
+{
+	return nm_store_invite_put(((struct shell *)ctx)->store, invite);
+}
+
+static int op_invite_remove(void *ctx, uint64_t number)
+{
+	return nm_store_invite_del(((struct shell *)ctx)->store, number);
+}
+
+static int op_revoked_save(void *ctx, const struct nm_revoked_record *revoked)
+{
+	return nm_store_revoked_put(((struct shell *)ctx)->store, revoked);
+}
+
+static int op_revoked_remove(void *ctx, const struct mesh_id *id)
+{
+	return nm_store_revoked_del(((struct shell *)ctx)->store, id);
+}
+
+static int op_allowed_save(void *ctx, const struct mesh_id *id)
+{
+	return nm_store_allowed_put(((struct shell *)ctx)->store, id);
+}
+
+static int op_allowed_remove(void *ctx, const struct mesh_id *id)
+{
+	return nm_store_allowed_del(((struct shell *)ctx)->store, id);
+}
+
 static const struct nm_ops ops = {
 	.node_send = op_node_send,
 	.node_close = op_node_close,
@@ -189,6 +231,14 @@ static const struct nm_ops ops = {
 	.route_remove = op_route_remove,
 	.counter_save = op_counter_save,
 	.event = op_event,
+	.wall_s = op_wall_s,
+	.node_admit = op_node_admit,
+	.invite_save = op_invite_save,
+	.invite_remove = op_invite_remove,
+	.revoked_save = op_revoked_save,
+	.revoked_remove = op_revoked_remove,
+	.allowed_save = op_allowed_save,
+	.allowed_remove = op_allowed_remove,
 };
 
 /* --- channels of nodes ------------------------------------------------------------------------ */
@@ -206,10 +256,15 @@ static void on_node_up(struct chan *ch, const struct mesh_id *peer)
 	chan_set_arg(ch, (void *)(uintptr_t)number);
 	if (map_put(&s->channels, &number, ch)) {
 		chan_close(ch, "too many channels");
-	} else if (nm_node_up(s->engine, peer, chan_remote(ch), number, daemon_now_us())) {
-		map_del(&s->channels, &number);
-		chan_close(ch, "too many nodes");
+		return;
 	}
+	int err = nm_node_up(s->engine, peer, chan_remote(ch), number, daemon_now_us());
+	if (err)
+		map_del(&s->channels, &number);
+	if (err == -EACCES)
+		chan_finish(ch, "its key is revoked");
+	else if (err)
+		chan_close(ch, "too many nodes");
 	timer_arm(s);
 }
 
@@ -274,6 +329,13 @@ static enum nm_admission_mode admission_mode(const char *text)
 	return strcmp(text, "allowlist") == 0 ? NM_ADMISSION_ALLOWLIST : NM_ADMISSION_OPEN;
 }
 
+static uint8_t role_of(const char *text)
+{
+	if (strcmp(text, "member") == 0)
+		return ROLE_MEMBER;
+	return strcmp(text, "relay") == 0 ? ROLE_RELAY : ROLE_GATEWAY;
+}
+
 static void engine_config(const struct config *cfg, struct nm_config *c)
 {
 	nm_config_default(c);
@@ -293,6 +355,7 @@ static void engine_config(const struct config *cfg, struct nm_config *c)
 	c->admission = admission_mode(cfg->nodemanager_admission);
 	c->tokens = cfg->nodemanager_tokens;
 	c->allowed = cfg->nodemanager_allow;
+	c->default_role = role_of(cfg->nodemanager_default_role);
 }
 
 static int open_engine(struct shell *s)
@@ -467,6 +530,7 @@ void nm_shell_reload(struct daemon *d)
 	struct rpc_http_spec spec;
 	if (rpc_spec(s, &spec) == 0)
 		rpc_http_set_access(s->http, &spec);
+	timer_arm(s);
 }
 
 /* The engine first: it answers the calls that still wait. */

@@ -54,7 +54,9 @@
 		   */
 #define NM_BETTER_DOUBLINGS 5
 #define NM_CALM_US 600000000u /* without a move, and it halves again */
-#define NM_APP_CANDIDATES 16  /* "any node that has the app" looks at so many */
+#define NM_DOUBTS_BURST 16    /* neighbours that a node may call dead at once */
+#define NM_REVOKED_TEXT "this key has been revoked"
+#define NM_APP_CANDIDATES 16 /* "any node that has the app" looks at so many */
 
 struct nm_node;
 struct nm_transport;
@@ -111,10 +113,16 @@ struct nm_session {
 	struct timer hello;
 };
 
+struct nm_bucket {
+	uint64_t at_us;
+	uint32_t level;
+};
+
 struct nm_app {
 	LIST_ENTRY(nm_app) of_node, of_name;
 	struct nm_node *node;
 	char name[NAME_MAX_BYTES + 1], type[NAME_MAX_BYTES + 1];
+	bool barred; /* not listed: the role of its node does not allow it */
 	uint16_t info_len;
 	uint8_t info[APP_INFO_MAX_BYTES];
 };
@@ -162,10 +170,13 @@ struct nm_node {
 	struct nm_session *reporting; /* registered, and its report is not complete */
 	size_t online_at;	      /* index in nm->online + 1 */
 	bool present, must_reset;
-	bool recover;	 /* from before our start, not heard of since */
-	bool doubted;	 /* a neighbour does not hear it, and neither did we since then */
-	bool connect;	 /* it asked for a link to somebody */
-	bool no_transit; /* it begins and ends paths, and is never in the middle */
+	bool recover; /* from before our start, not heard of since */
+	bool doubted; /* a neighbour does not hear it, and neither did we since then */
+	bool connect; /* it asked for a link to somebody */
+	bool admitted;
+	bool transit;	 /* may be in the middle of paths: its role allows it, and */
+	bool no_transit; /* no operator has forbidden it */
+	uint8_t role;
 	uint64_t instance;
 	struct net_addr remote, addrs[ADDRS_MAX];
 	uint16_t addr_count;
@@ -182,8 +193,8 @@ struct nm_node {
 	struct nm_report *loose; /* rules of it that no path has claimed yet */
 	uint64_t gone_us;	 /* since when it is not present */
 	uint64_t surplus_since;	 /* it has more links than it should; 0: it has not */
-	uint64_t bucket_at_us;
-	uint32_t bucket;
+	struct nm_bucket messages, connects, app_changes, doubts;
+	size_t queries; /* to the apptracker */
 	struct log_limit over_limit, strays;
 };
 
@@ -195,6 +206,9 @@ void nm_register(struct nm *nm, struct nm_session *s, const struct msg *m, uint6
 void nm_node_lost(struct nm *nm, struct nm_node *node, uint64_t now);
 /* Ends everything the node's last process had. */
 void nm_node_reset(struct nm *nm, struct nm_node *node, const char *why, uint64_t now);
+/* Its process ends, or may not go on: there is no grace to wait for. */
+void nm_node_end(struct nm *nm, struct nm_node *node, const char *why, uint64_t now);
+struct nm_node_record nm_node_record_of(const struct nm_node *node);
 void nm_node_said_shutdown(struct nm *nm, struct nm_node *node, uint64_t now);
 /* The channel serves now; nm_node_ready follows when the report (if any) has been looked at. */
 void nm_node_online(struct nm *nm, struct nm_session *s, uint64_t now);
@@ -221,11 +235,49 @@ void nm_node_save(struct nm *nm, const struct nm_node *node);
 bool nm_name_copy(char out[NAME_MAX_BYTES + 1], struct bytes text);
 void nm_text_key(uint8_t out[NM_TEXT_KEY_BYTES], const char *text);
 
-/* --- admission.c ---------------------------------------------------------------------------- */
+/* --- admission.c, invite.c, revoke.c -------------------------------------------------------- */
 
-/* NULL: welcome; otherwise why not. */
-const char *nm_admission_refusal(const struct nm_config *config, const struct mesh_id *id,
-				 struct bytes token);
+struct nm_invite;
+/* NULL: welcome; otherwise why not.  `node` is NULL for a new key.  *invite: a use of it is due
+ * (nm_invite_use), else NULL. */
+const char *nm_admission_refusal(struct nm *nm, const struct nm_node *node,
+				 const struct mesh_id *id, struct bytes token,
+				 struct nm_invite **invite);
+void nm_allowed_free(struct nm *nm);
+/* NULL with *why: no such invite, or it is spent. */
+struct nm_invite *nm_invite_find(struct nm *nm, struct bytes token, const char **why);
+/* The node is in, with the invite's role.  0 or -EIO. */
+int nm_invite_use(struct nm *nm, struct nm_invite *invite, struct nm_node *node);
+void nm_invites_free(struct nm *nm);
+uint64_t nm_wall_s(const struct nm *nm);
+/* Ends every channel of the key, and all that it had. */
+void nm_cut(struct nm *nm, const struct mesh_id *id, const char *why, uint64_t now);
+/* True: the key is revoked; it has been told so. */
+bool nm_revoked_refuse(struct nm *nm, const struct mesh_id *id, const struct net_addr *remote,
+		       uint64_t channel, uint64_t now);
+void nm_revoked_free(struct nm *nm);
+
+/* --- role.c --------------------------------------------------------------------------------- */
+
+void nm_roles_init(struct nm *nm);
+void nm_roles_changed(struct nm *nm);
+uint8_t nm_role_of(const struct nm *nm, const struct nm_node *node);
+bool nm_role_may_offer(const struct nm *nm, const struct nm_node *node, const char *type);
+/* Brings apps and transit to what the node may do now. */
+void nm_role_apply(struct nm *nm, struct nm_node *node, uint64_t now);
+void nm_node_transit_update(struct nm *nm, struct nm_node *node, uint64_t now);
+
+/* --- limit.c -------------------------------------------------------------------------------- */
+
+void nm_bucket_fill(struct nm_bucket *b, uint32_t burst, uint64_t now);
+/* One less, if there is one; `rate` more come in a second, up to `burst`. */
+bool nm_bucket_take(struct nm_bucket *b, uint32_t rate, uint32_t burst, uint64_t now);
+/* At registration. */
+void nm_limits_begin(struct nm *nm, struct nm_node *node, uint64_t now);
+bool nm_may_send(struct nm *nm, struct nm_node *node, uint64_t now);
+bool nm_may_connect(struct nm *nm, struct nm_node *node, uint64_t now);
+bool nm_may_change_app(struct nm *nm, struct nm_node *node, uint64_t now);
+bool nm_may_doubt(struct nm_node *node, uint64_t now);
 
 /* --- ports.c, candidates.c ------------------------------------------------------------------ */
 
@@ -300,7 +352,8 @@ void nm_transport_suspect(struct nm *nm, struct nm_node *node,
 			  const struct msg_transport_suspect *m, uint64_t now);
 void nm_end_suspect(struct nm *nm, struct nm_end *e, bool suspect, uint64_t now);
 /* The far end of it may be dead: paths through that node are the last choice until we hear it. */
-void nm_transport_doubt_far(struct nm *nm, struct nm_transport *t, const struct nm_node *near);
+void nm_transport_doubt_far(struct nm *nm, struct nm_transport *t, struct nm_node *near,
+			    uint64_t now);
 void nm_node_heard(struct nm *nm, struct nm_node *node);
 
 struct nm_waiter {
@@ -359,6 +412,9 @@ struct nm_path_owner {
 	/* It costs more than it did, or may not go on as it is: time to look at it again.  Must not
 	 * change the path from inside.  May be NULL. */
 	void (*dearer)(struct nm *nm, struct nm_path *path);
+	/* A node in the middle of it may not forward any more; the path may be removed from inside.
+	 */
+	void (*leave)(struct nm *nm, struct nm_path *path, uint64_t now);
 	/* The trace has ended (the owner frees it): here is the path, or NULL, it is not whole any
 	 * more. */
 	void (*traced)(struct nm *nm, void *owner, struct nm_path *path, uint64_t now);
@@ -401,6 +457,8 @@ void nm_path_rule_again(struct nm *nm, struct nm_rule *rule, uint64_t now);
 void nm_path_break(struct nm *nm, struct nm_transport *t, uint64_t now);
 /* A transport is suspect: the owners of the paths over it look for a detour. */
 void nm_path_avoid(struct nm *nm, struct nm_transport *t, uint64_t now);
+/* The node does not forward any more: the owners of the paths through it leave them. */
+void nm_paths_leave(struct nm *nm, struct nm_node *node, uint64_t now);
 bool nm_path_is_suspect(const struct nm_path *path);
 /* A node without transit is in the middle of it. */
 bool nm_path_is_banned(const struct nm_path *path);
@@ -576,6 +634,10 @@ void nm_apps_gone(struct nm *nm, struct nm_node *node);
 /* The node has only those that `has` knows. */
 void nm_apps_keep(struct nm *nm, struct nm_node *node,
 		  bool (*has)(const void *arg, const char *name), const void *arg);
+/* Withdraws and lists again what the node's role forbids and allows now. */
+void nm_apps_review(struct nm *nm, struct nm_node *node);
+/* The node has it, and may not offer it. */
+bool nm_app_is_barred(const struct nm_node *node, const char *name);
 /* The nearest connected node that has the app; NULL: none. */
 struct nm_node *nm_app_nearest(struct nm *nm, struct nm_node *from, const char *text);
 void nm_apps_free(struct nm *nm);
@@ -626,6 +688,12 @@ struct nm {
 
 	struct timer degree_timer;
 	size_t degree_at; /* who is looked at next, among `online` */
+	TAILQ_HEAD(, nm_invite) invites;
+	size_t invite_count;
+	uint64_t last_invite;
+	struct map revoked; /* id -> nm_revoked_record */
+	struct map allowed; /* id -> mesh_id */
+	struct timer roles;
 
 	bool recovering;
 	struct timer recover; /* its end, and later the end of loose rules */
@@ -638,9 +706,9 @@ struct nm {
 	struct map queries; /* seq -> nm_query */
 	size_t app_count;
 
-	uint64_t refused, dropped;
+	uint64_t refused, dropped, refused_revoked, over_limit;
 	uint64_t told[NM_EVENTS]; /* counts events */
-	struct log_limit refused_log;
+	struct log_limit refused_log, revoked_log;
 };
 
 /* --- event.c -------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "io/store.h"
@@ -21,15 +22,25 @@ enum {
 	Q_ROUTE_DEL,
 	Q_ROUTES,
 	Q_COUNTER_PUT,
-	Q_COUNTERS
+	Q_COUNTERS,
+	Q_INVITE_PUT,
+	Q_INVITE_DEL,
+	Q_INVITES,
+	Q_REVOKED_PUT,
+	Q_REVOKED_DEL,
+	Q_REVOKED,
+	Q_ALLOWED_PUT,
+	Q_ALLOWED_DEL,
+	Q_ALLOWED
 };
 static const char *const statements[] = {
-	[Q_NODE_PUT] = ("INSERT INTO nodes (id, name, first_seen, transit) VALUES (?,?,?,?) "
-			"ON CONFLICT (id) DO UPDATE SET name = excluded.name,"
-			" transit = excluded.transit"),
+	[Q_NODE_PUT] = ("INSERT INTO nodes (id, name, first_seen, transit, role, admitted)"
+			" VALUES (?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET name = excluded.name,"
+			" transit = excluded.transit, role = excluded.role,"
+			" admitted = excluded.admitted"),
 	[Q_NODE_DEL] = "DELETE FROM nodes WHERE id = ?",
 	[Q_NODE_LINKS_DEL] = "DELETE FROM links WHERE a = ?1 OR b = ?1",
-	[Q_NODES] = "SELECT id, name, transit FROM nodes ORDER BY number",
+	[Q_NODES] = "SELECT id, name, transit, role, admitted FROM nodes ORDER BY number",
 	[Q_LINK_PUT] = "INSERT INTO links (a, b) VALUES (?,?) ON CONFLICT DO NOTHING",
 	[Q_LINK_DEL] = "DELETE FROM links WHERE a = ? AND b = ?",
 	[Q_LINK_TRANSPORT] = "UPDATE links SET transport = ?3 WHERE a = ?1 AND b = ?2",
@@ -43,6 +54,18 @@ static const char *const statements[] = {
 	[Q_COUNTER_PUT] = ("INSERT INTO counters (which, value) VALUES (?,?)"
 			   " ON CONFLICT (which) DO UPDATE SET value = excluded.value"),
 	[Q_COUNTERS] = "SELECT which, value FROM counters",
+	[Q_INVITE_PUT] = ("INSERT INTO invites (number, hash, role, uses, used, created, expires)"
+			  " VALUES (?,?,?,?,?,?,?)"
+			  " ON CONFLICT (number) DO UPDATE SET used = excluded.used"),
+	[Q_INVITE_DEL] = "DELETE FROM invites WHERE number = ?",
+	[Q_INVITES] = ("SELECT number, hash, role, uses, used, created, expires FROM invites"
+		       " ORDER BY number"),
+	[Q_REVOKED_PUT] = "INSERT OR REPLACE INTO revoked (id, name, since) VALUES (?,?,?)",
+	[Q_REVOKED_DEL] = "DELETE FROM revoked WHERE id = ?",
+	[Q_REVOKED] = "SELECT id, name, since FROM revoked",
+	[Q_ALLOWED_PUT] = "INSERT OR IGNORE INTO allowed (id) VALUES (?)",
+	[Q_ALLOWED_DEL] = "DELETE FROM allowed WHERE id = ?",
+	[Q_ALLOWED] = "SELECT id FROM allowed",
 };
 static const char *const migrations[] = {
 	/* first_seen: seconds since 1970.  links: a < b. */
@@ -64,6 +87,15 @@ static const char *const migrations[] = {
 	"ALTER TABLE nodes ADD COLUMN transit INTEGER NOT NULL DEFAULT 1;"
 	"ALTER TABLE links ADD COLUMN cost INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE links ADD COLUMN upkeep INTEGER NOT NULL DEFAULT 0;",
+	/* role: enum node_role.  hash: BLAKE2b of the token.  Times in seconds since 1970. */
+	"ALTER TABLE nodes ADD COLUMN role INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE nodes ADD COLUMN admitted INTEGER NOT NULL DEFAULT 0;"
+	"CREATE TABLE invites (number INTEGER PRIMARY KEY AUTOINCREMENT, hash BLOB NOT NULL UNIQUE,"
+	" role INTEGER NOT NULL, uses INTEGER NOT NULL, used INTEGER NOT NULL,"
+	" created INTEGER NOT NULL, expires INTEGER NOT NULL) STRICT;"
+	"CREATE TABLE revoked (id BLOB PRIMARY KEY, name TEXT NOT NULL, since INTEGER NOT NULL)"
+	" STRICT;"
+	"CREATE TABLE allowed (id BLOB PRIMARY KEY) STRICT;",
 };
 static const struct store_spec spec = STORE_SPEC(migrations, statements);
 
@@ -112,6 +144,9 @@ static int load_nodes(struct nm_store *s, struct nm *nm)
 			continue;
 		snprintf(node.name, sizeof node.name, "%s", store_str(&r, 1));
 		node.no_transit = store_u64(&r, 2) == 0;
+		uint32_t role = store_u32(&r, 3);
+		node.role = role < ROLES ? (uint8_t)role : ROLE_MEMBER; /* the least */
+		node.admitted = store_bool(&r, 4);
 		int err = nm_load_node(nm, &node);
 		if (err == -EINVAL) { /* the name went to another one meanwhile */
 			node.name[0] = '\0';
@@ -164,9 +199,64 @@ static int load_counters(struct nm_store *s, struct nm *nm)
 	return store_end(&r);
 }
 
+static int load_invites(struct nm_store *s, struct nm *nm)
+{
+	struct store_rows r = store_query(s->db, Q_INVITES);
+	while (store_next(&r)) {
+		struct bytes hash = store_blob(&r, 1);
+		struct nm_invite_record invite = {
+			.number = store_u64(&r, 0),
+			.role = (uint8_t)store_u32(&r, 2),
+			.uses = store_u32(&r, 3),
+			.used = store_u32(&r, 4),
+			.created_s = store_u64(&r, 5),
+			.expires_s = store_u64(&r, 6),
+		};
+		bool whole = hash.len == sizeof invite.hash;
+		if (whole)
+			memcpy(invite.hash, hash.data, sizeof invite.hash);
+		if (!whole || nm_load_invite(nm, &invite))
+			log_warn("a stored invite could not be loaded");
+	}
+	return store_end(&r);
+}
+
+/* Whoever is on it must not come back: what cannot be read is an error. */
+static int load_revoked(struct nm_store *s, struct nm *nm)
+{
+	struct store_rows r = store_query(s->db, Q_REVOKED);
+	int err = 0;
+	while (!err && store_next(&r)) {
+		struct nm_revoked_record revoked = {.since_s = store_u64(&r, 2)};
+		snprintf(revoked.name, sizeof revoked.name, "%s", store_str(&r, 1));
+		err = store_id(&r, 0, &revoked.id) ? nm_load_revoked(nm, &revoked) : -EBADMSG;
+	}
+	int end = store_end(&r);
+	if (err)
+		log_error("the list of revoked keys could not be loaded (%d)", err);
+	return err ? err : end;
+}
+
+static int load_allowed(struct nm_store *s, struct nm *nm)
+{
+	struct store_rows r = store_query(s->db, Q_ALLOWED);
+	while (store_next(&r)) {
+		struct mesh_id id;
+		if (!store_id(&r, 0, &id) || nm_load_allowed(nm, &id))
+			log_warn("a stored id of the list of nodes could not be loaded");
+	}
+	return store_end(&r);
+}
+
 int nm_store_load(struct nm_store *s, struct nm *nm)
 {
-	int err = load_nodes(s, nm);
+	int err = load_revoked(s, nm);
+	if (!err)
+		err = load_allowed(s, nm);
+	if (!err)
+		err = load_invites(s, nm);
+	if (!err)
+		err = load_nodes(s, nm);
 	if (!err)
 		err = load_links(s, nm);
 	if (!err)
@@ -174,10 +264,77 @@ int nm_store_load(struct nm_store *s, struct nm *nm)
 	return err ? err : load_counters(s, nm);
 }
 
+static int node_put(struct nm_store *s, const struct nm_node_record *node, uint64_t wall_s)
+{
+	return store_run(s->db, Q_NODE_PUT, store_of_id(&node->id), store_of_str(node->name),
+			 store_of_u64(wall_s), store_of_u64(!node->no_transit),
+			 store_of_u64(node->role), store_of_bool(node->admitted));
+}
+
 void nm_store_node_put(struct nm_store *s, const struct nm_node_record *node, uint64_t wall_s)
 {
-	store_run(s->db, Q_NODE_PUT, store_of_id(&node->id), store_of_str(node->name),
-		  store_of_u64(wall_s), store_of_u64(!node->no_transit));
+	node_put(s, node, wall_s);
+}
+
+/* What was written last does not wait for the end of the turn. */
+static int durable(struct nm_store *s, int err)
+{
+	return err ? err : store_flush(s->db);
+}
+
+static int invite_put(struct nm_store *s, const struct nm_invite_record *invite)
+{
+	return store_run(s->db, Q_INVITE_PUT, store_of_u64(invite->number),
+			 store_of_blob(bytes_of(invite->hash, sizeof invite->hash)),
+			 store_of_u64(invite->role), store_of_u64(invite->uses),
+			 store_of_u64(invite->used), store_of_u64(invite->created_s),
+			 store_of_u64(invite->expires_s));
+}
+
+int nm_store_invite_put(struct nm_store *s, const struct nm_invite_record *invite)
+{
+	return durable(s, invite_put(s, invite));
+}
+
+int nm_store_node_admit(struct nm_store *s, const struct nm_node_record *node,
+			const struct nm_invite_record *used, uint64_t wall_s)
+{
+	int err = store_begin(s->db);
+	if (err)
+		return err;
+	err = node_put(s, node, wall_s);
+	if (!err && used)
+		err = invite_put(s, used);
+	if (!err)
+		return store_commit(s->db);
+	store_rollback(s->db);
+	return err;
+}
+
+int nm_store_invite_del(struct nm_store *s, uint64_t number)
+{
+	return durable(s, store_run(s->db, Q_INVITE_DEL, store_of_u64(number)));
+}
+
+int nm_store_revoked_put(struct nm_store *s, const struct nm_revoked_record *revoked)
+{
+	return durable(s, store_run(s->db, Q_REVOKED_PUT, store_of_id(&revoked->id),
+				    store_of_str(revoked->name), store_of_u64(revoked->since_s)));
+}
+
+int nm_store_revoked_del(struct nm_store *s, const struct mesh_id *id)
+{
+	return durable(s, store_run(s->db, Q_REVOKED_DEL, store_of_id(id)));
+}
+
+int nm_store_allowed_put(struct nm_store *s, const struct mesh_id *id)
+{
+	return durable(s, store_run(s->db, Q_ALLOWED_PUT, store_of_id(id)));
+}
+
+int nm_store_allowed_del(struct nm_store *s, const struct mesh_id *id)
+{
+	return durable(s, store_run(s->db, Q_ALLOWED_DEL, store_of_id(id)));
 }
 
 void nm_store_node_del(struct nm_store *s, const struct mesh_id *id)

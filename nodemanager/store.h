@@ -1,5 +1,5 @@
-/* What the nodemanager keeps over a restart: who was registered, which links and routes are wanted,
- * and which numbers are used up. */
+/* What the nodemanager keeps over a restart: who was registered, invited, allowed and revoked,
+ * which links and routes are wanted, and which numbers are used up. */
 #ifndef NODEMANAGER_STORE_H
 #define NODEMANAGER_STORE_H
 
@@ -28,5 +28,14 @@ void nm_store_link_options(struct nm_store *s, const struct mesh_id *a, const st
 			   const struct nm_link_options *options);
 void nm_store_route_put(struct nm_store *s, const struct nm_route_record *route);
 void nm_store_route_del(struct nm_store *s, uint64_t number);
+/* What admission decides: 0 or -errno, and then nothing has changed. */
+int nm_store_node_admit(struct nm_store *s, const struct nm_node_record *node,
+			const struct nm_invite_record *used, uint64_t wall_s);
+int nm_store_invite_put(struct nm_store *s, const struct nm_invite_record *invite);
+int nm_store_invite_del(struct nm_store *s, uint64_t number);
+int nm_store_revoked_put(struct nm_store *s, const struct nm_revoked_record *revoked);
+int nm_store_revoked_del(struct nm_store *s, const struct mesh_id *id);
+int nm_store_allowed_put(struct nm_store *s, const struct mesh_id *id);
+int nm_store_allowed_del(struct nm_store *s, const struct mesh_id *id);
 void nm_store_counter_put(struct nm_store *s, enum nm_counter which, uint32_t value);
 #endif

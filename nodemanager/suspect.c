@@ -26,11 +26,17 @@ void nm_node_heard(struct nm *nm, struct nm_node *node)
 }
 
 /* An end that complains of the other one itself is not dead. */
-void nm_transport_doubt_far(struct nm *nm, struct nm_transport *t, const struct nm_node *near)
+void nm_transport_doubt_far(struct nm *nm, struct nm_transport *t, struct nm_node *near,
+			    uint64_t now)
 {
 	struct nm_end *far = &t->end[t->end[0].node == near];
-	if (!far->suspect)
+	if (far->suspect || far->node->doubted)
+		return;
+	/* Only its own links suffer from who cries wolf. */
+	if (nm_may_doubt(near, now))
 		doubt_set(nm, far->node, true);
+	else
+		nm_over_limit(nm, near, "neighbours that it calls dead", now);
 }
 
 void nm_end_suspect(struct nm *nm, struct nm_end *e, bool suspect, uint64_t now)
@@ -46,7 +52,7 @@ void nm_end_suspect(struct nm *nm, struct nm_end *e, bool suspect, uint64_t now)
 		return;
 	log_info("transport %u: node %s hears nothing under traffic", t->id,
 		 nm_node_text(e->node, name));
-	nm_transport_doubt_far(nm, t, e->node);
+	nm_transport_doubt_far(nm, t, e->node, now);
 	nm_path_avoid(nm, t, now);
 }
 

@@ -111,6 +111,19 @@ static bool mirrored(const struct walk *there, const struct walk *back)
 	return true;
 }
 
+/* A node whose role has changed meanwhile is in no path any more. */
+static bool relayed(const struct nm_trace *trace, const struct walk *w)
+{
+	const struct nm_node *node = trace->ends.node[0];
+	for (size_t i = 0; i + 1 < w->count; i++) {
+		const struct nm_transport *t = w->transports[i];
+		node = t->end[t->end[0].node == node].node;
+		if (!node->transit)
+			return false;
+	}
+	return true;
+}
+
 static void take(struct nm *nm, struct nm_path *path, struct nm_node *node,
 		 struct nm_loose_rule *loose)
 {
@@ -161,7 +174,7 @@ void nm_trace_go(struct nm *nm, struct nm_trace *trace, uint64_t now)
 	if (outcome == WAITS)
 		return;
 	wait_for(trace, NULL);
-	if (outcome == FOLLOWED && mirrored(&walks[0], &walks[1]))
+	if (outcome == FOLLOWED && mirrored(&walks[0], &walks[1]) && relayed(trace, &walks[0]))
 		path = path_of(nm, trace, walks);
 	trace->ops->traced(nm, trace->owner, path, now);
 }

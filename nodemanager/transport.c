@@ -402,7 +402,7 @@ void nm_transport_shutdown(struct nm *nm, struct nm_node *node,
 		return;
 	}
 	if (m->code == CODE_LOST)
-		nm_transport_doubt_far(nm, t, node);
+		nm_transport_doubt_far(nm, t, node, now);
 	bytes_to_cstr(m->text, text, sizeof text);
 	nm_transport_end(nm, t, node, m->code, text[0] ? text : msg_code_name(m->code), now);
 }

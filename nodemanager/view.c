@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct nm_node_info node_info(const struct nm_node *node)
+static struct nm_node_info node_info(const struct nm *nm, const struct nm_node *node)
 {
 	const struct nm_end *e;
 	struct nm_node_info info = {
@@ -15,7 +15,13 @@ static struct nm_node_info node_info(const struct nm_node *node)
 		.name = node->name,
 		.addr = node->remote,
 		.connected = node->session,
-		.transit = !node->no_transit,
+		.transit = node->transit,
+		.revoked = nm_is_revoked(nm, &node->id),
+		.admitted = node->admitted,
+		.role = nm_role_of(nm, node),
+		.role_given = node->role != ROLE_DEFAULT,
+		.over_limit = node->over_limit.count,
+		.strays = node->strays.count,
 		.apps = node->app_count,
 		.connections = node->conn_count,
 	};
@@ -85,7 +91,7 @@ int nm_node_get(const struct nm *nm, const struct mesh_id *id, struct nm_node_in
 	const struct nm_node *node = nm_node_by_id(nm, id);
 	if (!node)
 		return -ENOENT;
-	*info = node_info(node);
+	*info = node_info(nm, node);
 	return 0;
 }
 
@@ -94,7 +100,7 @@ void nm_nodes_each(const struct nm *nm, void (*each)(void *arg, const struct nm_
 {
 	const struct nm_node *node;
 	TAILQ_FOREACH(node, &nm->node_list, all) {
-		struct nm_node_info info = node_info(node);
+		struct nm_node_info info = node_info(nm, node);
 		each(arg, &info);
 	}
 }
@@ -165,6 +171,12 @@ void nm_status_get(const struct nm *nm, struct nm_status *status)
 		.routes = nm->route_count,
 		.apps = nm->app_count,
 		.requests = nm->requests.count,
+		.invites = nm->invite_count,
+		.revoked = nm->revoked.count,
+		.allowed = nm->allowed.count,
+		.admission = nm->config.admission,
+		.refused_revoked = nm->refused_revoked,
+		.over_limit = nm->over_limit,
 		.tracker = nm->tracker,
 		.recovering = nm->recovering,
 		.refused = nm->refused,

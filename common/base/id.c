@@ -69,3 +69,12 @@ int mesh_id_parse(struct mesh_id *id, const char *text)
 {
 	return hex_decode(text, id->b, sizeof id->b);
 }
+
+bool mesh_id_like(const char *text)
+{
+	size_t len = strlen(text);
+	if (len && strspn(text, "0123456789") == len)
+		return true;
+	return (len == MESH_ID_SHORT - 1 || len == MESH_ID_TEXT - 1) &&
+	       strspn(text, "0123456789abcdefABCDEF") == len;
+}

@@ -23,6 +23,8 @@ const char *mesh_id_text(const struct mesh_id *id, char out[MESH_ID_TEXT]);
 const char *mesh_id_short(const struct mesh_id *id, char out[MESH_ID_SHORT]);
 /* 0, or -EINVAL unless `text` is exactly 64 hex digits. */
 int mesh_id_parse(struct mesh_id *id, const char *text);
+/* Would a name like this be taken for an id, a short id, or a number of the list of nodes? */
+bool mesh_id_like(const char *text);
 
 /* `out` holds 2 * len + 1 characters. */
 void hex_encode(const uint8_t *data, size_t len, char *out);

@@ -68,8 +68,17 @@ size_t config_key_count(void)
 	return KEY_COUNT;
 }
 
+/* Other names that users may know a key by. */
+static const struct {
+	const char *section, *alias, *key;
+} aliases[] = {{"node", "Hostname", "Name"}};
+
 const struct config_key *config_key_find(const char *section, const char *key)
 {
+	for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
+		if (config_name_equal(section, aliases[i].section) &&
+		    config_name_equal(key, aliases[i].alias))
+			key = aliases[i].key;
 	for (size_t i = 0; i < KEY_COUNT; i++)
 		if (config_name_equal(section, key_table[i].section) &&
 		    config_name_equal(key, key_table[i].key))

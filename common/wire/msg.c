@@ -253,6 +253,17 @@ const char *msg_code_name(uint16_t code)
 	return code < sizeof names / sizeof *names ? names[code] : "unknown code";
 }
 
+const char *node_role_name(uint8_t role)
+{
+	static const char *const names[ROLES] = {
+		[ROLE_DEFAULT] = "default",
+		[ROLE_MEMBER] = "member",
+		[ROLE_RELAY] = "relay",
+		[ROLE_GATEWAY] = "gateway",
+	};
+	return role < ROLES ? names[role] : names[ROLE_DEFAULT];
+}
+
 /* --- dump --------------------------------------------------------------------------------- */
 
 struct dump {

@@ -41,6 +41,14 @@ enum msg_code {
 };
 const char *msg_code_name(uint16_t code);
 
+/* What a node may do in the mesh; each may do what stands before it too.
+ *   member   begin and end connections; never transit for others
+ *   relay    forward for others
+ *   gateway  offer others a way out of the mesh (apps of some types) */
+enum node_role { ROLE_DEFAULT = 0, ROLE_MEMBER = 1, ROLE_RELAY = 2, ROLE_GATEWAY = 3, ROLES = 4 };
+/* "member"; "default" for 0 and whatever is no role. */
+const char *node_role_name(uint8_t role);
+
 enum connection_class { CLASS_STREAM = 0, CLASS_DATAGRAM = 1 };
 enum app_list_kind { APP_LIST_ALL = 0, APP_LIST_BY_TYPE = 1, APP_LIST_BY_NAME = 2 };
 enum app_registration_op {

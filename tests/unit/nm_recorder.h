@@ -50,6 +50,12 @@ struct rec {
 	struct nm_route_record routes[8];
 	size_t node_count, link_count, route_count;
 	uint32_t counters[NM_COUNTERS];
+	struct nm_invite_record invites[16];
+	struct nm_revoked_record revoked[16];
+	struct mesh_id allowed[16];
+	size_t invite_count, revoked_count, allowed_count;
+	uint64_t wall_s;
+	bool store_fails;	      /* what has to be durable cannot be */
 	struct held held[HELD_NODES]; /* by number of the node */
 	bool tracker_deaf;
 	/* The last completion. */
@@ -222,6 +228,83 @@ static inline void rec_event(void *ctx, const struct nm_event *event)
 	assert_true(event->a != NULL);
 }
 
+static inline uint64_t rec_wall_s(void *ctx)
+{
+	return ((struct rec *)ctx)->wall_s;
+}
+
+static inline int rec_invite_save(void *ctx, const struct nm_invite_record *invite)
+{
+	struct rec *r = ctx;
+	size_t i = 0;
+	while (i < r->invite_count && r->invites[i].number != invite->number)
+		i++;
+	if (r->store_fails || i == 16)
+		return -EIO;
+	r->invites[i] = *invite;
+	r->invite_count += i == r->invite_count;
+	return 0;
+}
+
+static inline int rec_invite_remove(void *ctx, uint64_t number)
+{
+	struct rec *r = ctx;
+	if (r->store_fails)
+		return -EIO;
+	for (size_t i = 0; i < r->invite_count; i++)
+		if (r->invites[i].number == number)
+			r->invites[i--] = r->invites[--r->invite_count];
+	return 0;
+}
+
+static inline int rec_node_admit(void *ctx, const struct nm_node_record *node,
+				 const struct nm_invite_record *used)
+{
+	struct rec *r = ctx;
+	if (r->store_fails || (used && rec_invite_save(r, used)))
+		return -EIO;
+	rec_node_save(r, node);
+	return 0;
+}
+
+static inline int rec_revoked_save(void *ctx, const struct nm_revoked_record *revoked)
+{
+	struct rec *r = ctx;
+	if (r->store_fails || r->revoked_count == 16)
+		return -EIO;
+	r->revoked[r->revoked_count++] = *revoked;
+	return 0;
+}
+
+static inline int rec_revoked_remove(void *ctx, const struct mesh_id *id)
+{
+	struct rec *r = ctx;
+	if (r->store_fails)
+		return -EIO;
+	for (size_t i = 0; i < r->revoked_count; i++)
+		if (mesh_id_equal(&r->revoked[i].id, id))
+			r->revoked[i--] = r->revoked[--r->revoked_count];
+	return 0;
+}
+
+static inline int rec_allowed_save(void *ctx, const struct mesh_id *id)
+{
+	struct rec *r = ctx;
+	if (r->store_fails || r->allowed_count == 16)
+		return -EIO;
+	r->allowed[r->allowed_count++] = *id;
+	return 0;
+}
+
+static inline int rec_allowed_remove(void *ctx, const struct mesh_id *id)
+{
+	struct rec *r = ctx;
+	for (size_t i = 0; i < r->allowed_count; i++)
+		if (mesh_id_equal(&r->allowed[i], id))
+			r->allowed[i--] = r->allowed[--r->allowed_count];
+	return 0;
+}
+
 static inline void rec_done(void *arg, uint16_t code, const char *text, uint64_t value)
 {
 	struct rec *r = arg;
@@ -246,6 +329,14 @@ static const struct nm_ops rec_ops = {
 	.route_remove = rec_route_remove,
 	.counter_save = rec_counter_save,
 	.event = rec_event,
+	.wall_s = rec_wall_s,
+	.node_admit = rec_node_admit,
+	.invite_save = rec_invite_save,
+	.invite_remove = rec_invite_remove,
+	.revoked_save = rec_revoked_save,
+	.revoked_remove = rec_revoked_remove,
+	.allowed_save = rec_allowed_save,
+	.allowed_remove = rec_allowed_remove,
 };
 
 static inline void rec_quiet(enum log_level level, const char *line)
@@ -261,6 +352,7 @@ static inline struct rec *rec_new(void)
 	log_set_sink(rec_quiet);
 	nm_config_default(&r->config);
 	r->now = 1000 * SECOND;
+	r->wall_s = 1700000000;
 	r->seed = 1;
 	return r;
 }
@@ -520,6 +612,12 @@ static inline void rec_restart(struct rec *r)
 	for (size_t i = 0; i < HELD_NODES; i++)
 		r->held[i].channel = 0;
 	rec_start(r);
+	for (size_t i = 0; i < r->revoked_count; i++)
+		assert_int_equal(nm_load_revoked(r->nm, &r->revoked[i]), 0);
+	for (size_t i = 0; i < r->allowed_count; i++)
+		assert_int_equal(nm_load_allowed(r->nm, &r->allowed[i]), 0);
+	for (size_t i = 0; i < r->invite_count; i++)
+		assert_int_equal(nm_load_invite(r->nm, &r->invites[i]), 0);
 	for (size_t i = 0; i < r->node_count; i++)
 		assert_int_equal(nm_load_node(r->nm, &r->nodes[i]), 0);
 	for (size_t i = 0; i < r->link_count; i++)

@@ -171,6 +171,21 @@ static void test_values_are_read(void **state)
 	config_free(cfg);
 }
 
+/* Another word for a key is the same key. */
+static void test_hostname_is_name(void **state)
+{
+	struct config *cfg = config_new();
+	struct reports r;
+
+	(void)state;
+	assert_int_equal(parse(cfg, "[node]\nhost_name = roof", &r), 0);
+	assert_string_equal(cfg->node_name, "roof");
+	assert_int_equal(parse(cfg, "[node]\nhostname = roof\nName = cellar", &r), -EINVAL);
+	assert_non_null(strstr(r.text, "set twice"));
+	assert_int_equal(parse(cfg, "[gateway]\nhostname = roof", &r), -EINVAL);
+	config_free(cfg);
+}
+
 static void test_every_fault_is_named(void **state)
 {
 	struct config *cfg = config_new();
@@ -489,6 +504,7 @@ int main(void)
 		cmocka_unit_test(test_example_has_every_key),
 		cmocka_unit_test(test_example_is_the_defaults),
 		cmocka_unit_test(test_values_are_read),
+		cmocka_unit_test(test_hostname_is_name),
 		cmocka_unit_test(test_every_fault_is_named),
 		cmocka_unit_test(test_range_edges),
 		cmocka_unit_test(test_long_lines_and_nul),

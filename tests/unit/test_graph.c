@@ -16,7 +16,7 @@
 #define INFINITE UINT64_MAX
 
 struct model {
-	bool used[NODES], blocked[NODES];
+	bool used[NODES], blocked[NODES], no_transit[NODES];
 	struct {
 		bool used;
 		uint32_t a, b, cost, id;
@@ -45,9 +45,11 @@ static uint64_t naive(const struct model *m, uint32_t from, uint32_t to)
 			uint32_t a = m->edge[i].a, b = m->edge[i].b, c = m->edge[i].cost;
 			if (m->blocked[a] || m->blocked[b])
 				continue;
-			if (dist[a] != INFINITE && dist[a] + c < dist[b])
+			bool a_ok = a == from || !m->no_transit[a];
+			bool b_ok = b == from || !m->no_transit[b];
+			if (a_ok && dist[a] != INFINITE && dist[a] + c < dist[b])
 				dist[b] = dist[a] + c;
-			if (dist[b] != INFINITE && dist[b] + c < dist[a])
+			if (b_ok && dist[b] != INFINITE && dist[b] + c < dist[a])
 				dist[a] = dist[b] + c;
 		}
 	return dist[to];
@@ -117,6 +119,11 @@ static void edit_node(struct graph *g, struct model *m)
 	if (!m->used[n])
 		return;
 	if (rnd(2)) {
+		m->no_transit[n] = !m->no_transit[n];
+		graph_node_set_transit(g, n, !m->no_transit[n]);
+		return;
+	}
+	if (rnd(2)) {
 		m->blocked[n] = !m->blocked[n];
 		graph_node_block(g, n, m->blocked[n]);
 		return;
@@ -127,7 +134,7 @@ static void edit_node(struct graph *g, struct model *m)
 			m->edge[i].used = false;
 	/* The freed index is the next one given out. */
 	assert_int_equal(graph_node_add(g), n);
-	m->blocked[n] = false;
+	m->blocked[n] = m->no_transit[n] = false;
 }
 
 static void test_against_naive(void **state)

@@ -39,7 +39,7 @@ static void test_register_refused(void **state)
 	refused(r, 2, 2, &m, CODE_REFUSED);
 	assert_int_equal(r->events[NM_EVENT_ADMISSION_REFUSED], 1);
 	assert_string_equal(r->event_text[NM_EVENT_ADMISSION_REFUSED],
-			    "the name n1 belongs to another key");
+			    "the name n1 belongs to another key: take another one");
 	assert_int_equal(r->events[NM_EVENT_NODE_UP], 1);
 	m = hello("n2", 5);
 	m.register_node.version = PROTOCOL_VERSION + 1;

@@ -200,10 +200,10 @@ static void test_transit(void **state)
 	struct mesh_id two = node_id(2);
 	connect_up(r, 1, 4);
 	assert_int_equal(set_transit(r, 9, false), -ENOENT);
+	rec_clear(r);
 	assert_int_equal(set_transit(r, 2, false), 0);
 	assert_int_equal(nm_node_get(r->nm, &two, &info), 0);
 	assert_false(info.transit);
-	rec_clear(r);
 	rec_sleep(r, SECOND / 10);
 	assert_int_equal(rec_count(r, 2, MSG_RemoveRoute), 0);
 	rec_pump(r);

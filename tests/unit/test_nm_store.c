@@ -145,11 +145,118 @@ static void test_first_version(void **state)
 	rec_free(r);
 }
 
+static void admission_fill(struct nm_store *s)
+{
+	struct nm_invite_record invite = {.number = 3,
+					  .created_s = 100,
+					  .expires_s = 5000000000u,
+					  .uses = 2,
+					  .role = ROLE_RELAY,
+					  .hash = {1, 2, 3}};
+	struct nm_node_record node = {.id = node_id(1), .name = "n1", .role = ROLE_GATEWAY};
+	struct nm_revoked_record revoked = {.id = node_id(2), .name = "n2", .since_s = 77};
+	assert_int_equal(nm_store_invite_put(s, &invite), 0);
+	invite.used = 1;
+	node.admitted = true;
+	assert_int_equal(nm_store_node_admit(s, &node, &invite, 1000), 0);
+	/* The same hash under another number: all of it fails, the node with it. */
+	node.id = node_id(9);
+	invite.number = 4;
+	assert_true(nm_store_node_admit(s, &node, &invite, 1000) < 0);
+	assert_int_equal(nm_store_revoked_put(s, &revoked), 0);
+	revoked.id = node_id(3);
+	assert_int_equal(nm_store_revoked_put(s, &revoked), 0);
+	assert_int_equal(nm_store_revoked_del(s, &revoked.id), 0);
+	assert_int_equal(nm_store_allowed_put(s, &node.id), 0);
+	assert_int_equal(nm_store_allowed_put(s, &node.id), 0);
+	assert_int_equal(nm_store_allowed_put(s, &revoked.id), 0);
+	assert_int_equal(nm_store_allowed_del(s, &revoked.id), 0);
+}
+
+static void check_invite(void *arg, const struct nm_invite_record *invite)
+{
+	++*(unsigned *)arg;
+	assert_int_equal(invite->number, 3);
+	assert_int_equal(invite->used, 1);
+	assert_int_equal(invite->uses, 2);
+	assert_int_equal(invite->role, ROLE_RELAY);
+	assert_int_equal(invite->created_s, 100);
+	assert_int_equal(invite->expires_s, 5000000000u);
+	assert_int_equal(invite->hash[2], 3);
+}
+
+static void check_revoked(void *arg, const struct nm_revoked_record *revoked)
+{
+	struct mesh_id id = node_id(2);
+	++*(unsigned *)arg;
+	assert_true(mesh_id_equal(&revoked->id, &id));
+	assert_string_equal(revoked->name, "n2");
+	assert_int_equal(revoked->since_s, 77);
+}
+
+static void check_allowed(void *arg, const struct mesh_id *id)
+{
+	struct mesh_id wanted = node_id(9);
+	++*(unsigned *)arg;
+	assert_true(mesh_id_equal(id, &wanted));
+}
+
+static void test_admission(void **state)
+{
+	struct rec *r = rec_new();
+	struct nm_store *s;
+	struct nm_node_info info;
+	struct mesh_id id = node_id(1);
+	unsigned count = 0;
+	(void)state;
+	assert_int_equal(nm_store_open(&s, path, NULL), 0);
+	admission_fill(s);
+	nm_store_close(s);
+	assert_int_equal(nm_store_open(&s, path, NULL), 0);
+	r->config.default_role = ROLE_MEMBER;
+	rec_start(r);
+	assert_int_equal(nm_store_load(s, r->nm), 0);
+	nm_invites_each(r->nm, check_invite, &count);
+	nm_revoked_each(r->nm, check_revoked, &count);
+	nm_allowed_each(r->nm, check_allowed, &count);
+	assert_int_equal(count, 3);
+	assert_int_equal(rec_status(r).nodes, 1);
+	assert_int_equal(nm_node_get(r->nm, &id, &info), 0);
+	assert_int_equal(info.role, ROLE_GATEWAY);
+	assert_true(info.role_given && info.admitted);
+	assert_int_equal(nm_store_invite_del(s, 3), 0);
+	nm_store_close(s);
+	rec_free(r);
+}
+
+/* A list of revoked keys that cannot be read must not become an empty one. */
+static void test_damaged_revoked(void **state)
+{
+	struct rec *r = rec_new();
+	struct nm_store *s;
+	sqlite3 *db;
+	(void)state;
+	assert_int_equal(nm_store_open(&s, path, NULL), 0);
+	nm_store_close(s);
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_exec(db, "INSERT INTO revoked VALUES (x'1234', '', 1)", NULL, NULL, NULL),
+		SQLITE_OK);
+	sqlite3_close(db);
+	assert_int_equal(nm_store_open(&s, path, NULL), 0);
+	rec_start(r);
+	assert_int_equal(nm_store_load(s, r->nm), -EBADMSG);
+	nm_store_close(s);
+	rec_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_comes_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_first_version, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_admission, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_damaged_revoked, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,6 +33,19 @@ static void registers(void **state)
 	assert_int_equal(h->closed, 1);
 	assert_false(node_engine_registered(h->engine));
 
+	/* Refused before it was asked (a revoked key): sequence 0 can do that, and no more. */
+	node_engine_manager_up(h->engine, w->now);
+	free(said_take(&h->manager, MSG_RegisterNode));
+	m.seq = 0;
+	m.register_node_ack.code = CODE_OK;
+	m.register_node_ack.id = h->id;
+	manager_say(h, &m);
+	assert_false(node_engine_registered(h->engine));
+	assert_int_equal(h->closed, 1);
+	m.register_node_ack.code = CODE_REFUSED;
+	manager_say(h, &m);
+	assert_int_equal(h->closed, 2);
+
 	node_engine_manager_up(h->engine, w->now);
 	r = said_take(&h->manager, MSG_RegisterNode);
 	assert_int_equal(r->m.register_node.instance, instance);
@@ -41,7 +54,7 @@ static void registers(void **state)
 	m.register_node_ack.code = CODE_OK;
 	m.register_node_ack.id = w->hosts[1].id; /* not ours */
 	manager_say(h, &m);
-	assert_int_equal(h->closed, 2);
+	assert_int_equal(h->closed, 3);
 	assert_false(node_engine_registered(h->engine));
 
 	/* Nothing is accepted before the ack. */
