@@ -295,7 +295,7 @@ static uint32_t smooth(uint32_t old, uint32_t sample, uint32_t shift)
 static bool is_suspect(const struct nm_transport *t)
 {
 	return t->end[0].suspect || t->end[1].suspect || t->end[0].node->doubted ||
-	       t->end[1].node->doubted;
+	       t->end[1].node->doubted || t->end[0].node->shunned || t->end[1].node->shunned;
 }
 
 static uint32_t cost_of(const struct nm_transport *t)
