@@ -248,13 +248,20 @@ static struct nm_app *app_new(struct nm *nm, struct nm_node *node, const char *t
 	return app;
 }
 
-static void register_refuse(struct nm *nm, struct nm_node *node, uint32_t seq, uint16_t code,
+static bool app_is(const struct nm_app *app, const char *type, struct bytes info)
+{
+	return strcmp(app->type, type) == 0 &&
+	       bytes_equal(info, bytes_of(app->info, app->info_len));
+}
+
+static void register_answer(struct nm *nm, struct nm_node *node, uint32_t seq, uint16_t code,
 			    const char *text)
 {
 	struct msg m = {.type = MSG_RegisterAppAck, .seq = seq};
 	m.register_app_ack.code = code;
 	m.register_app_ack.text = bytes_str(text);
 	m.register_app_ack.node = node->id;
+	m.register_app_ack.max_message = MAX_MESSAGE_BYTES;
 	nm_answer(nm, node->session->channel, &m);
 }
 
@@ -263,27 +270,30 @@ void nm_register_app(struct nm *nm, struct nm_node *node, const struct msg *m, u
 	const struct msg_register_app *r = &m->register_app;
 	char name[NAME_MAX_BYTES + 1], type[NAME_MAX_BYTES + 1];
 	if (!nm_name_copy(name, r->app) || !nm_name_copy(type, r->type)) {
-		register_refuse(nm, node, m->seq, CODE_INVALID,
+		register_answer(nm, node, m->seq, CODE_INVALID,
 				"an app has an id and a type without blanks");
 		return;
 	}
 	if (!nm_role_may_offer(nm, node, type)) {
-		register_refuse(nm, node, m->seq, CODE_REFUSED,
+		register_answer(nm, node, m->seq, CODE_REFUSED,
 				"apps of this type need a node with the role gateway");
 		return;
 	}
+	struct nm_app *app = app_find(node, name);
 	if (!nm_may_change_app(nm, node, now) || node->queries >= nm->config.queries_per_node_max) {
 		nm_over_limit(nm, node, "app registrations per second", now);
-		register_refuse(nm, node, m->seq, CODE_BUSY, "too many apps at once");
+		/* A node whose channel comes and goes says again what the tracker knows. */
+		bool known = nm->tracker && app && app_is(app, type, r->info);
+		register_answer(nm, node, m->seq, known ? CODE_OK : CODE_BUSY,
+				known ? "" : "too many apps at once");
 		return;
 	}
-	struct nm_app *app = app_find(node, name);
 	bool fresh = !app;
 	if (!app && node->app_count < nm->config.apps_per_node_max)
 		app = app_new(nm, node, name);
 	if (!app) {
 		nm_over_limit(nm, node, "apps", now);
-		register_refuse(nm, node, m->seq, CODE_BUSY, "too many apps");
+		register_answer(nm, node, m->seq, CODE_BUSY, "too many apps");
 		return;
 	}
 	memcpy(app->type, type, sizeof type);

@@ -414,6 +414,20 @@ static bool deny(struct asked *a, uint16_t code, const char *text)
 	return false;
 }
 
+/* Nobody takes all the room that another node has for connections. */
+static bool pair_is_full(const struct nm *nm, const struct nm_node *node,
+			 const struct nm_node *peer)
+{
+	const struct nm_conn_end *e;
+	size_t count = 0, max = nm->config.connections_per_pair_max;
+	if (node->conn_count < max || peer->conn_count < max)
+		return false;
+	LIST_FOREACH(e, &node->conns, of_node) {
+		count += e->conn->end[0].node == node && e->conn->end[1].node == peer;
+	}
+	return count >= max;
+}
+
 static bool check(struct nm *nm, struct nm_node *node, const struct msg_connect_with_route *m,
 		  struct asked *a, uint64_t now)
 {
@@ -437,6 +451,8 @@ static bool check(struct nm *nm, struct nm_node *node, const struct msg_connect_
 	if (node->conn_count >= nm->config.connections_per_node_max ||
 	    a->peer->conn_count >= nm->config.connections_per_node_max)
 		return deny(a, CODE_BUSY, "too many connections");
+	if (pair_is_full(nm, node, a->peer))
+		return deny(a, CODE_BUSY, "too many connections with that node");
 	return true;
 }
 

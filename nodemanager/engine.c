@@ -26,6 +26,7 @@ void nm_config_default(struct nm_config *c)
 		.transports_per_node_max = 4096,
 		.connections_per_node_max = 16384,
 		.apps_per_node_max = 256,
+		.connections_per_pair_max = 2048, /* half of what a node takes by default */
 		.connecting_per_node_max = 256,
 		.message_rate = 5000,
 		.message_burst = 10000,

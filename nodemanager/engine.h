@@ -142,7 +142,8 @@ struct nm_config {
 	/* Limits. */
 	size_t nodes_max, transports_per_node_max, connections_per_node_max, apps_per_node_max;
 	size_t degree; /* links that each node is given; 0: only those that are asked for */
-	size_t connecting_per_node_max; /* connections of a node that are being made */
+	size_t connections_per_pair_max; /* that one node has asked another for */
+	size_t connecting_per_node_max;	 /* connections of a node that are being made */
 	/* Of one node, a second and at once: messages; links and connections it asks for; apps that
 	 * it registers or withdraws. */
 	uint32_t message_rate, message_burst, connect_rate, connect_burst, app_rate, app_burst;

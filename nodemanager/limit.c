@@ -23,15 +23,17 @@ bool nm_bucket_take(struct nm_bucket *b, uint32_t rate, uint32_t burst, uint64_t
 	return true;
 }
 
+/* Once for each record: a new channel must not buy anything. */
 void nm_limits_begin(struct nm *nm, struct nm_node *node, uint64_t now)
 {
 	const struct nm_config *c = &nm->config;
+	if (node->limited)
+		return;
+	node->limited = true;
 	nm_bucket_fill(&node->messages, c->message_burst, now);
 	nm_bucket_fill(&node->connects, c->connect_burst, now);
 	nm_bucket_fill(&node->app_changes, c->app_burst, now);
-	/* Not filled again by a new channel: reconnecting must not buy new accusations. */
-	if (!node->doubts.at_us)
-		nm_bucket_fill(&node->doubts, NM_DOUBTS_BURST, now);
+	nm_bucket_fill(&node->doubts, NM_DOUBTS_BURST, now / NM_DOUBT_S);
 }
 
 bool nm_may_send(struct nm *nm, struct nm_node *node, uint64_t now)
@@ -51,8 +53,8 @@ bool nm_may_change_app(struct nm *nm, struct nm_node *node, uint64_t now)
 	return nm_bucket_take(&node->app_changes, nm->config.app_rate, nm->config.app_burst, now);
 }
 
-/* One a second is more than honest nodes need for long: neighbours do not die by the dozen. */
+/* Neighbours die by the dozen when a storm takes the power, but not again and again. */
 bool nm_may_doubt(struct nm_node *node, uint64_t now)
 {
-	return nm_bucket_take(&node->doubts, 1, NM_DOUBTS_BURST, now);
+	return nm_bucket_take(&node->doubts, 1, NM_DOUBTS_BURST, now / NM_DOUBT_S);
 }

@@ -40,7 +40,11 @@ static void rule_acked(struct nm *nm, void *owner, uint32_t arg, const struct nm
 		       uint64_t now)
 {
 	struct nm_path *path = owner;
-	(void)arg;
+	struct nm_node *node = path->rules[arg].node;
+	bool unwilling = reply->code == CODE_TIMEOUT || reply->code == CODE_BUSY ||
+			 reply->code == CODE_REFUSED;
+	if (unwilling && node && node != path->ends[0] && node != path->ends[1])
+		nm_node_shun(nm, node, now);
 	if (reply->code != CODE_OK)
 		path->ops->failed(nm, path, reply, now);
 	else if (--path->pending == 0)
@@ -73,11 +77,12 @@ static int rule_send(struct nm *nm, struct nm_path *path, struct nm_node *node, 
 		     uint64_t now)
 {
 	struct msg m = {.type = MSG_AddRoute};
+	uint32_t place = (uint32_t)path->rule_count;
 	nm_path_rule(nm, path, node, rule);
 	m.add_route = (struct msg_add_route){rule.in_transport, rule.in_route, rule.out_transport,
 					     rule.out_route};
 	path->pending++;
-	return nm_request_send(nm, node, &m, &path->requests, rule_acked, path, 0, now);
+	return nm_request_send(nm, node, &m, &path->requests, rule_acked, path, place, now);
 }
 
 /* What is being installed: nodes[0..n] with a transport and two labels between neighbours. */

@@ -83,6 +83,7 @@ static struct nm_node *node_new(struct nm *nm, const struct mesh_id *id)
 	node->number = ++nm->next_number;
 	LIST_INIT(&node->claims);
 	timer_init(&node->grace, grace_over, node);
+	timer_init(&node->shun, nm_shun_over, node);
 	TAILQ_INSERT_TAIL(&nm->node_list, node, all);
 	return node;
 }
@@ -98,6 +99,7 @@ static void node_free(struct nm *nm, struct nm_node *node)
 	map_del(&nm->nodes, node->id.b);
 	graph_node_remove(nm->graph, node->vertex);
 	timerq_cancel(&nm->timers, &node->grace);
+	timerq_cancel(&nm->timers, &node->shun);
 	TAILQ_REMOVE(&nm->node_list, node, all);
 	nm_report_free(nm, node->loose);
 	free(node);

@@ -55,6 +55,8 @@
 #define NM_BETTER_DOUBLINGS 5
 #define NM_CALM_US 600000000u /* without a move, and it halves again */
 #define NM_DOUBTS_BURST 16    /* neighbours that a node may call dead at once */
+#define NM_DOUBT_S 10	      /* and one more each so many seconds */
+#define NM_SHUN_US 30000000u
 #define NM_REVOKED_TEXT "this key has been revoked"
 #define NM_APP_CANDIDATES 16 /* "any node that has the app" looks at so many */
 
@@ -173,14 +175,15 @@ struct nm_node {
 	bool recover; /* from before our start, not heard of since */
 	bool doubted; /* a neighbour does not hear it, and neither did we since then */
 	bool connect; /* it asked for a link to somebody */
-	bool admitted;
+	bool admitted, limited;
 	bool transit;	 /* may be in the middle of paths: its role allows it, and */
 	bool no_transit; /* no operator has forbidden it */
+	bool shunned;	 /* it did not take a rule as a relay, a moment ago */
 	uint8_t role;
 	uint64_t instance;
 	struct net_addr remote, addrs[ADDRS_MAX];
 	uint16_t addr_count;
-	struct timer grace;
+	struct timer grace, shun;
 	LIST_HEAD(, nm_end) ends;
 	LIST_HEAD(, nm_link_end) links;
 	LIST_HEAD(, nm_conn_end) conns;
@@ -355,6 +358,9 @@ void nm_end_suspect(struct nm *nm, struct nm_end *e, bool suspect, uint64_t now)
 void nm_transport_doubt_far(struct nm *nm, struct nm_transport *t, struct nm_node *near,
 			    uint64_t now);
 void nm_node_heard(struct nm *nm, struct nm_node *node);
+/* As a relay it would not take a rule: the last choice for a while, whatever it says. */
+void nm_node_shun(struct nm *nm, struct nm_node *node, uint64_t now);
+void nm_shun_over(struct timer *timer, uint64_t now);
 
 struct nm_waiter {
 	LIST_ENTRY(nm_waiter) all;

@@ -9,15 +9,40 @@
  */
 #include "nodemanager/state.h"
 
-static void doubt_set(struct nm *nm, struct nm_node *node, bool doubted)
+static void costs_update(struct nm *nm, struct nm_node *node)
 {
 	const struct nm_end *e;
-	if (node->doubted == doubted)
-		return;
-	node->doubted = doubted;
 	LIST_FOREACH(e, &node->ends, of_node) {
 		nm_transport_cost_update(nm, e->transport);
 	}
+}
+
+static void doubt_set(struct nm *nm, struct nm_node *node, bool doubted)
+{
+	if (node->doubted == doubted)
+		return;
+	node->doubted = doubted;
+	costs_update(nm, node);
+}
+
+void nm_shun_over(struct timer *timer, uint64_t now)
+{
+	struct nm_node *node = timer->owner;
+	(void)now;
+	node->shunned = false;
+	costs_update(node->nm, node);
+}
+
+/* Otherwise every try for a path would go through it again. */
+void nm_node_shun(struct nm *nm, struct nm_node *node, uint64_t now)
+{
+	char name[NAME_MAX_BYTES + 1];
+	if (timerq_set(&nm->timers, &node->shun, now + NM_SHUN_US) || node->shunned)
+		return;
+	node->shunned = true;
+	log_warn("node %s does not take rules: it is the last choice as a relay for %u s",
+		 nm_node_text(node, name), NM_SHUN_US / 1000000);
+	costs_update(nm, node);
 }
 
 void nm_node_heard(struct nm *nm, struct nm_node *node)

@@ -286,7 +286,8 @@ void nm_transport_end(struct nm *nm, struct nm_transport *t, const struct nm_nod
 static bool is_suspect(const struct nm_transport *t)
 {
 	return t->link->retire_us || t->end[0].suspect || t->end[1].suspect ||
-	       t->end[0].node->doubted || t->end[1].node->doubted;
+	       t->end[0].node->doubted || t->end[1].node->doubted || t->end[0].node->shunned ||
+	       t->end[1].node->shunned;
 }
 
 static uint32_t cost_of(const struct nm_transport *t)

@@ -19,8 +19,8 @@
 #define IDS_MAX 64
 #define ROUND_US 10000
 #define PENDING_MAX (1u << 20)
-#define ROUND_MESSAGES 40 /* of each kind: above what is allowed in all, if the manager keeps up   \
-			   */
+/* Of each kind: above what is allowed in all, if the manager keeps up. */
+#define ROUND_MESSAGES 40
 
 struct hostile {
 	struct event_base *base;

@@ -659,7 +659,10 @@ static void test_app_flood(void **state)
 	nm_tracker_up(r->nm, r->now); /* it is slow: no answer comes */
 	for (uint32_t i = 0; i < 100; i++)
 		offers(r, 1, "one", "echo", 100 + i);
-	assert_int_equal(count_code(r, 1, MSG_RegisterAppAck, CODE_BUSY), 92);
+	assert_int_equal(count_code(r, 1, MSG_RegisterAppAck, CODE_OK), 92); /* known already */
+	for (uint32_t i = 0; i < 100; i++)
+		offers(r, 1, "one", i & 1 ? "echo" : "other", 300 + i);
+	assert_int_equal(count_code(r, 1, MSG_RegisterAppAck, CODE_BUSY), 50);
 	for (uint32_t i = 0; i < 100; i++) {
 		struct msg m = {.type = MSG_AppListRequest, .seq = 1000 + i};
 		node_say(r, 1, &m);
@@ -703,6 +706,90 @@ static void test_cries_wolf(void **state)
 	}
 	assert_in_range(moved, 1, 16);
 	assert_in_range(info_of(r, 5).over_limit, 84, 99);
+	rec_free(r);
+}
+
+/* A relay that is there and takes no rules: the next try goes around it. */
+static void test_unwilling_relay(void **state)
+{
+	struct rec *r = diamond();
+	unsigned relay = relay_of(r), other = 5 - relay;
+	struct mesh_id one = node_id(1), dear = node_id(other);
+	(void)state;
+	assert_int_equal(nm_set_link_cost(r->nm, &one, &dear, 5000, r->now), 0);
+	rec_clear(r);
+	struct msg m = ask_connect(4, "app", 60);
+	node_say(r, 1, &m);
+	struct sent *s = rec_find(r, relay, MSG_AddRoute, 0);
+	if (!s)
+		fail_msg("the path is the one of before");
+	node_ack(r, s, CODE_BUSY, 0);
+	assert_int_equal(rec_count(r, other, MSG_AddRoute), 2);
+	rec_pump(r);
+	assert_int_equal(rec_need(r, 1, MSG_ConnectWithRouteAck)->connect_with_route_ack.code,
+			 CODE_OK);
+	/* What goes through it already stays, it is still the last choice, and later it is tried
+	 * again. */
+	assert_int_equal(r->held[relay].rule_count, 2);
+	set_role(r, other, ROLE_MEMBER);
+	rec_pump(r);
+	assert_int_equal(r->held[relay].rule_count, 4);
+	set_role(r, other, ROLE_RELAY);
+	struct mesh_id from = node_id(1), to = node_id(relay), nodes[8];
+	uint64_t before, after;
+	assert_int_equal(nm_find_route(r->nm, &from, &to, nodes, 8, &before), 2);
+	rec_sleep(r, 31 * SECOND);
+	assert_int_equal(nm_find_route(r->nm, &from, &to, nodes, 8, &after), 2);
+	assert_true(after < before);
+	rec_free(r);
+}
+
+/* One node cannot take all the connections that another may have. */
+static void test_pair_limit(void **state)
+{
+	struct rec *r = rec_new();
+	(void)state;
+	r->config.connections_per_pair_max = 5;
+	rec_start(r);
+	for (unsigned n = 1; n <= 3; n++)
+		node_join(r, n, n, 1);
+	rec_link(r, 1, 2);
+	rec_link(r, 2, 3);
+	rec_clear(r);
+	for (uint32_t i = 0; i < 10; i++) {
+		struct msg m = ask_connect(2, "x", 100 + i);
+		node_say(r, 1, &m);
+		rec_pump(r);
+	}
+	assert_int_equal(count_code(r, 1, MSG_ConnectWithRouteAck, CODE_OK), 5);
+	assert_int_equal(count_code(r, 1, MSG_ConnectWithRouteAck, CODE_BUSY), 5);
+	struct msg m = ask_connect(3, "x", 200);
+	node_say(r, 1, &m);
+	m = ask_connect(2, "x", 201);
+	node_say(r, 3, &m);
+	m = ask_connect(1, "x", 202);
+	node_say(r, 2, &m);
+	rec_pump(r);
+	assert_int_equal(rec_status(r).connections, 8);
+	rec_free(r);
+}
+
+/* A new channel does not fill up what has been used. */
+static void test_limits_outlive_a_channel(void **state)
+{
+	struct rec *r = rec_new();
+	(void)state;
+	r->config.connect_rate = 1;
+	r->config.connect_burst = 3;
+	rec_start(r);
+	for (uint32_t i = 0; i < 4; i++) {
+		node_join(r, 1, 1 + i, 1);
+		struct msg m = ask_connect(9, "x", 50);
+		node_say(r, 1 + i, &m);
+		assert_int_equal(
+			rec_need(r, 1 + i, MSG_ConnectWithRouteAck)->connect_with_route_ack.code,
+			i < 3 ? CODE_NOT_FOUND : CODE_BUSY);
+	}
 	rec_free(r);
 }
 
@@ -762,6 +849,9 @@ int main(void)
 		cmocka_unit_test(test_app_flood),
 		cmocka_unit_test(test_cries_wolf),
 		cmocka_unit_test(test_lying_report),
+		cmocka_unit_test(test_unwilling_relay),
+		cmocka_unit_test(test_pair_limit),
+		cmocka_unit_test(test_limits_outlive_a_channel),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

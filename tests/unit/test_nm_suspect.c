@@ -125,6 +125,11 @@ static void test_detour_is_refused(void **state)
 		suspect(r, 1, links[0], true);
 		node_ack(r, rec_find(r, 3, MSG_AddRoute, 2 * i), CODE_BUSY, 0);
 		suspect(r, 1, links[0], false);
+		/* Who has just refused is not asked again at once. */
+		suspect(r, 1, links[0], true);
+		assert_int_equal(rec_count(r, 3, MSG_AddRoute), 2 * i + 2);
+		suspect(r, 1, links[0], false);
+		rec_sleep(r, 31 * SECOND);
 	}
 	rec_sleep(r, 60 * SECOND);
 	assert_int_equal(rec_count(r, 1, MSG_ConnectionShutdown), 0);
