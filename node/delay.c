@@ -115,25 +115,33 @@ void delay_free(struct delay *d)
 }
 
 static void hold(struct delay *d, struct udp_socket *s, const struct net_addr *to,
-		 const struct pkt *p, uint64_t now)
+		 struct bytes payload, uint64_t now)
 {
 	struct held *h = calloc(1, sizeof *h);
 	uint64_t span =
 		d->config.max_us > d->config.min_us ? d->config.max_us - d->config.min_us : 0;
 
-	if (!h || !(h->block = block_new(p->len))) {
+	if (!h || !(h->block = block_new(payload.len))) {
 		free(h);
 		return;
 	}
-	memcpy(h->block->data, p->data, p->len);
+	memcpy(h->block->data, payload.data, payload.len);
 	h->delay = d;
 	h->socket = s;
 	h->to = *to;
 	timer_init(&h->timer, fire, h);
 	TAILQ_INSERT_TAIL(&d->all, h, all);
-	d->bytes += p->len;
+	d->bytes += payload.len;
 	if (timerq_set(&d->timers, &h->timer, now + d->config.min_us + next_random(d) % (span + 1)))
 		drop(h);
+}
+
+static void delay_one(struct delay *d, struct udp_socket *s, const struct net_addr *to,
+		      struct bytes payload, uint64_t now)
+{
+	if (next_random(d) % 1000000 >= d->config.loss_ppm &&
+	    d->bytes + payload.len <= HELD_BYTES_MAX)
+		hold(d, s, to, payload, now);
 }
 
 void delay_send(struct delay *d, struct udp_socket *s, const struct net_addr *to,
@@ -142,9 +150,8 @@ void delay_send(struct delay *d, struct udp_socket *s, const struct net_addr *to
 	uint64_t now = daemon_now_us();
 
 	for (size_t i = 0; i < n; i++)
-		if (next_random(d) % 1000000 >= d->config.loss_ppm &&
-		    d->bytes + v[i]->len <= HELD_BYTES_MAX)
-			hold(d, s, to, v[i], now);
+		for (size_t k = 0; k < v[i]->count; k++)
+			delay_one(d, s, to, pkt_payload(v[i], k), now);
 	arm(d, now);
 }
 

@@ -122,7 +122,7 @@ static void deliver_here(struct node_engine *e, struct node_conn *c, struct pkt 
 		pkt_free(&e->pool, p);
 		return;
 	}
-	e->past.delivered_packets++;
+	e->past.delivered_packets += p->count;
 	connection_input(c->connection, p, now);
 	conn_touch(c);
 }
@@ -130,9 +130,9 @@ static void deliver_here(struct node_engine *e, struct node_conn *c, struct pkt 
 static void forward(struct node_engine *e, struct route_rule *rule, struct node_link *out,
 		    struct pkt *p, uint64_t now)
 {
-	rule->packets++;
+	rule->packets += p->count;
 	rule->bytes += p->len;
-	e->past.forwarded_packets++;
+	e->past.forwarded_packets += p->count;
 	p->label = rule->out_route;
 	transport_send(out->transport, p, now);
 	link_touch(out);

@@ -5,9 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The kernel has just written all of them, more than the nearest cache holds. */
-#define SLICE_PREFETCH 4u
-
 struct node_link *link_find(const struct node_engine *e, uint32_t id)
 {
 	return map_get(&e->links, &id);
@@ -470,18 +467,35 @@ void link_message(struct node_engine *e, const struct msg *m, uint64_t now)
 
 /* --- packets and reports --------------------------------------------------------------------- */
 
+/* How many slices from the first on lie one behind the other and are equally long, but the last may
+ * be shorter: what one GRO datagram brings. */
+static size_t run_of(const struct udp_slice *v, size_t n)
+{
+	size_t count = 1, bytes = v->len;
+
+	for (; count < n && count < PKT_RUN_PACKETS; count++) {
+		const struct udp_slice *s = &v[count];
+		if (v[count - 1].len != v->len || s->len > v->len || s->data != v->data + bytes ||
+		    bytes + s->len > PKT_RUN_BYTES)
+			break;
+		bytes += s->len;
+	}
+	return count;
+}
+
 void node_engine_udp_input(struct node_engine *e, uint32_t transport, struct block *b,
 			   const struct udp_slice *v, size_t n, const struct net_addr *from,
 			   uint64_t now)
 {
 	struct node_link *l = link_find(e, transport);
 
-	for (size_t i = 0; l && !l->dead && i < n; i++) {
-		struct pkt *p = pkt_new(&e->pool, b, v[i].data, v[i].len);
+	for (size_t i = 0, count; l && !l->dead && i < n; i += count) {
+		count = run_of(v + i, n - i);
+		const struct udp_slice *last = &v[i + count - 1];
+		struct pkt *p = pkt_new_run(&e->pool, b, v[i].data,
+					    (size_t)(last->data - v[i].data) + last->len, v[i].len);
 		if (!p)
 			break;
-		if (i + SLICE_PREFETCH < n)
-			__builtin_prefetch(v[i + SLICE_PREFETCH].data, 1);
 		transport_input(l->transport, p, from, now);
 	}
 	if (l)

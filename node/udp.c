@@ -30,8 +30,7 @@
 #define RX_SLICES_MAX 256u
 /* A short datagram whose bytes may be kept is copied: it must not pin a whole receive block. */
 #define RX_COPY_BYTES (RX_BLOCK_BYTES / 4)
-#define TX_PACKETS 256u
-#define TX_RUN_BYTES 65000u
+#define TX_MESSAGES 128u
 
 struct udp {
 	struct udp_config config;
@@ -206,10 +205,13 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 /* --- sending --------------------------------------------------------------------------------- */
 
 struct tx_batch {
-	struct mmsghdr v[TX_PACKETS];
-	struct iovec iov[TX_PACKETS];
-	union control control[TX_PACKETS];
-	unsigned first[TX_PACKETS]; /* packet that each message begins with */
+	struct mmsghdr v[TX_MESSAGES];
+	struct iovec iov[TX_MESSAGES];
+	union control control[TX_MESSAGES];
+	/* Of each message: packets, and bytes of each but the last. */
+	struct {
+		unsigned packets, each;
+	} shape[TX_MESSAGES];
 	unsigned messages, iovs;
 };
 
@@ -225,33 +227,43 @@ static void tx_control(struct msghdr *h, union control *control, uint16_t segmen
 	memcpy(CMSG_DATA(c), &segment, sizeof segment);
 }
 
-/* Packets from `i` on that go out in one message: equally long, but the last may be shorter. */
-static size_t run_length(const struct udp *u, struct pkt *const *v, size_t n, size_t i)
+/* How many of `v` go out in one message: their packets are equally long, but the last may be
+ * shorter. */
+static size_t run_length(struct pkt *const *v, size_t n, size_t most)
 {
-	size_t count = 1, bytes = v[i]->len;
+	size_t count = 1, bytes = v[0]->len, packets = v[0]->count;
 
-	if (u->no_gso)
-		return 1;
-	for (; i + count < n; count++) {
-		size_t len = v[i + count]->len;
-		if (len > v[i]->len || v[i + count - 1]->len != v[i]->len ||
-		    bytes + len > TX_RUN_BYTES)
+	for (; count < n && count < most; count++) {
+		const struct pkt *p = v[count], *before = v[count - 1];
+		if (before->len != before->count * v[0]->each || p->each > v[0]->each ||
+		    (p->each < v[0]->each && p->count > 1) || bytes + p->len > PKT_RUN_BYTES ||
+		    packets + p->count > PKT_RUN_PACKETS)
 			break;
-		bytes += len;
+		bytes += p->len;
+		packets += p->count;
 	}
 	return count;
 }
 
-static void tx_add(struct tx_batch *b, const void *name, socklen_t name_len, struct pkt *const *v,
-		   size_t first, size_t count)
+static struct msghdr *tx_begin(struct tx_batch *b, const void *name, socklen_t name_len)
 {
 	struct msghdr *h = &b->v[b->messages].msg_hdr;
-	struct iovec *last = NULL;
 
 	*h = (struct msghdr){.msg_name = (void *)(uintptr_t)name,
 			     .msg_namelen = name_len,
 			     .msg_iov = &b->iov[b->iovs]};
-	for (size_t i = first; i < first + count; i++) {
+	return h;
+}
+
+static void tx_run(struct tx_batch *b, const void *name, socklen_t name_len, struct pkt *const *v,
+		   size_t n)
+{
+	struct msghdr *h = tx_begin(b, name, name_len);
+	struct iovec *last = NULL;
+	unsigned packets = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		packets += v[i]->count;
 		if (last && (uint8_t *)last->iov_base + last->iov_len == v[i]->data) {
 			last->iov_len += v[i]->len;
 			continue;
@@ -260,22 +272,40 @@ static void tx_add(struct tx_batch *b, const void *name, socklen_t name_len, str
 		*last = (struct iovec){.iov_base = v[i]->data, .iov_len = v[i]->len};
 		h->msg_iovlen++;
 	}
-	if (count > 1)
-		tx_control(h, &b->control[b->messages], (uint16_t)v[first]->len);
-	b->first[b->messages++] = (unsigned)first;
+	if (packets > 1)
+		tx_control(h, &b->control[b->messages], (uint16_t)v[0]->each);
+	b->shape[b->messages].packets = packets;
+	b->shape[b->messages++].each = v[0]->each;
+}
+
+/* Where the kernel does not cut runs. */
+static void tx_singly(struct tx_batch *b, const void *name, socklen_t name_len, const struct pkt *p)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		struct bytes payload = pkt_payload(p, i);
+		struct msghdr *h = tx_begin(b, name, name_len);
+		b->iov[b->iovs++] = (struct iovec){.iov_base = (void *)(uintptr_t)payload.data,
+						   .iov_len = payload.len};
+		h->msg_iovlen = 1;
+		b->shape[b->messages].packets = 1;
+		b->shape[b->messages++].each = (unsigned)payload.len;
+	}
 }
 
 /* A run that the kernel will not cut (an interface without checksums, a small MTU) goes packet by
  * packet. */
-static void send_singly(struct udp_socket *s, const struct msghdr *h, struct pkt *const *v,
-			size_t n)
+static void send_singly(struct udp_socket *s, const struct msghdr *h, size_t each)
 {
 	s->udp->counters.gso_refused++;
-	for (size_t i = 0; i < n; i++) {
-		s->udp->counters.tx_calls++;
-		if (sendto(s->fd, v[i]->data, v[i]->len, MSG_DONTWAIT | MSG_NOSIGNAL, h->msg_name,
-			   h->msg_namelen) < 0)
-			s->udp->counters.tx_lost++;
+	for (size_t i = 0; i < h->msg_iovlen; i++) {
+		const uint8_t *data = h->msg_iov[i].iov_base;
+		for (size_t left = h->msg_iov[i].iov_len, len; left; left -= len, data += len) {
+			len = left < each ? left : each;
+			s->udp->counters.tx_calls++;
+			if (sendto(s->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL, h->msg_name,
+				   h->msg_namelen) < 0)
+				s->udp->counters.tx_lost++;
+		}
 	}
 }
 
@@ -291,7 +321,7 @@ static bool is_refusal(struct udp *u, int error, const struct msghdr *h)
 	return true;
 }
 
-static void tx_send(struct udp_socket *s, struct tx_batch *b, struct pkt *const *v, size_t n)
+static void tx_send(struct udp_socket *s, struct tx_batch *b)
 {
 	struct udp *u = s->udp;
 	unsigned at = 0;
@@ -304,17 +334,18 @@ static void tx_send(struct udp_socket *s, struct tx_batch *b, struct pkt *const 
 			at += (unsigned)sent;
 			continue;
 		}
-		size_t end = at + 1 < b->messages ? b->first[at + 1] : n;
 		if (errno == EAGAIN || errno == ENOBUFS) {
-			u->counters.tx_lost += n - b->first[at];
-			return;
+			for (; at < b->messages; at++)
+				u->counters.tx_lost += b->shape[at].packets;
+			break;
 		}
 		if (is_refusal(u, errno, &b->v[at].msg_hdr))
-			send_singly(s, &b->v[at].msg_hdr, v + b->first[at], end - b->first[at]);
+			send_singly(s, &b->v[at].msg_hdr, b->shape[at].each);
 		else
-			u->counters.tx_lost += end - b->first[at];
+			u->counters.tx_lost += b->shape[at].packets;
 		at++;
 	}
+	b->messages = b->iovs = 0;
 }
 
 /* The kernel's form of `to` for this socket; 0 when it cannot reach that family. */
@@ -337,15 +368,18 @@ void udp_send(struct udp_socket *s, const struct net_addr *to, struct pkt *const
 	socklen_t name_len = address_for(s, to, &name);
 	struct tx_batch b;
 
-	for (; name_len && n; n -= n < TX_PACKETS ? n : TX_PACKETS, v += TX_PACKETS) {
-		size_t chunk = n < TX_PACKETS ? n : TX_PACKETS, count;
-		b.messages = b.iovs = 0;
-		for (size_t i = 0; i < chunk; i += count) {
-			count = run_length(s->udp, v, chunk, i);
-			tx_add(&b, &name, name_len, v, i, count);
-		}
-		tx_send(s, &b, v, chunk);
+	b.messages = b.iovs = 0;
+	for (size_t i = 0, count; name_len && i < n; i += count) {
+		size_t need = s->udp->no_gso ? v[i]->count : 1;
+		if (b.messages + need > TX_MESSAGES || b.iovs + need > TX_MESSAGES)
+			tx_send(s, &b);
+		count = s->udp->no_gso ? 1 : run_length(v + i, n - i, TX_MESSAGES - b.iovs);
+		if (s->udp->no_gso)
+			tx_singly(&b, &name, name_len, v[i]);
+		else
+			tx_run(&b, &name, name_len, v + i, count);
 	}
+	tx_send(s, &b);
 }
 
 /* --- sockets --------------------------------------------------------------------------------- */

@@ -172,7 +172,7 @@ static void set_state(struct connection *c, enum connection_state to, uint16_t c
 static void send_cipher(struct connection *c, const struct fragment_header *f, struct bytes cipher,
 			uint8_t flags, uint64_t now)
 {
-	struct pkt *v[RECORD_PACKETS_MAX];
+	struct pkt *v[RECORD_RUNS_MAX];
 	size_t packet_bytes =
 		c->ops->packet_bytes ? c->ops->packet_bytes(c->ctx, c) : c->packet_bytes;
 
@@ -605,22 +605,21 @@ static void on_whole(struct connection *c, const struct fragment_header *f, uint
 		c->stats.bad_records++;
 }
 
-void connection_input(struct connection *c, struct pkt *p, uint64_t now)
+static void on_fragment(struct connection *c, const struct pkt *p, uint8_t *packet, size_t len,
+			uint64_t now)
 {
 	const size_t headers = HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES;
 	struct fragment_header f;
 	struct block *whole;
 
-	if (p->flags & PACKET_FLAG_MARKED)
-		c->in.marked++;
-	if (c->state == CONNECTION_DISCONNECTED || p->len <= headers ||
-	    fragment_header_read(&f, p->data + HOP_HEADER_BYTES, p->len - headers) != 0) {
+	if (c->state == CONNECTION_DISCONNECTED || len <= headers ||
+	    fragment_header_read(&f, packet + HOP_HEADER_BYTES, len - headers) != 0) {
 		c->stats.bad_records++;
-	} else if (f.offset == 0 && f.total == p->len - headers) {
-		on_whole(c, &f, p->data + headers, p->flags, p->block, now);
+	} else if (f.offset == 0 && f.total == len - headers) {
+		on_whole(c, &f, packet + headers, p->flags, p->block, now);
 	} else {
-		int done = reassembly_add(&c->reassembly, &f, p->data + headers, p->len - headers,
-					  now, &whole);
+		int done = reassembly_add(&c->reassembly, &f, packet + headers, len - headers, now,
+					  &whole);
 		if (done == 1) {
 			on_whole(c, &f, whole->data, p->flags, whole, now);
 			block_put(whole);
@@ -628,6 +627,14 @@ void connection_input(struct connection *c, struct pkt *p, uint64_t now)
 			c->stats.bad_records++;
 		}
 	}
+}
+
+void connection_input(struct connection *c, struct pkt *p, uint64_t now)
+{
+	if (p->flags & PACKET_FLAG_MARKED)
+		c->in.marked += p->count;
+	for (size_t i = 0; i < p->count; i++)
+		on_fragment(c, p, p->data + i * p->each, pkt_payload(p, i).len, now);
 	pkt_free(c->config.pool, p);
 }
 

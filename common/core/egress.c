@@ -20,7 +20,18 @@ void egress_init(struct egress *e, struct pkt_pool *pool, uint64_t limit_bytes, 
 	TAILQ_INIT(&e->old);
 }
 
-static struct pkt *take(struct egress *e, struct egress_flow *f)
+/* Puts what p has beyond `n` packets back to where p was taken from, if there is memory. */
+static void put_back(struct egress *e, struct egress_flow *f, struct pkt *p, size_t n)
+{
+	struct pkt *rest = n < p->count ? pkt_split(e->pool, p, n) : NULL;
+	if (!rest)
+		return;
+	TAILQ_INSERT_HEAD(&f->packets, rest, queue);
+	f->bytes += rest->len;
+	e->bytes += rest->len;
+}
+
+static struct pkt *take(struct egress *e, struct egress_flow *f, const struct pkt_room *room)
 {
 	struct pkt *p = TAILQ_FIRST(&f->packets);
 	if (!p)
@@ -28,6 +39,7 @@ static struct pkt *take(struct egress *e, struct egress_flow *f)
 	TAILQ_REMOVE(&f->packets, p, queue);
 	f->bytes -= p->len;
 	e->bytes -= p->len;
+	put_back(e, f, p, pkt_fit(p, room));
 	return p;
 }
 
@@ -36,7 +48,7 @@ void egress_free(struct egress *e)
 	struct pkt *p;
 
 	for (unsigned i = 0; e->flows && i < EGRESS_FLOWS; i++)
-		while ((p = take(e, &e->flows[i])))
+		while ((p = take(e, &e->flows[i], NULL)))
 			pkt_free(e->pool, p);
 	free(e->flows);
 	egress_init(e, e->pool, e->limit_bytes, e->target_us, e->interval_us);
@@ -79,7 +91,7 @@ int egress_push(struct egress *e, struct pkt *p, uint64_t now)
 	if (!err && !e->flows)
 		err = make_flows(e);
 	if (err) {
-		e->dropped++;
+		e->dropped += p->count;
 		pkt_free(e->pool, p);
 		return err;
 	}
@@ -150,7 +162,7 @@ static bool codel_acts(const struct egress *e, struct egress_flow *f, const stru
 
 static bool is_record(const struct pkt *p)
 {
-	return p->data[0] == PACKET_DATA && p->len >= HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES;
+	return p->data[0] == PACKET_DATA && p->each >= HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES;
 }
 
 static uint64_t record_of(const struct pkt *p)
@@ -163,18 +175,24 @@ static bool droppable(const struct pkt *p)
 	return (p->flags & PACKET_FLAG_DROPPABLE) && is_record(p);
 }
 
+static void drop(struct egress *e, struct pkt *p)
+{
+	e->dropped += p->count;
+	pkt_free(e->pool, p);
+}
+
 /* False: p was dropped. */
 static bool admit(struct egress *e, struct egress_flow *f, struct pkt *p, uint64_t now)
 {
 	if (f->drop_rest && droppable(p) && p->label == f->dropped_label &&
 	    record_of(p) == f->dropped_record) {
-		pkt_free(e->pool, p);
-		e->dropped++;
+		drop(e, p);
 		return false;
 	}
 	if (!codel_acts(e, f, p, now))
 		return true;
 	if (!droppable(p)) {
+		put_back(e, f, p, 1);
 		p->flags |= PACKET_FLAG_MARKED;
 		e->marked++;
 		return true;
@@ -182,8 +200,7 @@ static bool admit(struct egress *e, struct egress_flow *f, struct pkt *p, uint64
 	f->drop_rest = true;
 	f->dropped_label = p->label;
 	f->dropped_record = record_of(p);
-	pkt_free(e->pool, p);
-	e->dropped++;
+	drop(e, p);
 	return false;
 }
 
@@ -198,7 +215,29 @@ static void move(struct egress *e, struct egress_flow *f, struct egress_flows *f
 		TAILQ_INSERT_TAIL(&e->old, f, turn);
 }
 
-struct pkt *egress_pop(struct egress *e, uint64_t now)
+static bool is_alone(const struct egress *e, const struct egress_flow *f)
+{
+	return !TAILQ_NEXT(f, turn) && (TAILQ_EMPTY(&e->fresh) || TAILQ_EMPTY(&e->old));
+}
+
+/* A run beyond the flow's share is cut where others wait for theirs. */
+static struct pkt *take_share(struct egress *e, struct egress_flow *f, const struct pkt_room *room)
+{
+	struct pkt_room share = room ? *room : (struct pkt_room){UINT64_MAX, UINT64_MAX};
+	bool alone = is_alone(e, f);
+
+	if (!alone && (uint64_t)f->deficit < share.bytes)
+		share.bytes = (uint64_t)f->deficit;
+	struct pkt *p = take(e, f, &share);
+	if (p)
+		f->deficit -= (int64_t)p->len;
+	/* Nobody has lost what was taken meanwhile. */
+	if (alone && f->deficit < -QUANTUM_BYTES)
+		f->deficit %= QUANTUM_BYTES;
+	return p;
+}
+
+struct pkt *egress_pop(struct egress *e, const struct pkt_room *room, uint64_t now)
 {
 	for (;;) {
 		bool fresh = !TAILQ_EMPTY(&e->fresh);
@@ -211,7 +250,7 @@ struct pkt *egress_pop(struct egress *e, uint64_t now)
 			move(e, f, list, EGRESS_OLD);
 			continue;
 		}
-		struct pkt *p = take(e, f);
+		struct pkt *p = take_share(e, f, room);
 		if (!p) {
 			/* A new queue that ran empty waits its turn once among the old ones, so
 			 * that it cannot jump the line again and again (RFC 8290 section 4.2). */
@@ -220,7 +259,6 @@ struct pkt *egress_pop(struct egress *e, uint64_t now)
 			move(e, f, list, fresh ? EGRESS_OLD : EGRESS_IDLE);
 			continue;
 		}
-		f->deficit -= (int64_t)p->len;
 		if (admit(e, f, p, now))
 			return p;
 	}

@@ -56,7 +56,8 @@ void egress_free(struct egress *e);
 void egress_trim(struct egress *e);
 /* Consumes p.  0; -ENOBUFS at the limit, -ENOMEM (dropped and counted in both cases). */
 int egress_push(struct egress *e, struct pkt *p, uint64_t now);
-/* The next packet to send, taken out; NULL when there is none (left). */
-struct pkt *egress_pop(struct egress *e, uint64_t now);
+/* The next packets to send, a run of at most `room` (NULL: any size), taken out; NULL when there is
+ * none (left). */
+struct pkt *egress_pop(struct egress *e, const struct pkt_room *room, uint64_t now);
 bool egress_empty(const struct egress *e);
 #endif

@@ -24,4 +24,15 @@ void hopkey_seal(const struct hopkey *key, uint8_t *packet, size_t len, struct h
 /* True when the mac of `h`, read from this packet, is right. */
 bool hopkey_verify(const struct hopkey *key, const uint8_t *packet, size_t len,
 		   const struct hop_header *h);
+
+/*
+ * The same for `count` DATA packets of `each` bytes in a row (the last may be shorter, but for its
+ * headers), of which `h` is the header of the first: two macs at a time.
+ */
+void hopkey_seal_run(const struct hopkey *key, uint8_t *packets, size_t each, size_t count,
+		     const struct hop_header *h);
+/* How many at the front are authentic and belong together: they differ in sequence, by one each,
+ * and in the mac only, and are fragments of one record. */
+size_t hopkey_verify_run(const struct hopkey *key, const uint8_t *packets, size_t each,
+			 size_t count, const struct hop_header *h);
 #endif

@@ -8,9 +8,34 @@
 
 #define PACKET_HEADERS (HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES)
 
+/* The packets of a record, one behind the other. */
+static void lay_out(uint8_t *at, const struct fragment_header *id, struct bytes cipher, size_t each)
+{
+	struct fragment_header f = *id;
+
+	f.total = (uint16_t)cipher.len;
+	for (size_t offset = 0; offset < cipher.len; offset += each) {
+		size_t len = cipher.len - offset < each ? cipher.len - offset : each;
+		f.offset = (uint16_t)offset;
+		at[0] = PACKET_DATA;
+		fragment_header_write(at + HOP_HEADER_BYTES, &f);
+		memcpy(at + PACKET_HEADERS, cipher.data + offset, len);
+		at += PACKET_HEADERS + len;
+	}
+}
+
+static size_t run_bytes(size_t packet_bytes)
+{
+	size_t n = PKT_RUN_BYTES / packet_bytes;
+
+	if (n > PKT_RUN_PACKETS)
+		n = PKT_RUN_PACKETS;
+	return n ? n * packet_bytes : packet_bytes;
+}
+
 size_t record_cut(struct pkt_pool *pool, const struct fragment_header *id, struct bytes cipher,
 		  size_t packet_bytes, uint32_t label, uint8_t flags,
-		  struct pkt *v[RECORD_PACKETS_MAX])
+		  struct pkt *v[RECORD_RUNS_MAX])
 {
 	size_t each = packet_bytes - PACKET_HEADERS;
 	size_t count = (cipher.len + each - 1) / each, n = 0;
@@ -20,22 +45,15 @@ size_t record_cut(struct pkt_pool *pool, const struct fragment_header *id, struc
 	struct block *b = block_new(cipher.len + count * PACKET_HEADERS);
 	if (!b)
 		return 0;
-	uint8_t *at = b->data;
-	for (size_t offset = 0; offset < cipher.len; offset += each) {
-		size_t len = cipher.len - offset < each ? cipher.len - offset : each;
-		struct fragment_header f = *id;
-		struct pkt *p = pkt_new(pool, b, at, PACKET_HEADERS + len);
-		if (!p)
+	lay_out(b->data, id, cipher, each);
+	size_t left = b->size, run = run_bytes(packet_bytes);
+	for (uint8_t *at = b->data; left; at += v[n++]->len) {
+		size_t len = left < run ? left : run;
+		if (!(v[n] = pkt_new_run(pool, b, at, len, packet_bytes)))
 			break;
-		f.offset = (uint16_t)offset;
-		f.total = (uint16_t)cipher.len;
-		at[0] = PACKET_DATA;
-		fragment_header_write(at + HOP_HEADER_BYTES, &f);
-		memcpy(at + PACKET_HEADERS, cipher.data + offset, len);
-		at += PACKET_HEADERS + len;
-		p->label = label;
-		p->flags = flags;
-		v[n++] = p;
+		v[n]->label = label;
+		v[n]->flags = flags;
+		left -= len;
 	}
 	block_put(b);
 	return n;

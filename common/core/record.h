@@ -11,6 +11,7 @@
 
 #define RECORD_PLAIN_MAX (RECORD_MAX_BYTES - AEAD_TAG_BYTES)
 #define RECORD_PACKETS_MAX 80 /* of the largest record at the smallest MTU */
+#define RECORD_RUNS_MAX 3     /* of these packets: each is more than half of what a run may be */
 #define REASSEMBLY_SLOTS 128u /* records that may be incomplete at a time */
 #define REASSEMBLY_STALE_US                                                                        \
 	1000000u		      /* an incomplete record may hold its slot this long against  \
@@ -21,7 +22,12 @@ _Static_assert(RECORD_MAX_BYTES / (PACKET_MIN_MTU_BYTES - IP_UDP_OVERHEAD_BYTES 
 				   FRAGMENT_HEADER_BYTES) +
 			       1 <=
 		       RECORD_PACKETS_MAX,
-	       "the largest record fits the packet array at the smallest MTU");
+	       "the largest record has so many packets at the smallest MTU");
+_Static_assert(RECORD_PACKETS_MAX <= PKT_RUN_PACKETS * RECORD_RUNS_MAX &&
+		       RECORD_MAX_BYTES + RECORD_RUNS_MAX *
+						  (HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES) <=
+			       PKT_RUN_BYTES / 2 * RECORD_RUNS_MAX,
+	       "and so many runs");
 
 /* Of the AEAD: the first 8 bytes of the fragment header.  So a record that a relay has given
  * another kind, time or number does not open. */
@@ -38,11 +44,11 @@ static inline uint16_t record_time(uint64_t now)
 /*
  * Lays `cipher` out as packets of at most `packet_bytes`, adjacent in one block, headers' fragment
  * part filled in (kind, time and number from `id`), type DATA, with `label` and `flags`.  Returns
- * how many packets are in v (RECORD_PACKETS_MAX at most), 0 when out of memory.
+ * how many runs of packets are in v (RECORD_RUNS_MAX at most), 0 when out of memory.
  */
 size_t record_cut(struct pkt_pool *pool, const struct fragment_header *id, struct bytes cipher,
 		  size_t packet_bytes, uint32_t label, uint8_t flags,
-		  struct pkt *v[RECORD_PACKETS_MAX]);
+		  struct pkt *v[RECORD_RUNS_MAX]);
 
 struct partial;
 struct reassembly {

@@ -59,6 +59,31 @@ enum recv_result recvstate_add(struct recvstate *s, const struct hop_header *h, 
 	return result;
 }
 
+enum recv_result recvstate_add_run(struct recvstate *s, const struct hop_header *h, size_t count,
+				   uint64_t now)
+{
+	uint64_t end = h->seq + count;
+	size_t gaps = s->above.count;
+
+	if (count == 1)
+		return recvstate_add(s, h, now);
+	if (h->seq < s->cumulative || h->seq < s->largest || h->seq > UINT64_MAX - count ||
+	    end > s->cumulative + RECV_WINDOW_PACKETS)
+		return RECV_APART;
+	if (h->seq == s->cumulative)
+		s->cumulative = end;
+	else if (ranges_add(&s->above, h->seq, end) != 0)
+		return RECV_APART;
+	if (s->above.count > gaps)
+		s->urgent = true;
+	s->pending += (uint32_t)count;
+	s->largest = end;
+	s->latest = end - 1;
+	s->latest_tries = h->tries;
+	s->latest_us = now;
+	return RECV_NEW;
+}
+
 /*
  * Which ranges to name when there are too many: the nearest let the sender free memory, the newest
  * show it what was lost lately, and the rest takes turns, so that nothing stays unknown for long.

@@ -22,11 +22,17 @@ struct recvstate {
 	size_t turn;	  /* which of the middle ranges the next ack names */
 };
 
-enum recv_result { RECV_NEW, RECV_DUPLICATE, RECV_OUT_OF_WINDOW };
+enum recv_result { RECV_NEW, RECV_DUPLICATE, RECV_OUT_OF_WINDOW, RECV_APART };
 
 void recvstate_init(struct recvstate *s);
 void recvstate_free(struct recvstate *s);
 enum recv_result recvstate_add(struct recvstate *s, const struct hop_header *h, uint64_t now);
+/*
+ * `count` packets in a row of which `h` is the first: RECV_NEW when all are.  RECV_APART when they
+ * may not all have the same answer: nothing is noted, and they are to be added one by one.
+ */
+enum recv_result recvstate_add_run(struct recvstate *s, const struct hop_header *h, size_t count,
+				   uint64_t now);
 /* Fills the ack and starts counting `pending` anew. */
 void recvstate_ack(struct recvstate *s, struct ack *a, uint64_t now);
 #endif

@@ -7,7 +7,6 @@
 
 #define SLOWEST_WINDOW_US 5000000u /* the slowest packet is forgotten after this */
 #define REORDERING_MEMORY_US 60000000u
-#define ACK_PREFETCH 6u
 
 enum pkt_state { PKT_NEW, PKT_FLIGHT, PKT_LOST, PKT_TAKEN };
 
@@ -28,9 +27,11 @@ static struct pkt **slot(const struct sendstate *s, uint64_t seq)
 
 void sendstate_free(struct sendstate *s)
 {
-	for (uint64_t seq = s->base; seq < s->next; seq++)
-		if (*slot(s, seq))
-			pkt_free(s->pool, *slot(s, seq));
+	for (uint64_t seq = s->base; seq < s->next; seq++) {
+		struct pkt *p = *slot(s, seq);
+		if (p && seq == p->seq + p->count - 1)
+			pkt_free(s->pool, p);
+	}
 	free(s->ring);
 	sendstate_init(s, s->pool);
 }
@@ -44,14 +45,16 @@ void sendstate_trim(struct sendstate *s)
 	s->capacity = 0;
 }
 
-bool sendstate_window_open(const struct sendstate *s)
+uint64_t sendstate_window(const struct sendstate *s)
 {
-	return s->next - s->base < RECV_WINDOW_PACKETS;
+	return RECV_WINDOW_PACKETS - (s->next - s->base);
 }
 
-static int grow(struct sendstate *s)
+static int grow(struct sendstate *s, uint64_t want)
 {
-	size_t capacity = s->capacity ? s->capacity * 2 : 64;
+	size_t capacity = s->capacity ? s->capacity : 64;
+	while (capacity < want)
+		capacity *= 2;
 	struct pkt **ring = calloc(capacity, sizeof *ring);
 	if (!ring)
 		return -ENOMEM;
@@ -63,19 +66,44 @@ static int grow(struct sendstate *s)
 	return 0;
 }
 
+static void fill_slots(const struct sendstate *s, const struct pkt *p, struct pkt *value)
+{
+	for (uint64_t i = 0; i < p->count; i++)
+		*slot(s, p->seq + i) = value;
+}
+
 int sendstate_enter(struct sendstate *s, struct pkt *p)
 {
-	if (s->next - s->base >= s->capacity) {
-		int err = grow(s);
+	uint64_t want = s->next - s->base + p->count;
+
+	if (want > s->capacity) {
+		int err = grow(s, want);
 		if (err)
 			return err;
 	}
-	p->seq = s->next++;
+	p->seq = s->next;
+	s->next += p->count;
 	p->state = PKT_NEW;
 	p->tries = 0;
 	p->probed = false;
-	*slot(s, p->seq) = p;
+	fill_slots(s, p, p);
 	return 0;
+}
+
+/* The packets of p beyond the first `n` as a run of their own, in the same state; NULL when out of
+ * memory. */
+static struct pkt *split(struct sendstate *s, struct pkt *p, size_t n)
+{
+	struct pkt *rest = pkt_split(s->pool, p, n);
+
+	if (!rest)
+		return NULL;
+	fill_slots(s, rest, rest);
+	if (p->state == PKT_FLIGHT)
+		TAILQ_INSERT_AFTER(&s->flight, p, rest, queue);
+	else if (p->state == PKT_LOST)
+		TAILQ_INSERT_AFTER(&s->lost, p, rest, queue);
+	return rest;
 }
 
 /* draft-ietf-ccwg-bbr section 4.1.2.4. */
@@ -91,7 +119,8 @@ void sendstate_transmitted(struct sendstate *s, struct pkt *p, uint64_t now)
 	if (s->inflight_packets == 0)
 		s->delivered_us = s->first_sent_us = now; /* a new flight: the rate clock starts */
 	p->state = PKT_FLIGHT;
-	p->order = s->next_order++;
+	p->order = s->next_order;
+	s->next_order += p->count;
 	p->sent_us = now;
 	p->delivered = s->delivered_bytes;
 	p->delivered_us = s->delivered_us;
@@ -105,15 +134,18 @@ void sendstate_transmitted(struct sendstate *s, struct pkt *p, uint64_t now)
 		p->tries++;
 	TAILQ_INSERT_TAIL(&s->flight, p, queue);
 	s->inflight_bytes += p->len;
-	s->inflight_packets++;
+	s->inflight_packets += p->count;
 }
 
-struct pkt *sendstate_take_lost(struct sendstate *s)
+struct pkt *sendstate_take_lost(struct sendstate *s, const struct pkt_room *room)
 {
 	struct pkt *p = TAILQ_FIRST(&s->lost);
 	if (p) {
+		size_t n = pkt_fit(p, room);
+		if (n < p->count)
+			split(s, p, n);
 		TAILQ_REMOVE(&s->lost, p, queue);
-		s->lost_packets--;
+		s->lost_packets -= p->count;
 		p->state = PKT_TAKEN;
 	}
 	return p;
@@ -123,7 +155,7 @@ static void leave_flight(struct sendstate *s, struct pkt *p)
 {
 	TAILQ_REMOVE(&s->flight, p, queue);
 	s->inflight_bytes -= p->len;
-	s->inflight_packets--;
+	s->inflight_packets -= p->count;
 }
 
 static void mark_lost(struct sendstate *s, struct pkt *p, bool probed)
@@ -132,7 +164,7 @@ static void mark_lost(struct sendstate *s, struct pkt *p, bool probed)
 	leave_flight(s, p);
 	p->state = PKT_LOST;
 	TAILQ_INSERT_TAIL(&s->lost, p, queue);
-	s->lost_packets++;
+	s->lost_packets += p->count;
 }
 
 static void unlink_packet(struct sendstate *s, struct pkt *p)
@@ -141,8 +173,13 @@ static void unlink_packet(struct sendstate *s, struct pkt *p)
 		leave_flight(s, p);
 	} else if (p->state == PKT_LOST) {
 		TAILQ_REMOVE(&s->lost, p, queue);
-		s->lost_packets--;
+		s->lost_packets -= p->count;
 	}
+}
+
+static bool contains(const struct pkt *p, uint64_t seq)
+{
+	return seq - p->seq < p->count;
 }
 
 /* What the newest acknowledged packet knew when it was sent; the packet itself is gone by then. */
@@ -181,7 +218,7 @@ static enum acked which_acked(const struct pkt *p, const struct ack *a, const st
 		return ACKED_EARLIER;
 	if (p->tries == 1)
 		return ACKED_LAST;
-	if (p->seq == a->latest)
+	if (contains(p, a->latest))
 		return (uint8_t)(p->tries - 1) == a->latest_tries ? ACKED_LAST : ACKED_EARLIER;
 	return now - p->sent_us < rtt->min_us ? ACKED_EARLIER : ACKED_UNKNOWN;
 }
@@ -202,15 +239,16 @@ static void note_overtaken(struct sendstate *s, const struct pkt *p, enum acked 
 	}
 }
 
-static void ack_packet(struct sendstate *s, struct pkt *p, const struct ack *a,
-		       const struct rtt *rtt, uint64_t now, struct newest *newest,
-		       struct sendstate_acked *out)
+/* All packets of the run alike. */
+static void ack_packets(struct sendstate *s, struct pkt *p, const struct ack *a,
+			const struct rtt *rtt, uint64_t now, struct newest *newest,
+			struct sendstate_acked *out)
 {
 	enum acked which = which_acked(p, a, rtt, now);
 	bool overtaken =
 		which == ACKED_EARLIER ? !p->probed : p->tries == 1 && p->order < newest->before;
 
-	out->packets++;
+	out->packets += p->count;
 	out->bytes += p->len;
 	s->delivered_bytes += p->len;
 	s->delivered_us = now;
@@ -219,34 +257,51 @@ static void ack_packet(struct sendstate *s, struct pkt *p, const struct ack *a,
 	/* Only what certainly arrived shows what was sent before it and did not: a mistake here
 	 * would make the whole flight look lost. */
 	if (which == ACKED_EARLIER) {
-		out->spurious++;
+		out->spurious += p->count;
 	} else if (which == ACKED_LAST && p->order > s->newest_order) {
-		s->newest_order = p->order;
+		s->newest_order = p->order + p->count - 1;
 		*newest = (struct newest){
 			true,	      p->app_limited,  p->sent_us,    p->first_sent_us,
 			p->delivered, p->delivered_us, newest->before};
 	}
 	/* Also when it was sent again too soon: else a round trip that has grown would never be
 	 * seen. */
-	if (p->seq == a->latest && a->latest_tries == 0)
+	if (contains(p, a->latest) && a->latest_tries == 0)
 		out->rtt_us = now - p->first_tx_us;
-	else if (which == ACKED_LAST && p->seq == a->latest)
+	else if (which == ACKED_LAST && contains(p, a->latest))
 		out->rtt_us = now - p->sent_us;
 	unlink_packet(s, p);
-	*slot(s, p->seq) = NULL;
+	fill_slots(s, p, NULL);
 	pkt_free(s->pool, p);
+}
+
+/* The packets of p from `seq` on and before `end`, as far as they can be told by one answer: of
+ * those that were sent again the ack names one.  NULL when out of memory: the next ack says it
+ * again. */
+static struct pkt *apart(struct sendstate *s, struct pkt *p, uint64_t seq, uint64_t end)
+{
+	if (p->state == PKT_FLIGHT && p->tries > 1)
+		end = seq + 1;
+	if (p->seq < seq && !(p = split(s, p, seq - p->seq)))
+		return NULL;
+	if (p->seq + p->count > end && !split(s, p, end - p->seq))
+		return NULL;
+	return p;
 }
 
 static void ack_range(struct sendstate *s, uint64_t start, uint64_t end, const struct ack *a,
 		      const struct rtt *rtt, uint64_t now, struct newest *newest,
 		      struct sendstate_acked *out)
 {
-	for (uint64_t seq = start > s->base ? start : s->base; seq < end; seq++) {
+	uint64_t seq = start > s->base ? start : s->base, next;
+
+	for (; seq < end; seq = next) {
 		struct pkt *p = *slot(s, seq);
-		/* They were touched a round trip ago, and are no longer in the cache. */
-		__builtin_prefetch(*slot(s, seq + ACK_PREFETCH));
-		if (p)
-			ack_packet(s, p, a, rtt, now, newest, out);
+		next = p ? p->seq + p->count : seq + 1;
+		if (p && (p = apart(s, p, seq, end))) {
+			next = p->seq + p->count;
+			ack_packets(s, p, a, rtt, now, newest, out);
+		}
 	}
 }
 
@@ -267,6 +322,21 @@ int sendstate_ack(struct sendstate *s, const struct ack *a, const struct rtt *rt
 	return 0;
 }
 
+/* How many packets at the front of p are lost: by time all, else those that enough others have
+ * overtaken. */
+static size_t count_lost(const struct sendstate *s, const struct pkt *p, uint64_t wait,
+			 uint64_t now)
+{
+	uint64_t ahead = s->newest_order - p->order;
+
+	if (p->sent_us + wait <= now)
+		return p->count;
+	if (s->reordering || ahead < SEND_PACKET_THRESHOLD)
+		return 0;
+	ahead -= SEND_PACKET_THRESHOLD - 1;
+	return ahead < p->count ? (size_t)ahead : p->count;
+}
+
 uint64_t sendstate_detect(struct sendstate *s, const struct rtt *rtt, uint64_t now,
 			  uint64_t *next_us)
 {
@@ -283,8 +353,8 @@ uint64_t sendstate_detect(struct sendstate *s, const struct rtt *rtt, uint64_t n
 		wait = RTT_GRANULARITY_US;
 	*next_us = UINT64_MAX;
 	while ((p = TAILQ_FIRST(&s->flight)) && p->order < s->newest_order) {
-		bool far = !s->reordering && s->newest_order - p->order >= SEND_PACKET_THRESHOLD;
-		if (!far && p->sent_us + wait > now) {
+		size_t n = count_lost(s, p, wait, now);
+		if (n == 0 || (n < p->count && !split(s, p, n))) {
 			*next_us = p->sent_us + wait;
 			break;
 		}
@@ -297,6 +367,11 @@ uint64_t sendstate_detect(struct sendstate *s, const struct rtt *rtt, uint64_t n
 void sendstate_probe(struct sendstate *s, unsigned n)
 {
 	struct pkt *p;
-	while (n-- && (p = TAILQ_FIRST(&s->flight)))
+
+	while (n && (p = TAILQ_FIRST(&s->flight))) {
+		if (p->count > n)
+			split(s, p, n);
+		n -= p->count < n ? p->count : n;
 		mark_lost(s, p, true);
+	}
 }

@@ -2,6 +2,9 @@
  * Packets sent on a transport and not yet acknowledged.  A sequence is kept over retransmissions
  * (the receiver delivers each once), so losses are told by the order of transmission: RFC 9002's
  * packet and time thresholds on `order`, as RACK (RFC 8985) does for TCP.
+ *
+ * What was sent as one run stays one as long as all of it has the same fate; where an ack or a loss
+ * ends within it, it is cut there, so that the answers are those of single packets.
  */
 #ifndef CORE_SENDSTATE_H
 #define CORE_SENDSTATE_H
@@ -46,17 +49,18 @@ void sendstate_init(struct sendstate *s, struct pkt_pool *pool);
 void sendstate_free(struct sendstate *s);
 /* Gives back the ring while nothing is unacknowledged. */
 void sendstate_trim(struct sendstate *s);
-/* True while the receiver's window has room for a new sequence. */
-bool sendstate_window_open(const struct sendstate *s);
-/* Gives a new packet its sequence.  0 or -ENOMEM. */
+/* How many new sequences the receiver's window has room for. */
+uint64_t sendstate_window(const struct sendstate *s);
+/* Gives new packets, a run that fits the window, their sequences.  0 or -ENOMEM. */
 int sendstate_enter(struct sendstate *s, struct pkt *p);
 /* p (from sendstate_enter or the lost list) is being transmitted now. */
 void sendstate_transmitted(struct sendstate *s, struct pkt *p, uint64_t now);
 /* There is nothing more to send although there might: until what is under way has arrived, rates
  * tell of the sender, not of the path. */
 void sendstate_starved(struct sendstate *s);
-/* The next packet to send again, taken off the lost list; NULL. */
-struct pkt *sendstate_take_lost(struct sendstate *s);
+/* The next packets to send again, a run of at most `room` (NULL: any size), taken off the lost
+ * list; NULL. */
+struct pkt *sendstate_take_lost(struct sendstate *s, const struct pkt_room *room);
 /* 0, or -EBADMSG when the ack names what was never sent. */
 int sendstate_ack(struct sendstate *s, const struct ack *a, const struct rtt *rtt, uint64_t now,
 		  struct sendstate_acked *out);

@@ -30,11 +30,13 @@ const char *transport_state_name(enum transport_state s);
 struct transport;
 
 struct transport_ops {
-	/* Send these UDP payloads, in order, to `to`.  Nothing may keep a pointer to them. */
+	/* Send these UDP payloads, single ones and runs, in order, to `to`.  Nothing may keep a
+	 * pointer to them. */
 	void (*send)(void *ctx, struct transport *t, const struct net_addr *to,
 		     struct pkt *const *v, size_t n);
 	/* A new, authenticated packet of the far node's DATA (or ROUTE_ERROR: see
-	 * pkt->data[0]); consumes p.  p->label and p->flags are set. */
+	 * pkt->data[0]), or a run of fragments of one record; consumes p.  p->label and p->flags
+	 * are set. */
 	void (*deliver)(void *ctx, struct transport *t, struct pkt *p, uint64_t now);
 	/* After the state has changed.  `code` (enum msg_code) says why when DISCONNECTED.  The
 	 * transport must not be freed inside this call. */
@@ -88,12 +90,13 @@ void transport_open(struct transport *t, const struct net_addr *addrs, size_t n,
 /* Tells the peer (one authenticated packet) and becomes DISCONNECTED with `code`. */
 void transport_close(struct transport *t, uint16_t code, uint64_t now);
 
-/* One received UDP payload; consumes p.  Anything malformed or forged is counted and dropped. */
+/* Received UDP payloads: one, or a run of equal length as the kernel hands them out; consumes p.
+ * Anything malformed or forged is counted and dropped. */
 void transport_input(struct transport *t, struct pkt *p, const struct net_addr *from, uint64_t now);
 /*
- * Queues one packet (hop header space, fragment header and body in place; p->label and p->flags
- * set); consumes p.  0; -ENOBUFS when the egress queue is full and -ENOTCONN when not CONNECTED
- * (the packet is dropped and counted).
+ * Queues one packet or a run of fragments of one record (hop header space, fragment header and body
+ * in place; p->label and p->flags set); consumes p.  0; -ENOBUFS when the egress queue is full and
+ * -ENOTCONN when not CONNECTED (the packet is dropped and counted).
  */
 int transport_send(struct transport *t, struct pkt *p, uint64_t now);
 /* As transport_send for our own small hop messages: packet type (PACKET_ROUTE_ERROR) and

@@ -103,14 +103,26 @@ static void on_wanted(struct transport *t, const struct pkt *p, const struct net
 
 /* --- after authentication ----------------------------------------------------------------- */
 
-/* The keys that this packet was made with, or NULL when it is not authentic. */
+/* How many packets at the front of p are authentic with this key and can be treated as one. */
+static size_t authentic(const struct hopkey *key, const struct pkt *p, const struct hop_header *h)
+{
+	const size_t headers = HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES;
+	size_t whole = pkt_payload(p, p->count - 1).len >= headers ? p->count : p->count - 1;
+
+	if (h->type == PACKET_DATA && p->each >= headers && whole > 1)
+		return hopkey_verify_run(key, p->data, p->each, whole, h);
+	return hopkey_verify(key, p->data, p->each, h);
+}
+
+/* The keys that the first packet was made with and how many follow it with the same header; NULL
+ * when it is not authentic. */
 static const struct hop_keys *authenticate(const struct transport *t, const struct pkt *p,
-					   const struct hop_header *h)
+					   const struct hop_header *h, size_t *count)
 {
 	const struct hop_keys *const candidates[] = {&t->cur, &t->prev, &t->next};
 	for (size_t i = 0; i < 3; i++) {
 		const struct hop_keys *k = candidates[i];
-		if (k->valid && k->epoch == h->epoch && hopkey_verify(&k->rx, p->data, p->len, h))
+		if (k->valid && k->epoch == h->epoch && (*count = authentic(&k->rx, p, h)) > 0)
 			return k;
 	}
 	return NULL;
@@ -191,16 +203,40 @@ static int on_ack(struct transport *t, const struct pkt *p, uint64_t now)
 
 static void check_path(struct transport *t, const struct net_addr *from, uint64_t now);
 
-/* DATA and the hop's reliable signals; consumes p. */
+static void on_sequenced(struct transport *t, struct pkt *p, const struct hop_header *h,
+			 const struct net_addr *from, uint64_t now);
+
+/* Some of these packets have come before, or fill a gap. */
+static void one_by_one(struct transport *t, struct pkt *p, const struct hop_header *h,
+		       const struct net_addr *from, uint64_t now)
+{
+	struct hop_header header = *h;
+
+	while (p) {
+		struct pkt *rest = p->count > 1 ? pkt_split(t->config.pool, p, 1) : NULL;
+		if (!rest && p->count > 1) { /* out of memory: it will come again */
+			pkt_free(t->config.pool, p);
+			return;
+		}
+		on_sequenced(t, p, &header, from, now);
+		header.seq++;
+		p = rest;
+	}
+}
+
+/* DATA and the hop's reliable signals, one or a run; consumes p. */
 static void on_sequenced(struct transport *t, struct pkt *p, const struct hop_header *h,
 			 const struct net_addr *from, uint64_t now)
 {
-	switch (recvstate_add(&t->rcv, h, now)) {
+	switch (recvstate_add_run(&t->rcv, h, p->count, now)) {
+	case RECV_APART:
+		one_by_one(t, p, h, from, now);
+		return;
 	case RECV_NEW:
 		check_path(t, from, now);
 		p->label = h->label;
 		p->flags = h->flags & PACKET_FLAGS_KEPT;
-		t->stats.delivered_packets++;
+		t->stats.delivered_packets += p->count;
 		t->stats.delivered_bytes += p->len;
 		t->ops->deliver(t->ctx, t, p, now);
 		return;
@@ -326,44 +362,70 @@ static bool is_sequenced(uint8_t type)
 	return type == PACKET_DATA || type == PACKET_ROUTE_ERROR;
 }
 
-static bool on_handshake(struct transport *t, const struct pkt *p, uint8_t type,
+static bool is_handshake(uint8_t type)
+{
+	return type == PACKET_HANDSHAKE_INIT || type == PACKET_HANDSHAKE_RESPONSE ||
+	       type == PACKET_HANDSHAKE_WANTED;
+}
+
+static void on_handshake(struct transport *t, const struct pkt *p, uint8_t type,
 			 const struct net_addr *from, uint64_t now)
 {
 	if (type == PACKET_HANDSHAKE_INIT)
 		on_init(t, p, from, now);
 	else if (type == PACKET_HANDSHAKE_RESPONSE)
 		on_response(t, p, from, now);
-	else if (type == PACKET_HANDSHAKE_WANTED)
-		on_wanted(t, p, from, now);
 	else
-		return false;
-	return true;
+		on_wanted(t, p, from, now);
 }
 
-void transport_input(struct transport *t, struct pkt *p, const struct net_addr *from, uint64_t now)
+/* Cuts p after the first `n` packets; what follows, or NULL.  Without memory that is lost, as it
+ * may be on the way. */
+static struct pkt *cut(struct transport *t, struct pkt *p, size_t n)
 {
-	struct hop_header h;
-	const struct hop_keys *keys = NULL;
+	struct pkt *rest;
 
-	t->stats.rx_packets++;
-	t->stats.rx_bytes += p->len;
+	if (n >= p->count)
+		return NULL;
+	rest = pkt_split(t->config.pool, p, n);
+	if (!rest) {
+		p->count = (uint32_t)n;
+		p->len = (uint32_t)n * p->each;
+	}
+	return rest;
+}
+
+/* What the front of p is: one packet, or several of DATA that can be treated as one.  Consumes it
+ * and returns what is left of p. */
+static struct pkt *input_front(struct transport *t, struct pkt *p, const struct net_addr *from,
+			       uint64_t now)
+{
+	struct hop_header h = {0};
+	const struct hop_keys *keys = NULL;
+	struct pkt *rest = NULL;
+	size_t n = 1;
+
 	if (t->state == TRANSPORT_DISCONNECTED)
 		goto drop;
-	if (hop_header_read(&h, bytes_of(p->data, p->len)) != 0)
-		goto bad;
-	if (on_handshake(t, p, h.type, from, now))
+	bool header = hop_header_read(&h, pkt_payload(p, 0)) == 0;
+	bool handshake = header && is_handshake(h.type);
+	if (header && !handshake)
+		keys = authenticate(t, p, &h, &n);
+	rest = cut(t, p, keys ? n : 1);
+	if (handshake) {
+		on_handshake(t, p, h.type, from, now);
 		goto drop;
-	keys = authenticate(t, p, &h);
+	}
 	if (!keys)
 		goto bad;
 	if (keys == &t->next)
 		promote_next(t, from, now);
 	transport_heard(t, now);
-	if (h.type == PACKET_DATA && p->len < HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES)
+	if (h.type == PACKET_DATA && p->each < HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES)
 		goto bad;
 	if (is_sequenced(h.type)) {
 		on_sequenced(t, p, &h, from, now);
-		return;
+		return rest;
 	}
 	if (on_control(t, p, &h, from, now) == 0)
 		goto drop;
@@ -371,4 +433,13 @@ bad:
 	bad_packet(t, from, now);
 drop:
 	pkt_free(t->config.pool, p);
+	return rest;
+}
+
+void transport_input(struct transport *t, struct pkt *p, const struct net_addr *from, uint64_t now)
+{
+	t->stats.rx_packets += p->count;
+	t->stats.rx_bytes += p->len;
+	while (p)
+		p = input_front(t, p, from, now);
 }

@@ -8,9 +8,10 @@
 static void transmit(struct transport *t, const struct net_addr *to, struct pkt *const *v, size_t n,
 		     uint64_t now)
 {
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		t->stats.tx_bytes += v[i]->len;
-	t->stats.tx_packets += n;
+		t->stats.tx_packets += v[i]->count;
+	}
 	t->last_tx_us = now;
 	t->ops->send(t->ctx, t, to, v, n);
 }
@@ -164,22 +165,35 @@ static bool split(struct transport *t, struct pkt *p)
 	memcpy(second->data + headers, p->data + headers + body, rest);
 	second->label = p->label;
 	second->flags = p->flags;
-	p->len = (uint32_t)(headers + body);
+	p->len = p->each = (uint32_t)(headers + body);
 	TAILQ_INSERT_HEAD(&t->rest, second, queue);
 	return true;
 }
 
-/* A packet that was never sent before: the second halves of split ones, then the queue. */
-static struct pkt *next_new(struct transport *t, uint64_t now)
+/* What is left of split packets comes before the queue. */
+static struct pkt *pop(struct transport *t, const struct pkt_room *room, uint64_t now)
 {
-	struct pkt *p = TAILQ_FIRST(&t->rest);
-	bool first = t->snd.base == t->snd.next;
+	struct pkt *p = TAILQ_FIRST(&t->rest), *rest;
 
-	if (!sendstate_window_open(&t->snd))
-		return NULL;
 	if (p)
 		TAILQ_REMOVE(&t->rest, p, queue);
-	else if (!(p = egress_pop(&t->egress, now)))
+	else if (!(p = egress_pop(&t->egress, room, now)))
+		return NULL;
+	/* Packets that are too large for the path are split one by one. */
+	size_t n = p->each > t->mtu.good ? 1 : pkt_fit(p, room);
+	if (n < p->count && (rest = pkt_split(t->config.pool, p, n)))
+		TAILQ_INSERT_HEAD(&t->rest, rest, queue);
+	return p;
+}
+
+/* Packets that were never sent before. */
+static struct pkt *next_new(struct transport *t, struct pkt_room room, uint64_t now)
+{
+	bool first = t->snd.base == t->snd.next;
+	struct pkt *p;
+
+	room.packets = sendstate_window(&t->snd);
+	if (!room.packets || !(p = pop(t, &room, now)))
 		return NULL;
 	if (sendstate_enter(&t->snd, p) != 0) {
 		TAILQ_INSERT_HEAD(&t->rest, p, queue);
@@ -192,46 +206,68 @@ static struct pkt *next_new(struct transport *t, uint64_t now)
 	return p;
 }
 
-/* True when the rate model lets another packet go now. */
-static bool pace(struct transport *t, uint64_t now)
+static void set_pace(struct transport *t, uint64_t now)
 {
-	if (!t->congestion.pacing_bps || t->pace_at_us <= now)
-		return true;
-	t->pace_blocked = true;
-	return false;
-}
-
-static void pace_sent(struct transport *t, size_t len, uint64_t now)
-{
-	if (!t->congestion.pacing_bps)
-		return;
 	if (t->pace_at_us + PACE_BURST_US < now)
 		t->pace_at_us = now - PACE_BURST_US;
 	if (t->pace_bps != t->congestion.pacing_bps) {
 		t->pace_bps = t->congestion.pacing_bps;
 		t->pace_cost = (UINT64_C(8000000) << PACE_SHIFT) / t->pace_bps;
 	}
+}
+
+/* How many bytes the rate model lets go now: what is under its time, and one more. */
+static uint64_t pace(struct transport *t, uint64_t now)
+{
+	if (!t->congestion.pacing_bps)
+		return UINT64_MAX;
+	if (t->pace_at_us > now) {
+		t->pace_blocked = true;
+		return 0;
+	}
+	set_pace(t, now);
+	return ((now - t->pace_at_us) << PACE_SHIFT) / (t->pace_cost + 1) + 1;
+}
+
+static void pace_sent(struct transport *t, size_t len, uint64_t now)
+{
+	if (!t->congestion.pacing_bps)
+		return;
+	set_pace(t, now);
 	t->pace_fraction += len * t->pace_cost;
 	t->pace_at_us += t->pace_fraction >> PACE_SHIFT;
 	t->pace_fraction &= (UINT64_C(1) << PACE_SHIFT) - 1;
 }
 
-/* The next packet that may go out now: repairs first, then new ones while the window is open. */
-static struct pkt *next_packet(struct transport *t, uint64_t now)
+static struct pkt *next_lost(struct transport *t, struct pkt_room room)
 {
-	bool open = t->snd.inflight_bytes < t->congestion.cwnd_bytes;
+	struct pkt *p = TAILQ_FIRST(&t->snd.lost);
+
+	if (p && p->each > t->mtu.good)
+		room.packets = 1;
+	if (p && (p = sendstate_take_lost(&t->snd, &room)))
+		t->stats.retransmits += p->count;
+	return p;
+}
+
+/* The next packets that may go out now: repairs first, then new ones while the window is open. */
+static struct pkt *next_packets(struct transport *t, uint64_t now)
+{
+	uint64_t used = t->snd.inflight_bytes, window = t->congestion.cwnd_bytes, paced;
+	struct pkt_room room = {.bytes = 1, .packets = UINT64_MAX};
+	bool open = used < window;
 	struct pkt *p;
 
 	if (!t->probe_credit) {
 		if (!open)
 			t->window_limited = true;
-		if (!open || !pace(t, now))
+		if (!open || !(paced = pace(t, now)))
 			return NULL;
+		room.bytes = window - used < paced ? window - used : paced;
 	}
-	if ((p = sendstate_take_lost(&t->snd)))
-		t->stats.retransmits++;
-	else if (open)
-		p = next_new(t, now);
+	p = next_lost(t, room);
+	if (!p && open)
+		p = next_new(t, room, now);
 	if (p && t->probe_credit)
 		t->probe_credit--;
 	return p;
@@ -239,9 +275,9 @@ static struct pkt *next_packet(struct transport *t, uint64_t now)
 
 static void prepare(struct transport *t, struct pkt *p, uint64_t now)
 {
-	if (p->tries == TRIES_BLACKHOLE && p->len > t->mtu.base)
+	if (p->tries == TRIES_BLACKHOLE && p->each > t->mtu.base)
 		pathmtu_blackhole(&t->mtu, now);
-	if (p->len > t->mtu.good)
+	if (p->count == 1 && p->len > t->mtu.good)
 		split(t, p);
 	struct hop_header h = {
 		.type = p->data[0],
@@ -251,19 +287,22 @@ static void prepare(struct transport *t, struct pkt *p, uint64_t now)
 		.label = p->label,
 		.seq = p->seq,
 	};
-	hopkey_seal(&t->cur.tx, p->data, p->len, &h);
+	if (p->count > 1)
+		hopkey_seal_run(&t->cur.tx, p->data, p->each, p->count, &h);
+	else
+		hopkey_seal(&t->cur.tx, p->data, p->len, &h);
 	sendstate_transmitted(&t->snd, p, now);
 	pace_sent(t, p->len, now);
-	t->sample_sent++;
+	t->sample_sent += p->count;
 }
 
 static void flush_data(struct transport *t, uint64_t now)
 {
 	struct pkt *batch[FLUSH_BATCH], *p;
-	size_t n = 0;
+	size_t n = 0, packets = 0;
 
 	t->window_limited = t->pace_blocked = false;
-	while ((p = next_packet(t, now))) {
+	while ((p = next_packets(t, now))) {
 		if (p->tries >= t->config.retransmit_limit) {
 			/* p stays in the send state, which frees it. */
 			transport_set_state(t, TRANSPORT_DISCONNECTED, CODE_LOST, now);
@@ -271,9 +310,10 @@ static void flush_data(struct transport *t, uint64_t now)
 		}
 		prepare(t, p, now);
 		batch[n++] = p;
-		if (n == FLUSH_BATCH) {
+		packets += p->count;
+		if (packets >= FLUSH_BATCH) {
 			transmit(t, &t->remote, batch, n, now);
-			n = 0;
+			n = packets = 0;
 		}
 		t->last_data_tx_us = now;
 	}

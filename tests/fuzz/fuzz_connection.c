@@ -113,24 +113,31 @@ static void take_record(struct world *w, const struct fragment_header *f, uint8_
 		check_inner(w, bytes_of(cipher, (size_t)f->total - AEAD_TAG_BYTES));
 }
 
+static void take_fragment(struct world *w, struct bytes p, bool last, uint64_t now)
+{
+	struct fragment_header f;
+	struct block *whole;
+	size_t len = p.len - HEADERS;
+
+	require(p.len > HEADERS && p.len <= w->packet_bytes);
+	require(fragment_header_read(&f, p.data + HOP_HEADER_BYTES, len) == 0);
+	int done = reassembly_add(&w->reassembly, &f, p.data + HEADERS, len, now, &whole);
+	require(done >= 0 && done == last);
+	if (done) {
+		take_record(w, &f, whole->data);
+		block_put(whole);
+	}
+}
+
 static void op_output(void *ctx, struct connection *c, struct pkt *const *v, size_t n, uint64_t now)
 {
 	struct world *w = ctx;
 	(void)c;
 	require(n > 0 && n <= RECORD_PACKETS_MAX);
 	for (size_t i = 0; i < n; i++) {
-		struct fragment_header f;
-		struct block *whole;
-		size_t len = v[i]->len - HEADERS;
-		require(v[i]->len > HEADERS && v[i]->len <= w->packet_bytes);
-		require(fragment_header_read(&f, v[i]->data + HOP_HEADER_BYTES, len) == 0);
-		int done =
-			reassembly_add(&w->reassembly, &f, v[i]->data + HEADERS, len, now, &whole);
-		require(done >= 0 && done == (i == n - 1));
-		if (done) {
-			take_record(w, &f, whole->data);
-			block_put(whole);
-		}
+		for (size_t k = 0; k < v[i]->count; k++)
+			take_fragment(w, pkt_payload(v[i], k), i == n - 1 && k == v[i]->count - 1,
+				      now);
 		pkt_free(&w->pool, v[i]);
 	}
 }

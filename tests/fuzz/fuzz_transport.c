@@ -61,21 +61,21 @@ static void fill_random(struct world *w, void *out, size_t len)
 /* --- the transport's surroundings ----------------------------------------------------------- */
 
 /* What it sends is well formed and authentic. */
-static void check_sent(struct world *w, const struct pkt *p)
+static void check_sent(struct world *w, struct bytes p)
 {
 	struct hop_header h;
 	struct ack a;
-	struct bytes body = {p->data + HOP_HEADER_BYTES, p->len - HOP_HEADER_BYTES};
+	struct bytes body = {p.data + HOP_HEADER_BYTES, p.len - HOP_HEADER_BYTES};
 
-	require(p->len <= PACKET_BYTES && hop_header_read(&h, bytes_of(p->data, p->len)) == 0);
+	require(p.len <= PACKET_BYTES && hop_header_read(&h, p) == 0);
 	if (h.type == PACKET_HANDSHAKE_INIT) {
-		memcpy(w->init, p->data, p->len);
-		w->init_len = p->len;
+		memcpy(w->init, p.data, p.len);
+		w->init_len = p.len;
 	}
 	if (h.type <= PACKET_HANDSHAKE_RESPONSE)
 		return;
 	if (w->keys.valid && h.epoch == w->keys.epoch)
-		require(hopkey_verify(&w->keys.rx, p->data, p->len, &h));
+		require(hopkey_verify(&w->keys.rx, p.data, p.len, &h));
 	if (h.type == PACKET_PROBE) {
 		require(body.len >= sizeof w->probe);
 		memcpy(w->probe, body.data, sizeof w->probe);
@@ -97,7 +97,8 @@ static void op_send(void *ctx, struct transport *t, const struct net_addr *to, s
 	(void)to;
 	require(!w->disconnected && n > 0);
 	for (size_t i = 0; i < n; i++)
-		check_sent(w, v[i]);
+		for (size_t k = 0; k < v[i]->count; k++)
+			check_sent(w, pkt_payload(v[i], k));
 	/* A RESPONSE answers what was put in just now: finish with it at once. */
 	struct hop_keys keys;
 	if (!w->initiator && v[0]->data[0] == PACKET_HANDSHAKE_RESPONSE &&
@@ -112,9 +113,12 @@ static void op_deliver(void *ctx, struct transport *t, struct pkt *p, uint64_t n
 	(void)t;
 	(void)now;
 	require(!w->disconnected);
-	if (seq < sizeof w->got) {
-		require(!w->got[seq]);
-		w->got[seq] = true;
+	for (size_t i = 0; i < p->count; i++, seq++) {
+		require(be64_get(p->data + i * p->each + 8) == seq);
+		if (seq < sizeof w->got) {
+			require(!w->got[seq]);
+			w->got[seq] = true;
+		}
 	}
 	pkt_free(&w->pool, p);
 }
@@ -151,7 +155,7 @@ static const struct transport_ops ops = {
 
 /* --- the fuzzer's end ----------------------------------------------------------------------- */
 
-static void put_in(struct world *w, const void *data, size_t len)
+static void put_run_in(struct world *w, const void *data, size_t len, size_t each)
 {
 	struct block *b = block_new(len ? len : 1);
 	struct pkt *p;
@@ -159,12 +163,17 @@ static void put_in(struct world *w, const void *data, size_t len)
 	require(b != NULL);
 	if (len)
 		memcpy(b->data, data, len);
-	p = pkt_new(&w->pool, b, b->data, len);
+	p = pkt_new_run(&w->pool, b, b->data, len, each);
 	block_put(b);
 	require(p != NULL);
 	struct net_addr from = w->addr;
 	from.port = (uint16_t)(from.port + w->from);
 	transport_input(w->t, p, &from, w->now);
+}
+
+static void put_in(struct world *w, const void *data, size_t len)
+{
+	put_run_in(w, data, len, len);
 }
 
 static void run_time(struct world *w, uint64_t until)
@@ -239,6 +248,35 @@ static void packet_of_input(struct world *w)
 	rbuf_copy(&w->in, packet + HOP_HEADER_BYTES, len);
 	send_sealed(w, &h, packet, HOP_HEADER_BYTES + len);
 	w->from = 0;
+}
+
+/* As one GRO datagram brings them: mostly authentic fragments of a record in order, and here and
+ * there one that is not. */
+static void run_of_input(struct world *w)
+{
+	enum { EACH = HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES + 4 };
+	uint8_t run[40 * EACH];
+	size_t count = 2 + rbuf_u8(&w->in) % 39, last = 1 + rbuf_u8(&w->in) % EACH;
+
+	memset(run, 0, sizeof run);
+	for (size_t i = 0; i < count; i++) {
+		uint8_t how = rbuf_u8(&w->in);
+		struct hop_header h = {.type = PACKET_DATA, .epoch = w->keys.epoch, .label = 1};
+		bool odd = how >= 230;
+		h.seq = any_seq(w, true);
+		if (odd && how & 1)
+			h.type = rbuf_u8(&w->in) % 12;
+		if (odd && how & 2)
+			h.label = rbuf_u8(&w->in);
+		if (odd && how & 4)
+			run[i * EACH + HOP_HEADER_BYTES + 7] = rbuf_u8(&w->in);
+		size_t len = i + 1 < count ? EACH : last;
+		if (len >= HOP_HEADER_BYTES)
+			hopkey_seal(&w->keys.tx, run + i * EACH, len, &h);
+		if (odd && how & 8)
+			run[i * EACH + rbuf_u8(&w->in) % len] ^= 1;
+	}
+	put_run_in(w, run, (count - 1) * EACH + last, EACH);
 }
 
 static void raw_of_input(struct world *w)
@@ -326,7 +364,7 @@ static void open_again(struct world *w)
 
 static void step(struct world *w)
 {
-	switch (rbuf_u8(&w->in) % 13) {
+	switch (rbuf_u8(&w->in) % 14) {
 	case 0:
 		raw_of_input(w);
 		break;
@@ -357,6 +395,9 @@ static void step(struct world *w)
 	case 10:
 		transport_send_signal(w->t, PACKET_ROUTE_ERROR, 3, w->now);
 		break;
+	case 12:
+		run_of_input(w);
+		break;
 	default:
 		if (rbuf_u8(&w->in) == 0)
 			transport_close(w->t, CODE_CLOSED, w->now);
@@ -373,7 +414,7 @@ static void check_stats(const struct world *w)
 
 	transport_get_stats(w->t, &s);
 	require(s.queue_bytes <= EGRESS_BYTES);
-	require(s.inflight_bytes <= w->pool.live * PACKET_BYTES);
+	require(s.inflight_bytes <= w->pool.live * PKT_RUN_BYTES);
 	require(s.loss_ppm <= 1000000);
 	require(s.cwnd_bytes >= PACKET_BYTES);
 }

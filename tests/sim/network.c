@@ -89,60 +89,65 @@ static uint64_t transit(struct sim *s, struct sim_path *path, size_t len)
 
 /* False: the queue of the path was full. */
 static bool send_copy(struct sim_socket *from, const struct net_addr *to, unsigned to_host,
-		      const struct pkt *v)
+		      struct bytes v)
 {
 	struct sim *s = from->host->sim;
 	struct sim_path *path = &s->paths[from->host->index][to_host];
-	uint64_t at = transit(s, path, v->len);
+	uint64_t at = transit(s, path, v.len);
 	struct packet *p = at ? malloc(sizeof *p) : NULL;
 
 	if (!p)
 		return false;
 	*p = (struct packet){.sim = s, .path = path, .to_host = to_host, .to = *to};
 	p->from = network_address(from->host, from->port);
-	p->block = block_new(v->len);
-	memcpy(p->block->data, v->data, v->len);
+	p->block = block_new(v.len);
+	memcpy(p->block->data, v.data, v.len);
 	timer_init(&p->timer, arrive, p);
 	timerq_set(&s->events, &p->timer, at);
 	return true;
 }
 
-static void count_sent(struct sim_path *path, const struct pkt *v)
+static void count_sent(struct sim_path *path, struct bytes v)
 {
-	if (!is_data(v->data))
+	if (!is_data(v.data))
 		path->control_packets++;
-	else if (v->data[TRIES_AT])
-		path->again_bytes += v->len;
+	else if (v.data[TRIES_AT])
+		path->again_bytes += v.len;
 	else
-		path->first_bytes += v->len;
+		path->first_bytes += v.len;
 }
 
-static bool gets_through(struct sim *s, const struct sim_path *path, const struct pkt *v)
+static bool gets_through(struct sim *s, const struct sim_path *path, struct bytes v)
 {
-	return !path->cuts && (!path->mtu_bytes || v->len + IP_UDP_BYTES <= path->mtu_bytes) &&
+	return !path->cuts && (!path->mtu_bytes || v.len + IP_UDP_BYTES <= path->mtu_bytes) &&
 	       !sim_chance(s, path->loss_ppm);
+}
+
+static void send_one(struct sim_socket *from, const struct net_addr *to, struct bytes v)
+{
+	struct sim *s = from->host->sim;
+	unsigned to_host = to->ip[3] - 1u;
+
+	s->packets++;
+	s->wire_bytes += v.len;
+	if (to->family != 4 || to_host >= s->host_count)
+		return;
+	struct sim_path *path = &s->paths[from->host->index][to_host];
+	count_sent(path, v);
+	if (!gets_through(s, path, v) || !send_copy(from, to, to_host, v)) {
+		s->packets_lost++;
+		path->lost_bytes += is_data(v.data) ? v.len : 0;
+	} else if (sim_chance(s, path->duplicate_ppm)) {
+		send_copy(from, to, to_host, v);
+	}
 }
 
 void network_send(struct sim_socket *from, const struct net_addr *to, struct pkt *const *v,
 		  size_t n)
 {
-	struct sim *s = from->host->sim;
-	unsigned to_host = to->ip[3] - 1u;
-
-	for (size_t i = 0; i < n; i++) {
-		s->packets++;
-		s->wire_bytes += v[i]->len;
-		if (to->family != 4 || to_host >= s->host_count)
-			continue;
-		struct sim_path *path = &s->paths[from->host->index][to_host];
-		count_sent(path, v[i]);
-		if (!gets_through(s, path, v[i]) || !send_copy(from, to, to_host, v[i])) {
-			s->packets_lost++;
-			path->lost_bytes += is_data(v[i]->data) ? v[i]->len : 0;
-		} else if (sim_chance(s, path->duplicate_ppm)) {
-			send_copy(from, to, to_host, v[i]);
-		}
-	}
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < v[i]->count; k++)
+			send_one(from, to, pkt_payload(v[i], k));
 }
 
 /* --- no storms ------------------------------------------------------------------------------- */

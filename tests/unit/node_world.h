@@ -174,20 +174,27 @@ static void w_udp_close(void *ctx, void *socket)
 	((struct test_socket *)socket)->open = false;
 }
 
+static void world_fly(struct host *h, const struct test_socket *s, const struct net_addr *to,
+		      struct bytes payload)
+{
+	struct flying *f = malloc(sizeof *f + payload.len);
+
+	f->to = *to;
+	f->from = (struct net_addr){4, {10, 0, 0, h->address}, s->port};
+	f->len = payload.len;
+	memcpy(f->data, payload.data, f->len);
+	TAILQ_INSERT_TAIL(&h->world->air, f, queue);
+}
+
 static void w_udp_send(void *ctx, void *socket, const struct net_addr *to, struct pkt *const *v,
 		       size_t n)
 {
 	struct host *h = ctx;
 	struct test_socket *s = socket;
 
-	for (size_t i = 0; i < n; i++) {
-		struct flying *f = malloc(sizeof *f + v[i]->len);
-		f->to = *to;
-		f->from = (struct net_addr){4, {10, 0, 0, h->address}, s->port};
-		f->len = v[i]->len;
-		memcpy(f->data, v[i]->data, f->len);
-		TAILQ_INSERT_TAIL(&h->world->air, f, queue);
-	}
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < v[i]->count; k++)
+			world_fly(h, s, to, pkt_payload(v[i], k));
 }
 
 static void w_random(void *ctx, void *out, size_t len)

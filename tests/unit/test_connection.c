@@ -48,12 +48,15 @@ static void op_output(void *ctx, struct connection *c, struct pkt *const *v, siz
 	(void)c;
 	(void)now;
 	for (size_t i = 0; i < n; i++) {
-		s->packets++;
+		s->packets += v[i]->count;
 		s->packet_bytes += v[i]->len;
 		s->flags = v[i]->flags;
-		if (v[i]->data[HOP_HEADER_BYTES] == s->forge_from)
-			v[i]->data[HOP_HEADER_BYTES] = s->forge_to;
-		linksim_send(&s->pair->link, !s->index, v[i]->data, v[i]->len);
+		for (size_t k = 0; k < v[i]->count; k++) {
+			uint8_t *packet = v[i]->data + k * v[i]->each;
+			if (packet[HOP_HEADER_BYTES] == s->forge_from)
+				packet[HOP_HEADER_BYTES] = s->forge_to;
+			linksim_send(&s->pair->link, !s->index, packet, pkt_payload(v[i], k).len);
+		}
 		pkt_free(&s->pair->pool, v[i]);
 	}
 }

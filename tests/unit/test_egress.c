@@ -80,17 +80,17 @@ static void test_first_in_first_out(void **state)
 	(void)state;
 	bench_init(&b, LIMIT);
 	assert_true(egress_empty(&b.e));
-	assert_null(egress_pop(&b.e, b.now));
+	assert_null(egress_pop(&b.e, NULL, b.now));
 	for (unsigned i = 0; i < 200; i++)
 		assert_int_equal(push(&b, 7, 0, i, PACKET), 0);
 	assert_false(egress_empty(&b.e));
 	for (unsigned i = 0; i < 200; i++) {
-		p = egress_pop(&b.e, b.now);
+		p = egress_pop(&b.e, NULL, b.now);
 		assert_int_equal(order_of(p), i);
 		pkt_free(&b.pool, p);
 	}
 	assert_true(egress_empty(&b.e));
-	assert_null(egress_pop(&b.e, b.now));
+	assert_null(egress_pop(&b.e, NULL, b.now));
 	bench_free(&b);
 }
 
@@ -99,7 +99,7 @@ static void drain(struct bench *b, unsigned n, uint64_t *bytes, unsigned labels)
 {
 	memset(bytes, 0, labels * sizeof *bytes);
 	while (n--) {
-		struct pkt *p = egress_pop(&b->e, b->now);
+		struct pkt *p = egress_pop(&b->e, NULL, b->now);
 		assert_non_null(p);
 		assert_in_range(p->label, 1, labels);
 		bytes[p->label - 1] += p->len;
@@ -143,7 +143,7 @@ static void test_sparse_route_goes_first(void **state)
 		unsigned waited = 0;
 		push(&b, 2, 0, i, 100);
 		do {
-			p = egress_pop(&b.e, b.now);
+			p = egress_pop(&b.e, NULL, b.now);
 			uint32_t label = p->label;
 			pkt_free(&b.pool, p);
 			if (label == 2)
@@ -151,7 +151,7 @@ static void test_sparse_route_goes_first(void **state)
 		} while (++waited < 100);
 		assert_in_range(waited, 0, 12);
 		for (unsigned n = 0; n < 20; n++) {
-			p = egress_pop(&b.e, b.now);
+			p = egress_pop(&b.e, NULL, b.now);
 			assert_int_equal(p->label, 1);
 			pkt_free(&b.pool, p);
 		}
@@ -172,7 +172,7 @@ static void test_sparse_packets_of_a_route(void **state)
 		unsigned waited = 0;
 		push(&b, 1, PACKET_FLAG_DROPPABLE | PACKET_FLAG_SPARSE, i, 100);
 		for (;; waited++) {
-			struct pkt *p = egress_pop(&b.e, b.now);
+			struct pkt *p = egress_pop(&b.e, NULL, b.now);
 			bool sparse = p->flags & PACKET_FLAG_SPARSE;
 			pkt_free(&b.pool, p);
 			if (sparse)
@@ -180,7 +180,7 @@ static void test_sparse_packets_of_a_route(void **state)
 		}
 		assert_in_range(waited, 0, 12);
 		for (unsigned n = 0; n < 20; n++)
-			pkt_free(&b.pool, egress_pop(&b.e, b.now));
+			pkt_free(&b.pool, egress_pop(&b.e, NULL, b.now));
 	}
 	bench_free(&b);
 }
@@ -233,7 +233,7 @@ static void test_limit(void **state)
 	assert_int_equal(b.e.dropped, 2);
 	assert_int_equal(b.e.bytes, 100 * PACKET);
 	assert_int_equal(b.pool.live, 100);
-	pkt_free(&b.pool, egress_pop(&b.e, b.now));
+	pkt_free(&b.pool, egress_pop(&b.e, NULL, b.now));
 	assert_int_equal(push(&b, 9, 0, 1, PACKET), 0);
 	bench_free(&b); /* frees what is left */
 }
@@ -261,7 +261,7 @@ static struct ran run(struct bench *b, uint8_t flags, uint64_t in_us, uint64_t o
 			continue;
 		}
 		out += out_us;
-		struct pkt *p = egress_pop(&b->e, b->now);
+		struct pkt *p = egress_pop(&b->e, NULL, b->now);
 		if (!p)
 			continue;
 		if (b->now - p->queued_us > r.longest_wait_us)
@@ -319,7 +319,7 @@ static void test_marks_are_kept(void **state)
 	(void)state;
 	bench_init(&b, LIMIT);
 	push(&b, 1, PACKET_FLAG_MARKED, 1, PACKET);
-	struct pkt *p = egress_pop(&b.e, b.now);
+	struct pkt *p = egress_pop(&b.e, NULL, b.now);
 	assert_int_equal(p->flags, PACKET_FLAG_MARKED);
 	pkt_free(&b.pool, p);
 	bench_free(&b);
@@ -328,7 +328,7 @@ static void test_marks_are_kept(void **state)
 /* What of a record leaves is its beginning. */
 static bool take_prefix(struct bench *b, uint8_t *seen)
 {
-	struct pkt *p = egress_pop(&b->e, b->now);
+	struct pkt *p = egress_pop(&b->e, NULL, b->now);
 
 	if (!p)
 		return false;
@@ -382,7 +382,7 @@ static void test_marks_hit_who_queues(void **state)
 		push(&b, 1, 0, tick, PACKET);
 		if (tick % 20 == 0)
 			push(&b, 2, 0, tick, 200);
-		struct pkt *p = egress_pop(&b.e, b.now);
+		struct pkt *p = egress_pop(&b.e, NULL, b.now);
 		marked[p->label - 1] += (p->flags & PACKET_FLAG_MARKED) != 0;
 		pkt_free(&b.pool, p);
 	}
@@ -404,10 +404,10 @@ static void test_trim(void **state)
 		egress_trim(&b.e);
 		assert_non_null(b.e.flows);
 		for (unsigned i = 0; i < 20; i++)
-			pkt_free(&b.pool, egress_pop(&b.e, b.now));
+			pkt_free(&b.pool, egress_pop(&b.e, NULL, b.now));
 		egress_trim(&b.e); /* before the empty queues have left their list */
 		assert_null(b.e.flows);
-		assert_null(egress_pop(&b.e, b.now));
+		assert_null(egress_pop(&b.e, NULL, b.now));
 	}
 	bench_free(&b);
 }

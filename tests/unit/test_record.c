@@ -40,6 +40,28 @@ static void free_all(struct pkt_pool *pool, struct pkt **v, size_t n)
 		pkt_free(pool, v[i]);
 }
 
+/* The packets of these runs, each as one of its own; returns how many. */
+static size_t single(struct pkt_pool *pool, struct pkt **v, size_t runs)
+{
+	struct pkt *run[RECORD_RUNS_MAX];
+	size_t n = 0;
+
+	assert_in_range(runs, 1, RECORD_RUNS_MAX);
+	memcpy(run, v, runs * sizeof *run);
+	for (size_t i = 0; i < runs; i++) {
+		struct pkt *p = run[i];
+		assert_true(p->len <= PKT_RUN_BYTES || p->count == 1);
+		for (; p->count > 1; n++) {
+			struct pkt *rest = pkt_split(pool, p, 1);
+			assert_non_null(rest);
+			v[n] = p;
+			p = rest;
+		}
+		v[n++] = p;
+	}
+	return n;
+}
+
 static int add_packet(struct reassembly *r, const struct pkt *p, uint64_t now, struct block **out)
 {
 	struct fragment_header f;
@@ -76,21 +98,25 @@ static void check_cut(struct pkt *const *v, size_t n, size_t len, size_t packet_
 static void test_cut(void **state)
 {
 	static uint8_t cipher[RECORD_MAX_BYTES];
-	static const size_t mtu[] = {PACKET_MIN_MTU_BYTES - IP_UDP_OVERHEAD_BYTES, 1400, 8952};
+	static const size_t mtu[] = {PACKET_MIN_MTU_BYTES - IP_UDP_OVERHEAD_BYTES, 1400, 8952,
+				     32501, 65507};
 	struct pkt_pool pool;
 	struct pkt *v[RECORD_PACKETS_MAX];
 
 	(void)state;
 	pkt_pool_init(&pool, 10);
 	fill(cipher, 99, sizeof cipher);
-	for (size_t m = 0; m < 3; m++)
+	for (size_t m = 0; m < sizeof mtu / sizeof *mtu; m++)
 		for (unsigned i = 0; i < 200; i++) {
 			size_t len = i ? 1 + any(RECORD_MAX_BYTES) : RECORD_MAX_BYTES;
 			if (i % 3 == 1)
 				len = (mtu[m] - HEADERS) * (1 + any(7)) + any(3) - 1;
+			if (len > RECORD_MAX_BYTES)
+				len = RECORD_MAX_BYTES;
 			size_t n = record_cut(
 				&pool, &(struct fragment_header){.kind = RECORD_DATA, .record = 99},
 				bytes_of(cipher, len), mtu[m], 7, PACKET_FLAG_DROPPABLE, v);
+			n = single(&pool, v, n);
 			assert_int_equal(n, (len + mtu[m] - HEADERS - 1) / (mtu[m] - HEADERS));
 			check_cut(v, n, len, mtu[m]);
 			free_all(&pool, v, n);
@@ -141,12 +167,14 @@ static void test_random_order(void **state)
 		for (uint64_t i = 0; i < RECORDS; i++) {
 			whole[i].len = 1 + any(any(2) ? 3000 : RECORD_MAX_BYTES);
 			fill(cipher, i, whole[i].len);
-			for (unsigned cut = 0; cut < 1 + round % 2; cut++)
-				n += record_cut(
+			for (unsigned cut = 0; cut < 1 + round % 2; cut++) {
+				size_t runs = record_cut(
 					&pool,
 					&(struct fragment_header){.kind = RECORD_DATA, .record = i},
 					bytes_of(cipher, whole[i].len), cut ? 1100 : 1400, 1, 0,
 					v + n);
+				n += single(&pool, v + n, runs);
+			}
 		}
 		for (size_t i = n; i-- > 1;) {
 			size_t j = any((uint32_t)i + 1);

@@ -47,8 +47,12 @@ static inline void pair_op_send(void *ctx, struct transport *t, const struct net
 	(void)t;
 	s->pair->link.from_port = s->addr.port;
 	s->pair->link.to_port = to->port;
-	for (size_t i = 0; i < n; i++)
-		linksim_send(&s->pair->link, !s->index, v[i]->data, v[i]->len);
+	for (size_t i = 0; i < n; i++) {
+		for (size_t k = 0; k < v[i]->count; k++) {
+			struct bytes payload = pkt_payload(v[i], k);
+			linksim_send(&s->pair->link, !s->index, payload.data, payload.len);
+		}
+	}
 }
 
 static inline void pair_op_deliver(void *ctx, struct transport *t, struct pkt *p, uint64_t now)
