@@ -61,6 +61,21 @@ static void op_deliver(void *ctx, struct transport *t, struct pkt *p, uint64_t n
 	route_deliver(ctx, p, now);
 }
 
+static void touch_conns(struct node_link *l)
+{
+	struct node_conn *c;
+
+	TAILQ_FOREACH(c, &l->conns, of_link) {
+		conn_touch(c);
+	}
+	/* Who was first comes last next time, so that no connection starves behind another. */
+	c = TAILQ_FIRST(&l->conns);
+	if (c && TAILQ_NEXT(c, of_link)) {
+		TAILQ_REMOVE(&l->conns, c, of_link);
+		TAILQ_INSERT_TAIL(&l->conns, c, of_link);
+	}
+}
+
 static void op_state(void *ctx, struct transport *t, enum transport_state old, uint16_t code,
 		     uint64_t now)
 {
@@ -78,6 +93,7 @@ static void op_state(void *ctx, struct transport *t, enum transport_state old, u
 		if (link_remember_remote(l))
 			engine_kept_changed(e);
 		report_connected(l);
+		touch_conns(l);
 		if (timerq_next(&e->timers) == TIMER_NEVER ||
 		    e->stats_timer.at_us > now + STATS_SOON_US)
 			timerq_set(&e->timers, &e->stats_timer, now + STATS_SOON_US);
@@ -88,20 +104,9 @@ static void op_state(void *ctx, struct transport *t, enum transport_state old, u
 
 static void op_writable(void *ctx, struct transport *t, uint64_t now)
 {
-	struct node_link *l = ctx;
-	struct node_conn *c;
-
 	(void)t;
 	(void)now;
-	TAILQ_FOREACH(c, &l->conns, of_link) {
-		conn_touch(c);
-	}
-	/* Who was first comes last next time, so that no connection starves behind another. */
-	c = TAILQ_FIRST(&l->conns);
-	if (c && TAILQ_NEXT(c, of_link)) {
-		TAILQ_REMOVE(&l->conns, c, of_link);
-		TAILQ_INSERT_TAIL(&l->conns, c, of_link);
-	}
+	touch_conns(ctx);
 }
 
 static void op_random(void *ctx, void *out, size_t len)
@@ -136,7 +141,7 @@ static const struct transport_ops link_ops = {
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-/* Zero: none of an earlier one can be under way. */
+/* `attempts`: handshakes of its earlier transports at most. */
 static struct transport *make_transport(struct node_link *l, uint64_t attempts, uint64_t now)
 {
 	struct node_engine *e = l->engine;
@@ -288,11 +293,11 @@ static bool link_begin_anew(struct node_link *l, uint64_t now)
 	uint64_t attempts = transport_get_attempts(l->transport);
 
 	link_remember_remote(l);
-	link_bank_counters(l);
 	l->resumed = true;
 	struct transport *t = make_transport(l, attempts, now);
 	if (!t)
 		return false;
+	link_bank_counters(l);
 	transport_free(l->transport);
 	l->transport = t;
 	l->dead = false;

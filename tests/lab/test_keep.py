@@ -1,7 +1,9 @@
 """A node's own restart while the manager is away, half-open channels, and restarts of manager and
 tracker: with traffic running, every byte checked.  Run with -s to see the pauses."""
+import contextlib
 import os
 import re
+import threading
 import time
 
 import pytest
@@ -94,3 +96,314 @@ def test_relay_restarts_without_the_manager(line, stream, name, away):
     settled(line)
     wait(lambda: not any(rules_at_manager(line).values()), 8, "closed: no rule is left")
     assert kept_rules(line, name) == 0
+
+
+@pytest.mark.parametrize("name", ["r1", "r2"])
+def test_relay_restarts_under_its_manager(line, stream, name):
+    """The same with the manager there: rules and transports stay what they are."""
+    before, links = rules_at_manager(line), sorted(t["id"] for t in line.transports())
+    began = time.monotonic()
+    line.d[f"{name}-node"].kill()
+    line.d[f"{name}-node"].start()
+    wait(lambda: stream.times[-1] > began + 0.5, 8, "messages come back again", 0.02)
+    time.sleep(1)
+    pause = stream.pause_since(began)
+    print(f"{name} restarted under its manager: pause {pause * 1000:.0f} ms")
+    settled(line)
+    assert rules_at_manager(line) == before
+    assert sorted(t["id"] for t in line.transports()) == links
+    stream.finish()
+    assert pause < 4
+
+
+def test_all_relays_restart_without_the_manager(line, stream):
+    manager, relays = line.d["mgr-nodemanager"], [line.d[f"{n}-node"] for n in ("r1", "r2", "r3")]
+    before = rules_at_manager(line)
+    manager.kill()
+    for relay in relays:
+        relay.kill()
+    for relay in relays:
+        relay.start()
+    began = time.monotonic()
+    wait(lambda: stream.times[-1] > began + 0.1, 8, "messages come back again", 0.02)
+    print(f"three relays restarted: {(stream.times[-1] - began) * 1000:.0f} ms after their start")
+    manager.start()
+    settled(line)
+    wait(lambda: rules_at_manager(line) == before, 10, "the manager knows the rules it knew")
+    stream.finish()
+
+
+def test_end_of_a_connection_restarts(line, stream):
+    """Its keys are gone with the process: the connection ends for its app, and leaves no rule."""
+    line.d["mgr-nodemanager"].kill()
+    line.d["gw1-node"].kill()
+    line.d["gw1-node"].start()
+    time.sleep(1)
+    line.d["mgr-nodemanager"].start()
+    wait(lambda: stream.fault, 15, "the app is told")
+    assert "connection ended" in stream.fault
+    stream.over = True
+    settled(line)
+    wait(lambda: not any(rules_at_manager(line).values()), 8, "no rule is left")
+    assert line.manager("status")["connections"] == 0
+    again = EchoStream(line["sub"], node_id(line, "gw1"))
+    time.sleep(0.5)
+    again.finish()
+
+
+def test_damaged_file(line):
+    node = line.d["r2-node"]
+    path = os.path.join(node.state_dir, "node.state")
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    node.kill()
+    with open(path, "r+b") as f:
+        f.seek(-20, os.SEEK_END)
+        old = f.read(1)
+        f.seek(-20, os.SEEK_END)
+        f.write(bytes([old[0] ^ 1]))
+    began = len(node.log())
+    node.start()
+    settled(line)
+    said = node.log()[began:]
+    assert said.count("damaged, or not written by this node; it is ignored") == 1
+    assert "goes on with what was kept" not in said
+    # That of another node is no better.
+    time.sleep(1.5)
+    node.kill()
+    with open(os.path.join(line.d["r3-node"].state_dir, "node.state"), "rb") as f:
+        foreign = f.read()
+    with open(path, "wb") as f:
+        f.write(foreign)
+    began = len(node.log())
+    node.start()
+    settled(line)
+    assert "it is ignored" in node.log()[began:]
+
+
+def test_clean_end_leaves_nothing(line):
+    node = line.d["r2-node"]
+    time.sleep(1.5)
+    status, _ = node.stop()
+    assert status == 0
+    node.start()
+    settled(line)
+    assert restart_log(node) == (0, 0, 0, 0)
+
+
+def test_state_that_cannot_be_written(line):
+    """Not a failure: it is said once, and the node goes on."""
+    node = line.d["r3-node"]
+    node.kill()
+    blocker = os.path.join(node.state_dir, "node.state.new")
+    os.makedirs(os.path.join(blocker, "x"))
+    began = len(node.log())
+    node.start()
+    settled(line)
+    line.manager("disconnectNodes", a="r2", b="r3")
+    time.sleep(2.5)
+    line.connect("r2", "r3")
+    settled(line)
+    assert node.log()[began:].count("cannot be written") == 1
+    os.rmdir(os.path.join(blocker, "x"))
+    os.rmdir(blocker)
+    node.restart()
+    settled(line)
+
+
+# --- half-open channels ---------------------------------------------------------------------------
+
+class Dropped:
+    """Within the block TCP segments from and to `port` vanish in `ns`, as with a dead machine."""
+
+    def __init__(self, ns, port):
+        self.ns, self.port = ns, port
+
+    def __enter__(self):
+        self.ns.run("nft", "add", "table", "inet", "half")
+        for hook in ("input", "output"):
+            self.ns.run("nft", "add", "chain", "inet", "half", hook,
+                        f"{{ type filter hook {hook} priority 0; }}")
+            for end in ("dport", "sport"):
+                self.ns.run("nft", "add", "rule", "inet", "half", hook, "tcp", end, self.port,
+                            "drop")
+        self.began = time.monotonic()
+        return self
+
+    def wait(self, condition, what):
+        wait(condition, 15, what, 0.05)
+        seconds = time.monotonic() - self.began
+        print(f"{what}: after {seconds:.1f} s")
+        assert seconds < 10.5  # 10 s, and what the looking takes
+
+    def __exit__(self, *_):
+        self.ns.run("nft", "delete", "table", "inet", "half")
+
+
+def test_half_open_to_the_manager(line, stream):
+    node = line.d["r2-node"]
+    before = node.log().count("channel to the manager is closed: silence")
+    with Dropped(line["r2"], MANAGER_PORT) as gone:
+        gone.wait(lambda: "r2" not in line.registered(), "the manager notices")
+        gone.wait(lambda: node.log().count("channel to the manager is closed: silence") > before,
+                  "the node notices")
+    settled(line)
+    stream.finish()
+
+
+def listed(mesh):
+    try:
+        return mesh.manager("listApps", kind="all", value="")["apps"]
+    except LabError:
+        return None
+
+
+def test_half_open_to_the_tracker(line):
+    tracker = line.d["mgr-apptracker"]
+    before = len(re.findall(r"manager \S+ is away", tracker.log()))
+    with Dropped(line["mgr"], 5998) as gone:
+        gone.wait(lambda: len(re.findall(r"manager \S+ is away", tracker.log())) > before,
+                  "the tracker notices")
+        gone.wait(lambda: listed(line) is None, "the manager notices")
+    wait(lambda: listed(line), 15, "apps are listed again")
+
+
+def test_half_open_to_an_app(line):
+    """Over TCP: at this port there is no Unix socket beside it."""
+    ns = line["r1"]
+    ns.run("nft", "add table ip other; add chain ip other c { type nat hook output priority -100; }; "
+           "add rule ip other c tcp dport 17100 redirect to :17000")
+
+    def is_listed():
+        return any(a["app"] == "far" for a in listed(line) or [])
+    app = line.run("r1", "far-app", f"{bin_dir()}/echo", "server", "--id", "far", "--node",
+                   "127.0.0.1:17100", "-d")
+    wait(is_listed, 10, "it is listed")
+    before = app.log().count("channel ends: silence")
+    with Dropped(ns, "{ 17000, 17100 }") as gone:
+        gone.wait(lambda: not is_listed(), "the node notices")
+        gone.wait(lambda: app.log().count("channel ends: silence") > before, "the app notices")
+    wait(is_listed, 15, "it is listed again")
+    app.stop()
+    ns.run("nft", "delete table ip other")
+    wait(lambda: not is_listed(), 10, "it is gone")
+
+
+# --- manager and tracker --------------------------------------------------------------------------
+
+class QuietApp:
+    """Registered, and nothing else; answers pings."""
+
+    def __init__(self, ns, app_id):
+        self.app = MeshApp(ns, app_id, "quiet")
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        with contextlib.suppress(OSError, LabError, ValueError):
+            while True:
+                self.app.receive()
+
+
+def names(mesh):
+    """Sorted (node, app) of all that is listed, or None while there is no list."""
+    apps = listed(mesh)
+    if apps is not None:
+        apps = sorted((a["node"], a["app"]) for a in apps)
+        assert len(set(apps)) == len(apps), f"announced twice: {apps}"
+    return apps
+
+
+def kill_and_start(daemons, away):
+    for d in daemons:
+        d.kill()
+    time.sleep(away)
+    for d in daemons:
+        d.start()
+
+
+@pytest.mark.parametrize("victims", [("apptracker",), ("nodemanager",), ("nodemanager", "apptracker"),
+                                     ("apptracker", "nodemanager")])
+@pytest.mark.parametrize("away", [0.0, 2.0])
+def test_every_app_is_listed_once(line, stream, victims, away):
+    quiet = [QuietApp(line[ns], f"quiet-{i}") for ns in ("sub", "gw1", "gw2") for i in range(5)]
+    expected = wait(lambda: len(names(line) or []) >= 17 and names(line), 10, "all are listed")
+    kill_and_start([line.d[f"mgr-{v}"] for v in victims], away)
+    wait(lambda: registered_or_none(line) and names(line) == expected, 20, "all are listed again", 0.05)
+    for _ in range(10):
+        assert names(line) == expected
+        time.sleep(0.2)
+    for q in quiet:
+        q.app.close()
+    stream.finish()
+    wait(lambda: len(names(line)) == 1, 10, "those that left are not listed")
+
+
+def registered_or_none(mesh):
+    with contextlib.suppress(OSError, LabError):
+        return mesh.registered() >= set(NODES)
+    return False
+
+
+@pytest.mark.parametrize("after_ms", [0, 3, 10, 30, 80])
+def test_manager_dies_while_it_makes_a_transport(line, after_ms):
+    pair = ("r3", "gw1")
+    asking = threading.Thread(target=ask_quietly, args=(line, *pair))
+    asking.start()
+    time.sleep(after_ms / 1000)
+    line.d["mgr-nodemanager"].kill()
+    asking.join()
+    line.d["mgr-nodemanager"].start()
+    settled(line)
+    with contextlib.suppress(LabError):
+        line.connect(*pair)  # perhaps it had not heard of it yet
+    wait(lambda: line.links_up(LINKS + (pair,)), 25, "the link is there")
+    assert len(line.transports()) == len(LINKS) + 1
+    for name in pair:
+        kept_rules(line, name)
+        assert restart_log(line.d[f"{name}-node"])[1] == sum(name in p for p in LINKS + (pair,))
+    settled(line)
+    line.manager("disconnectNodes", a=pair[0], b=pair[1])
+    wait(lambda: len(line.transports()) == len(LINKS), 10, "it is gone")
+
+
+def ask_quietly(mesh, a, b):
+    with contextlib.suppress(Exception):
+        mesh.connect(a, b)
+
+
+def die_while_connecting(mesh, far, after_ms):
+    """Those connections of six that came up."""
+    streams = []
+
+    def connect():
+        with contextlib.suppress(LabError, OSError):
+            streams.append(EchoStream(mesh["sub"], far, interval=0.02))
+    threads = [threading.Thread(target=connect) for _ in range(6)]
+    for t in threads:
+        t.start()
+    time.sleep(after_ms / 1000)
+    mesh.d["mgr-nodemanager"].kill()
+    mesh.d["mgr-nodemanager"].start()
+    settled(mesh)
+    for t in threads:
+        t.join(25)
+    print(f"killed after {after_ms} ms: {len(streams)} of 6 came up")
+    return streams
+
+
+def test_manager_dies_while_it_makes_connections(line):
+    settled(line)
+    far = node_id(line, "gw1")
+    for after_ms in (0, 2, 5, 15, 50):
+        streams = die_while_connecting(line, far, after_ms)
+        wait(lambda s=streams: line.manager("status")["connections"] == len(s), 30,
+             "the manager knows those that came up, and no other")
+        for s in streams:
+            s.finish()
+        wait(lambda: not any(rules_at_manager(line).values()), 10, "no rule is left")
+    # What the manager before did not finish, this one removes when nobody asks for it any more
+    # (PROTOCOL.md 2.8).
+    time.sleep(26)
+    for name in ("sub", "r1", "r2", "gw1"):
+        assert kept_rules(line, name) == 0
+    settled(line)
