@@ -68,9 +68,14 @@ FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/fuzz/%)
 .PHONY: all help deps
 .DEFAULT_GOAL := all
 all: deps
-	@$(MAKE) --no-print-directory programs
+	@$(MAKE) --no-print-directory programs library
 programs: $(PROGRAMS:%=$(BIN)/%)
-.PHONY: programs
+ifneq ($(SANFLAGS),)
+library: # shared and sanitized do not mix; the unit tests have its sources anyway
+else
+library: $(BUILD)/libmeshapp.a $(BUILD)/libmeshapp.so $(BUILD)/meshapp-uninstalled.pc
+endif
+.PHONY: programs library
 
 help:
 	@echo "make            build the daemons and apps into $(BIN)"
@@ -100,8 +105,10 @@ $(LIBPARTS): $(PART_OBJ)
 define program
 $(BIN)/$(1): $(BUILD)/obj/$(2)/main.o $(call part_obj,$(2)) $(call part_obj,$(3)) $(LIBMESHNET)
 	@mkdir -p $$(@D)
-	$(CC) $$(LDFLAGS) $$^ $$(LDLIBS) -o $$@
+	$(CC) $$(LDFLAGS) $$^ $$(LDLIBS) $$(LDLIBS_$(1)) -o $$@
 endef
+# The prompt's editor; no daemon loads it.
+LDLIBS_meshctl := -ledit
 $(foreach d,$(DAEMONS) meshctl,$(eval $(call program,$(d),$(d),)))
 $(eval $(call program,echo,apps/echo,))
 $(eval $(call program,vpn-client,apps/vpn_client,apps/vpn))
@@ -109,9 +116,42 @@ $(eval $(call program,vpn-server,apps/vpn_server,apps/vpn))
 $(eval $(call program,socks-client,apps/socks_client,apps/socks))
 $(eval $(call program,socks-server,apps/socks_server,apps/socks))
 
+# --- libmeshapp for programs outside this tree -------------------------------------------------
+# Nothing but the functions of its public header can be seen from outside, in either form.
+SO_VERSION  := 0
+SO_FILE     := libmeshapp.so.$(SO_VERSION)
+LIBAPP_DIR  := apps/libmeshapp
+LIBAPP_SRC  := $(wildcard $(LIBAPP_DIR)/*.c) $(wildcard common/base/*.c) $(wildcard common/io/chan*.c) \
+               common/io/sockaddr.c common/io/keyfile.c common/wire/frame.c common/wire/msg.c \
+               common/core/channel.c common/core/noise.c common/core/pkt.c
+LIBAPP_OBJ  := $(LIBAPP_SRC:%.c=$(BUILD)/pic/%.o)
+LIBAPP_LIBS := -levent_extra -levent_core -lsodium
+$(BUILD)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIC -fno-semantic-interposition -MMD -MP -c $< -o $@
+$(BUILD)/$(SO_FILE): $(LIBAPP_OBJ) $(LIBAPP_DIR)/meshapp.map
+	$(CC) -shared -Wl,-soname,$(SO_FILE) -Wl,--version-script=$(LIBAPP_DIR)/meshapp.map -Wl,-z,defs \
+		$(LDFLAGS) $(LIBAPP_OBJ) $(LIBAPP_LIBS) -o $@
+$(BUILD)/libmeshapp.so: $(BUILD)/$(SO_FILE)
+	ln -sf $(SO_FILE) $@
+$(BUILD)/libmeshapp.a: $(LIBAPP_OBJ) $(LIBAPP_DIR)/meshapp.map
+	@rm -f $@
+	sed -n 's/^\t\(mesh[a-z_]*\);$$/\1/p' $(LIBAPP_DIR)/meshapp.map >$(BUILD)/pic/public
+	$(LD) -r $(LIBAPP_OBJ) -o $(BUILD)/pic/meshapp.o
+	objcopy --keep-global-symbols=$(BUILD)/pic/public $(BUILD)/pic/meshapp.o
+	ar rcs $@ $(BUILD)/pic/meshapp.o
+# $(call write_pc,PREFIX,INCLUDEDIR,LIBDIR,FILE)
+write_pc = sed -e 's|@PREFIX@|$(1)|' -e 's|@INCLUDEDIR@|$(2)|' -e 's|@LIBDIR@|$(3)|' \
+	-e 's|@VERSION@|$(VERSION)|' $(LIBAPP_DIR)/meshapp.pc.in >$(4)
+# pkg-config prefers it where PKG_CONFIG_PATH has the build directory.
+$(BUILD)/meshapp-uninstalled.pc: $(LIBAPP_DIR)/meshapp.pc.in
+	@mkdir -p $(@D)
+	$(call write_pc,$(abspath $(BUILD)),$(abspath $(LIBAPP_DIR)/include),$(abspath $(BUILD)),$@)
+
 $(BUILD)/unit/%: tests/unit/%.c $(LIBPARTS) $(LIBMESHNET)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -Itests $(LDFLAGS) $< $(LIBPARTS) $(LIBMESHNET) $(LDLIBS) -lcmocka -o $@
+	$(CC) $(CFLAGS) -MMD -MP -Itests $(LDFLAGS) $< $(LIBPARTS) $(LIBMESHNET) $(LDLIBS) \
+		$(LDLIBS_meshctl) -lcmocka -o $@
 $(BUILD)/sim: $(SIM_SRC) $(wildcard tests/sim/*.h) $(LIBPARTS) $(LIBMESHNET)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -Itests $(LDFLAGS) $(SIM_SRC) $(LIBPARTS) $(LIBMESHNET) $(LDLIBS) -o $@
@@ -135,7 +175,7 @@ $(BENCH_BIN)/findroute: tests/bench/findroute.c $(BUILD)/obj/nodemanager/graph.o
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $$(pkg-config --cflags igraph | sed 's/-I/-isystem /g') -MMD -MP $(LDFLAGS) \
 		$^ $$(pkg-config --libs igraph) -lm -o $@
-bench-bins: $(addprefix $(BENCH_BIN)/,emulator handshakes crypto flood findroute swarm)
+bench-bins: $(addprefix $(BENCH_BIN)/,emulator handshakes crypto flood findroute socksload swarm)
 
 unit-bins: $(UNIT_BIN)
 sim-bin: $(if $(SIM_SRC),$(BUILD)/sim)
@@ -177,18 +217,40 @@ bench:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) programs bench-bins
 	@$(PYTHON) tests/bench/run $(NAMES)
 
+define install_library
+install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig \
+		$(DESTDIR)$(PREFIX)/share/man/man3
+	install -m 644 $(LIBAPP_DIR)/include/meshapp.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(BUILD)/libmeshapp.a $(BUILD)/$(SO_FILE) $(DESTDIR)$(PREFIX)/lib
+	ln -sf $(SO_FILE) $(DESTDIR)$(PREFIX)/lib/libmeshapp.so
+	install -m 644 $(LIBAPP_DIR)/libmeshapp.3 $(DESTDIR)$(PREFIX)/share/man/man3
+	$(call write_pc,$(PREFIX),$${prefix}/include,$${prefix}/lib,$(DESTDIR)$(PREFIX)/lib/pkgconfig/meshapp.pc)
+	-$(if $(DESTDIR),,ldconfig 2>/dev/null)
+endef
+
 # The prefix `meshnet-` keeps clear of Node.js, which owns the name `node`.
-install: programs
+install: programs library
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/meshnet
+	$(if $(SANFLAGS),,$(install_library))
 	$(foreach p,$(filter-out meshctl,$(PROGRAMS)),install -m 755 $(BIN)/$(p) \
 		$(DESTDIR)$(PREFIX)/bin/meshnet-$(p) &&) true
 	install -m 755 $(BIN)/meshctl $(DESTDIR)$(PREFIX)/bin/meshctl
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	install -m 644 etc/completion/meshctl.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/meshctl
+	install -m 644 etc/completion/meshctl.zsh \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_meshctl
 	install -m 644 README.md LICENSE common/PROTOCOL.md etc/meshnet-example.cfg docs/*.md \
-		$(DESTDIR)$(PREFIX)/share/doc/meshnet
+		docs/example-app.c $(DESTDIR)$(PREFIX)/share/doc/meshnet
 
 uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/include/meshapp.h $(DESTDIR)$(PREFIX)/lib/libmeshapp.* \
+		$(DESTDIR)$(PREFIX)/lib/pkgconfig/meshapp.pc $(DESTDIR)$(PREFIX)/share/man/man3/libmeshapp.3
 	rm -f $(foreach p,$(filter-out meshctl,$(PROGRAMS)),$(DESTDIR)$(PREFIX)/bin/meshnet-$(p))
-	rm -f $(DESTDIR)$(PREFIX)/bin/meshctl
+	rm -f $(DESTDIR)$(PREFIX)/bin/meshctl \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/meshctl \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_meshctl
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/meshnet
 
 clean:
@@ -196,4 +258,4 @@ clean:
 .PHONY: test sim demo lint fuzz bench install uninstall clean
 
 .SECONDARY:
--include $(shell find $(BUILD)/obj $(BUILD)/unit $(BUILD)/fuzz -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/obj $(BUILD)/pic $(BUILD)/unit $(BUILD)/fuzz -name '*.d' 2>/dev/null)

@@ -32,6 +32,7 @@ struct tracker {
 	struct map managers, channels;
 	LIST_HEAD(, manager) manager_list;
 	struct log_limit unwanted;
+	uint64_t registrations, lists, refused_count;
 };
 
 void tracker_config_default(struct tracker_config *c)
@@ -341,6 +342,8 @@ static void on_registration(struct tracker *t, struct manager *m, const struct m
 	uint16_t code = registration(t, m, &in->app_registration_request, &text);
 	char id[MESH_ID_SHORT];
 
+	t->registrations++;
+	t->refused_count += code != CODE_OK;
 	if (code == CODE_BUSY && log_limit_due(&m->refused, now))
 		log_warn("an app of manager %s is refused: %s (%llu so far)",
 			 mesh_id_short(&m->id, id), text, (unsigned long long)m->refused.count);
@@ -391,6 +394,7 @@ static void on_list(struct tracker *t, struct manager *m, const struct msg *in)
 {
 	struct msg out = {.type = MSG_AppListResponse, .seq = in->seq};
 	const struct msg_app_list_request *r = &in->app_list_request;
+	t->lists++;
 	if (r->kind > APP_LIST_BY_NAME) {
 		out.app_list_response.code = CODE_INVALID;
 		out.app_list_response.text = bytes_str("no such kind of list");
@@ -434,4 +438,16 @@ void tracker_tick(struct tracker *t, uint64_t now)
 size_t tracker_count(const struct tracker *t)
 {
 	return t->index.all.count;
+}
+
+void tracker_status_get(const struct tracker *t, struct tracker_status *out)
+{
+	*out = (struct tracker_status){
+		.apps = t->index.all.count,
+		.managers_connected = t->channels.count,
+		.registrations = t->registrations,
+		.lists = t->lists,
+		.refused = t->refused_count,
+		.unwanted = t->unwanted.count,
+	};
 }

@@ -59,4 +59,12 @@ void tracker_manager_down(struct tracker *t, uint64_t channel, uint64_t now);
 uint64_t tracker_next_timeout(const struct tracker *t);
 void tracker_tick(struct tracker *t, uint64_t now);
 size_t tracker_count(const struct tracker *t);
+
+struct tracker_status {
+	size_t apps, managers_connected;
+	uint64_t registrations, lists; /* messages of managers */
+	uint64_t refused;	       /* of these registrations */
+	uint64_t unwanted;	       /* managers that may not connect */
+};
+void tracker_status_get(const struct tracker *t, struct tracker_status *out);
 #endif

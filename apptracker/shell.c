@@ -7,12 +7,14 @@
 #include <string.h>
 
 #include "apptracker/engine.h"
+#include "apptracker/metrics.h"
 #include "apptracker/store.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/timerq.h"
 #include "io/chan.h"
 #include "io/keyfile.h"
+#include "io/statushttp.h"
 
 #define FLUSH_US 200000u
 
@@ -21,6 +23,7 @@ struct shell {
 	struct tracker *engine;
 	struct tracker_store *store;
 	struct chan_listener *listener;
+	struct status_http *status; /* NULL unless configured */
 	struct event *timer, *flush;
 	struct map channels; /* number -> chan */
 	uint64_t next_channel;
@@ -200,6 +203,22 @@ static struct tracker_config engine_config(const struct config *cfg)
 	return c;
 }
 
+static void write_metrics(struct metrics *m, void *arg)
+{
+	const struct shell *s = arg;
+
+	tracker_metrics_write(m, s->engine);
+	metrics_process(m, "apptracker");
+}
+
+static int open_status(struct shell *s)
+{
+	uint64_t port = s->daemon->cfg->apptracker_status_port;
+
+	return port ? status_http_new(&s->status, s->daemon->base, (uint16_t)port, write_metrics, s)
+		    : 0;
+}
+
 int tracker_start(struct daemon *d)
 {
 	struct shell *s = calloc(1, sizeof *s);
@@ -219,6 +238,8 @@ int tracker_start(struct daemon *d)
 	int err = open_store(s);
 	if (!err)
 		err = open_listener(s);
+	if (!err)
+		err = open_status(s);
 	if (err)
 		return err;
 	log_info("apptracker serves on %s; %zu apps known", d->cfg->apptracker_listen_addr,
@@ -232,6 +253,7 @@ void tracker_shutdown(struct daemon *d)
 	struct shell *s = d->ctx;
 	if (!s)
 		return;
+	status_http_free(s->status);
 	chan_listener_free(s->listener);
 	tracker_free(s->engine);
 	tracker_store_close(s->store);

@@ -38,4 +38,6 @@ struct gw_api {
 int gw_api_register(struct rpc_server *server, struct gw_api *api);
 /* What others see of us in app lists: JSON in one line.  Returns `out`. */
 const char *gw_api_app_info(const struct gw_api *api, char *out, size_t size);
+/* The data of an event: of the lease, or of the uplink when it is NULL. */
+struct json_object *gw_api_event_json(const struct gw_engine *e, const struct lease *l);
 #endif

@@ -118,9 +118,33 @@ size_t gw_engine_methods(const struct gw_engine *e, const struct gw_method **out
 	return e->method_count;
 }
 
+const char *gw_event_name(enum gw_event event)
+{
+	static const char *const names[] = {
+		[GW_EVENT_GRANTED] = "lease.granted",
+		[GW_EVENT_RENEWED] = "lease.renewed",
+		[GW_EVENT_RELEASED] = "lease.released",
+		[GW_EVENT_EXPIRED] = "lease.expired",
+		[GW_EVENT_UPLINK_ONLINE] = "uplink.online",
+		[GW_EVENT_UPLINK_OFFLINE] = "uplink.offline",
+	};
+
+	return (size_t)event < sizeof(names) / sizeof(names[0]) ? names[event] : "?";
+}
+
+static void tell(struct gw_engine *e, enum gw_event event, const struct lease *l)
+{
+	if (e->ops->event)
+		e->ops->event(e->ctx, event, l);
+}
+
 void gw_engine_set_uplink(struct gw_engine *e, const struct gw_uplink *uplink)
 {
+	bool changed = uplink->online != e->uplink.online || !e->uplink.checked_s;
+
 	e->uplink = *uplink;
+	if (changed && uplink->checked_s)
+		tell(e, uplink->online ? GW_EVENT_UPLINK_ONLINE : GW_EVENT_UPLINK_OFFLINE, NULL);
 }
 
 const struct gw_uplink *gw_engine_uplink(const struct gw_engine *e)
@@ -208,6 +232,7 @@ static void lease_expired(struct timer *t, uint64_t now)
 	(void)now;
 	log_info("lease %.8s... expired", l->sid);
 	e->counters.expired++;
+	tell(e, GW_EVENT_EXPIRED, l);
 	e->ops->tunnel_close(e->ctx, l);
 	rc = e->ops->lease_delete(e->ctx, l->sid);
 	if (rc) /* a row that stays is over all the same: the next start drops it */
@@ -236,6 +261,7 @@ static int lease_end(struct gw_engine *e, struct lease *l)
 
 	if (rc)
 		return rc;
+	tell(e, GW_EVENT_RELEASED, l);
 	e->ops->tunnel_close(e->ctx, l);
 	lease_leave(e, l);
 	return 0;
@@ -328,6 +354,7 @@ static bool grant(struct gw_engine *e, const struct gw_request *req, uint64_t no
 		return false;
 	}
 	e->counters.granted++;
+	tell(e, GW_EVENT_GRANTED, l);
 	*out = l;
 	return true;
 }
@@ -401,6 +428,8 @@ static int lease_extend(struct gw_engine *e, struct lease *l, uint64_t now_s)
 		l->expires_s = before;
 	else /* armed already: cannot fail */
 		timerq_set(&e->timers, &l->expiry, l->expires_s * US_PER_S);
+	if (!rc)
+		tell(e, GW_EVENT_RENEWED, l);
 	return rc;
 }
 

@@ -23,6 +23,17 @@
 #define GW_SUBSCRIBERS_MAX 65535u
 #define GW_NEVER UINT64_MAX
 
+enum gw_event {
+	GW_EVENT_GRANTED,
+	GW_EVENT_RENEWED,
+	GW_EVENT_RELEASED,
+	GW_EVENT_EXPIRED,
+	GW_EVENT_UPLINK_ONLINE,
+	GW_EVENT_UPLINK_OFFLINE,
+};
+/* "lease.granted" and so on. */
+const char *gw_event_name(enum gw_event event);
+
 /* All return 0 or -errno.  None may call back into the engine. */
 struct gw_ops {
 	int (*lease_save)(void *ctx, const struct lease *l); /* durable when it returns 0 */
@@ -32,6 +43,8 @@ struct gw_ops {
 	int (*tunnel_open)(void *ctx, struct lease *l, char *why);
 	void (*tunnel_close)(void *ctx, const struct lease *l);
 	void (*random_bytes)(void *ctx, void *out, size_t len);
+	/* For whoever watches; `l` is the lease it is about, NULL for the uplink.  May be NULL. */
+	void (*event)(void *ctx, enum gw_event event, const struct lease *l);
 };
 
 struct gw_terms {

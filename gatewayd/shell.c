@@ -9,10 +9,13 @@
 
 #include "base/log.h"
 #include "gatewayd/api.h"
+#include "gatewayd/metrics.h"
 #include "gatewayd/store.h"
 #include "gatewayd/stream.h"
 #include "gatewayd/uplink.h"
+#include "io/events.h"
 #include "io/jsonrpc.h"
+#include "io/metrics.h"
 #include "libmeshapp/meshapp.h"
 
 #define APP_TYPE "internet_gateway"
@@ -28,6 +31,7 @@ struct gw_shell {
 	struct gw_streams *streams;
 	struct rpc_server *rpc;
 	struct rpc_http *http;
+	struct events *events;
 	struct uplink *uplink;
 	struct gw_api api;
 	struct event *tick;
@@ -81,12 +85,22 @@ static void random_fill(void *ctx, void *out, size_t len)
 	randombytes_buf(out, len);
 }
 
+static void on_event(void *ctx, enum gw_event event, const struct lease *l)
+{
+	struct gw_shell *s = ctx;
+
+	/* Leases of an earlier run come back before there is anybody to tell. */
+	if (s->events)
+		events_emit(s->events, gw_event_name(event), gw_api_event_json(s->engine, l));
+}
+
 static const struct gw_ops ops = {
 	.lease_save = lease_save,
 	.lease_delete = lease_delete,
 	.tunnel_open = tunnel_open,
 	.tunnel_close = tunnel_close,
 	.random_bytes = random_fill,
+	.event = on_event,
 };
 
 static struct gw_terms terms_of(const struct config *cfg)
@@ -275,6 +289,27 @@ static struct rpc_http_spec http_spec(const struct config *cfg)
 	};
 }
 
+static void on_metrics(const struct rpc_ctx *ctx, const char *path, const char *query,
+		       struct rpc_page *page, void *arg)
+{
+	struct gw_shell *s = arg;
+	struct metrics m;
+
+	(void)ctx, (void)path, (void)query;
+	page->type = METRICS_TYPE;
+	metrics_begin(&m, page->body);
+	gw_metrics_write(&m, s->engine);
+	events_metrics(s->events, s->http, &m);
+	metrics_process(&m, "gatewayd");
+}
+
+static int pages_start(struct gw_shell *s)
+{
+	int rc = events_new(&s->events, s->d->base, s->http);
+
+	return rc ? rc : rpc_http_get(s->http, "/metrics", RPC_AUTHORISED, on_metrics, s);
+}
+
 static int rpc_start(struct gw_shell *s)
 {
 	struct rpc_http_spec spec = http_spec(s->d->cfg);
@@ -287,7 +322,8 @@ static int rpc_start(struct gw_shell *s)
 	s->streams = gw_streams_new(s->rpc);
 	if (!s->streams)
 		return -ENOMEM;
-	return rpc_http_new(&s->http, s->d->base, s->rpc, &spec);
+	rc = rpc_http_new(&s->http, s->d->base, s->rpc, &spec);
+	return rc ? rc : pages_start(s);
 }
 
 static int rpc_listen(struct gw_shell *s)
@@ -366,6 +402,8 @@ void gw_shell_free(struct daemon *d)
 	uplink_free(s->uplink);
 	if (s->http)
 		rpc_http_free(s->http);
+	events_free(s->events);
+	s->events = NULL;
 	gw_streams_free(s->streams);
 	if (s->rpc)
 		rpc_server_free(s->rpc);

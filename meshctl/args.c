@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "meshctl/command.h"
+
 #define TIMEOUT_MAX_S 3600.0
+#define WATCH_DEFAULT_US 2000000u
+#define WATCH_MIN_S 0.1
 
 static int number_parse(const char *text, unsigned long max, uint16_t *out)
 {
@@ -70,72 +74,98 @@ enum option {
 	OPT_GATEWAY,
 	OPT_TOKEN,
 	OPT_TIMEOUT,
-	OPT_METHOD,
+	OPT_WATCH,
 	OPT_JSON,
 	OPT_HELP,
 	OPT_VERSION,
 	OPT_NONE
 };
 
-static const struct {
-	const char *name, *letter;
-	bool value;
-} options[OPT_NONE] = {
-	[OPT_PORT] = {"--port", "-p", true},	    [OPT_RPC] = {"--rpc", NULL, true},
-	[OPT_GATEWAY] = {"--gateway", "-g", true},  [OPT_TOKEN] = {"--token", NULL, true},
-	[OPT_TIMEOUT] = {"--timeout", NULL, true},  [OPT_METHOD] = {"--method", "-m", true},
-	[OPT_JSON] = {"--json", NULL, false},	    [OPT_HELP] = {"--help", "-h", false},
-	[OPT_VERSION] = {"--version", NULL, false},
+static const struct ctl_option options[OPT_NONE] = {
+	[OPT_PORT] = {"--port", "-p", "PORT", NULL},
+	[OPT_RPC] = {"--rpc", NULL, "HOST[:PORT]", NULL},
+	[OPT_GATEWAY] = {"--gateway", "-g", "HOST[:PORT]", NULL},
+	[OPT_TOKEN] = {"--token", NULL, "TOKEN", NULL},
+	[OPT_TIMEOUT] = {"--timeout", NULL, "SECONDS", NULL},
+	[OPT_WATCH] = {"--watch", "-w", NULL, NULL}, /* its value may be left out */
+	[OPT_JSON] = {"--json", NULL, NULL, NULL},
+	[OPT_HELP] = {"--help", "-h", NULL, NULL},
+	[OPT_VERSION] = {"--version", NULL, NULL, NULL},
 };
 
 /* "--rpc=X", "--rpc X", "-pX", "-p X": *value is NULL when it has to be the next word. */
+static bool option_matches(const struct ctl_option *o, const char *word, const char **value)
+{
+	size_t len = strlen(o->name);
+
+	*value = NULL;
+	if (strcmp(word, o->name) == 0 || (o->letter && strcmp(word, o->letter) == 0))
+		return true;
+	if (strncmp(word, o->name, len) == 0 && word[len] == '=') {
+		*value = word + len + 1;
+		return true;
+	}
+	if (!o->value || !o->letter || strncmp(word, o->letter, 2) != 0)
+		return false;
+	*value = word + 2;
+	return true;
+}
+
 static enum option option_find(const char *word, const char **value)
 {
 	for (int i = 0; i < OPT_NONE; i++) {
-		size_t len = strlen(options[i].name);
-		*value = NULL;
-		if (strcmp(word, options[i].name) == 0 ||
-		    (options[i].letter && strcmp(word, options[i].letter) == 0))
+		if (option_matches(&options[i], word, value))
 			return (enum option)i;
-		if (!options[i].value)
-			continue;
-		if (strncmp(word, options[i].name, len) == 0 && word[len] == '=') {
-			*value = word + len + 1;
-			return (enum option)i;
-		}
-		if (options[i].letter && strncmp(word, options[i].letter, 2) == 0) {
-			*value = word + 2;
-			return (enum option)i;
-		}
 	}
 	return OPT_NONE;
 }
 
-static bool is_connect_gateway(const struct ctl_args *a)
+/* An option of the command that has been named already. */
+static const struct ctl_option *own_option(const struct ctl_args *a, const char *word,
+					   const char **value)
 {
-	const char *w = a->count ? a->words[0] : "";
+	const struct ctl_command *c = a->count ? ctl_command_find(a->words[0]) : NULL;
 
-	return strcmp(w, "connect-gateway") == 0 || strcmp(w, "connect_gateway") == 0;
+	for (const struct ctl_option *o = c ? c->options : NULL; o && o->name; o++) {
+		if (option_matches(o, word, value))
+			return o;
+	}
+	return NULL;
+}
+
+const char *ctl_args_option(const struct ctl_args *a, const char *name)
+{
+	for (size_t i = a->option_count; i > 0; i--) {
+		if (strcmp(a->options[i - 1].option->name, name) == 0)
+			return a->options[i - 1].value;
+	}
+	return NULL;
+}
+
+const char *ctl_args_global(size_t i, bool *takes_value)
+{
+	if (i >= OPT_NONE)
+		return NULL;
+	*takes_value = options[i].value != NULL;
+	return options[i].name;
 }
 
 static int port_set(struct ctl_args *a, const char *value)
 {
-	if (is_connect_gateway(a))
-		return number_parse(value, UINT16_MAX, &a->port);
 	if (number_parse(value, UINT16_MAX, &a->rpc.port))
 		return -EINVAL;
 	a->rpc.given = true;
 	return 0;
 }
 
-static int timeout_set(struct ctl_args *a, const char *value)
+static int seconds_parse(const char *value, double least, uint64_t *out_us)
 {
 	char *end;
 	double s = strtod(value, &end);
 
-	if (end == value || *end || !isfinite(s) || s <= 0 || s > TIMEOUT_MAX_S)
+	if (end == value || *end || !isfinite(s) || s < least || s <= 0 || s > TIMEOUT_MAX_S)
 		return -EINVAL;
-	a->timeout_us = (uint64_t)(s * 1e6) + 1;
+	*out_us = (uint64_t)(s * 1e6) + 1;
 	return 0;
 }
 
@@ -152,10 +182,10 @@ static int option_set(struct ctl_args *a, enum option o, const char *value)
 		a->token = value;
 		return 0;
 	case OPT_TIMEOUT:
-		return timeout_set(a, value);
-	case OPT_METHOD:
-		a->method = value;
-		return is_connect_gateway(a) ? 0 : -EINVAL;
+		return seconds_parse(value, 0, &a->timeout_us);
+	case OPT_WATCH:
+		a->watch_us = WATCH_DEFAULT_US;
+		return *value ? seconds_parse(value, WATCH_MIN_S, &a->watch_us) : 0;
 	case OPT_JSON:
 		a->json = true;
 		return 0;
@@ -181,8 +211,8 @@ static const char *expected(enum option o)
 		return "HOST or HOST:PORT";
 	case OPT_TIMEOUT:
 		return "seconds, up to 3600";
-	case OPT_METHOD:
-		return "used with connect-gateway only";
+	case OPT_WATCH:
+		return "seconds, 0.1 to 3600, or nothing";
 	default:
 		return "a value";
 	}
@@ -198,33 +228,76 @@ static int word_add(struct ctl_args *a, const char *word, char *error)
 	return 0;
 }
 
+static int own_option_add(struct ctl_args *a, const struct ctl_option *o, const char *value,
+			  char *error)
+{
+	if ((o->value && !*value) || (!o->value && *value)) {
+		snprintf(error, CTL_ERROR_MAX, "%s '%.100s': expected %s", o->name, value,
+			 o->value ? o->value : "no value");
+		return -EINVAL;
+	}
+	if (a->option_count == CTL_OPTIONS_MAX) {
+		snprintf(error, CTL_ERROR_MAX, "more than %d options", CTL_OPTIONS_MAX);
+		return -EINVAL;
+	}
+	a->options[a->option_count].option = o;
+	a->options[a->option_count++].value = value;
+	return 0;
+}
+
+/* Whether the next word is the value: always, never, or (--watch) when it is a number. */
+static bool takes_next(enum option o, const char *next)
+{
+	if (o == OPT_WATCH)
+		return next && (isdigit((unsigned char)*next) || *next == '.');
+	return options[o].value != NULL;
+}
+
+/* Takes the option at argv[i]; *used is 2 when it has the next word too. */
+static int option_take(struct ctl_args *a, int argc, char *const *argv, int i, int *used,
+		       char *error)
+{
+	const char *value = NULL, *next = i + 1 < argc ? argv[i + 1] : NULL;
+	const struct ctl_option *own = own_option(a, argv[i], &value);
+	enum option o;
+
+	*used = 1;
+	if (own) {
+		if (!value && own->value && next)
+			*used = 2;
+		return own_option_add(a, own, value ? value : *used == 2 ? next : "", error);
+	}
+	o = option_find(argv[i], &value);
+	if (o == OPT_NONE) {
+		snprintf(error, CTL_ERROR_MAX, "unknown option '%.100s', try --help", argv[i]);
+		return -EINVAL;
+	}
+	if (!value && takes_next(o, next)) {
+		value = next ? next : "";
+		*used = 2;
+	}
+	if (!value)
+		value = "";
+	if ((options[o].value && !*value) || option_set(a, o, value)) {
+		snprintf(error, CTL_ERROR_MAX, "%s '%.100s': expected %s", options[o].name, value,
+			 expected(o));
+		return -EINVAL;
+	}
+	return 0;
+}
+
 int ctl_args_parse(struct ctl_args *a, int argc, char *const *argv, char error[CTL_ERROR_MAX])
 {
 	bool only_words = false;
 
-	for (int i = 0; i < argc; i++) {
-		const char *value = NULL, *word = argv[i];
-		enum option o;
-
-		if (!only_words && strcmp(word, "--") == 0) {
+	for (int i = 0, used; i < argc; i += used) {
+		used = 1;
+		if (!only_words && strcmp(argv[i], "--") == 0)
 			only_words = true;
-			continue;
-		}
-		if (only_words || word[0] != '-' || !word[1]) {
-			if (word_add(a, word, error))
+		else if (only_words || argv[i][0] != '-' || !argv[i][1]) {
+			if (word_add(a, argv[i], error))
 				return -EINVAL;
-			continue;
-		}
-		o = option_find(word, &value);
-		if (o == OPT_NONE) {
-			snprintf(error, CTL_ERROR_MAX, "unknown option '%.100s', try --help", word);
-			return -EINVAL;
-		}
-		if (!value)
-			value = options[o].value && i + 1 < argc ? argv[++i] : "";
-		if ((options[o].value && !*value) || option_set(a, o, value)) {
-			snprintf(error, CTL_ERROR_MAX, "%s '%.100s': expected %s", options[o].name,
-				 value, expected(o));
+		} else if (option_take(a, argc, argv, i, &used, error)) {
 			return -EINVAL;
 		}
 	}

@@ -6,12 +6,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CTL_WORDS_MAX 66 /* a command and a route of 65 nodes */
+#define CTL_WORDS_MAX 66   /* a command and a route of 65 nodes */
+#define CTL_OPTIONS_MAX 16 /* of one command, given at once */
 #define CTL_HOST_MAX 255
 #define CTL_ERROR_MAX 256
 #define CTL_MANAGER_PORT 1234
 #define CTL_GATEWAY_PORT 65533
 #define CTL_SUBSCRIBER_PORT 65532
+
+struct ctl_option;
 
 struct ctl_endpoint {
 	char host[CTL_HOST_MAX + 1];
@@ -25,9 +28,13 @@ struct ctl_args {
 	const char *token;
 	uint64_t timeout_us; /* 0: as the command needs */
 	bool json, help, version;
-	/* connect-gateway */
-	uint16_t port;
-	const char *method;
+	uint64_t watch_us; /* --watch: again this often; 0: once */
+	/* Those of the command (command.h), in the order given. */
+	struct {
+		const struct ctl_option *option;
+		const char *value; /* "" for a switch */
+	} options[CTL_OPTIONS_MAX];
+	size_t option_count;
 	const char *words[CTL_WORDS_MAX];
 	size_t count;
 };
@@ -37,6 +44,11 @@ int ctl_args_init(struct ctl_args *a, const char *env_port, char error[CTL_ERROR
 /* Adds options and words (argv[0] is the first, not a program's name); the texts stay the caller's.
  * -EINVAL with a line in `error`. */
 int ctl_args_parse(struct ctl_args *a, int argc, char *const *argv, char error[CTL_ERROR_MAX]);
+/* The value of an option of the command ("--paths"), the last one given; "" for a switch, NULL when
+ * it was not given. */
+const char *ctl_args_option(const struct ctl_args *a, const char *name);
+/* The options that stand with every command, for completion: NULL at the end. */
+const char *ctl_args_global(size_t i, bool *takes_value);
 /* "host", "host:port", ":port", "[v6]:port", "v6".  -EINVAL; then `e` is unchanged. */
 int ctl_endpoint_parse(struct ctl_endpoint *e, const char *text);
 /* Splits a line at blanks, in place; "double quotes" keep blanks.  The number of words, or -E2BIG,

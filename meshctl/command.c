@@ -1,15 +1,30 @@
 #include "meshctl/command.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "io/jsonrpc.h"
+#include "meshctl/admin.h"
+#include "meshctl/complete.h"
+#include "meshctl/events.h"
+#include "meshctl/progress.h"
 
 #define NAME_LEN_MAX 32
 #define ADD_NODES_MAX 1000
+#define HELP_LEFT_MAX 50 /* more of a usage is told by `help COMMAND` only */
 
 /* ---- parameters ---- */
+
+bool ctl_number(const char *text, uint64_t *out)
+{
+	char *end;
+
+	errno = 0;
+	*out = strtoull(text, &end, 10);
+	return isdigit((unsigned char)*text) && !*end && errno == 0;
+}
 
 static struct json_object *params_none(const struct ctl_args *a, char *error)
 {
@@ -37,10 +52,9 @@ static struct json_object *params_add_node(const struct ctl_args *a, char *error
 static struct json_object *params_add_nodes(const struct ctl_args *a, char *error)
 {
 	struct json_object *o;
-	char *end;
-	unsigned long n = strtoul(a->words[1], &end, 10);
+	uint64_t n = 0;
 
-	if (!isdigit((unsigned char)*a->words[1]) || *end || n == 0 || n > ADD_NODES_MAX) {
+	if (!ctl_number(a->words[1], &n) || n == 0 || n > ADD_NODES_MAX) {
 		snprintf(error, CTL_ERROR_MAX, "'%.60s' is no number of nodes (1 to %d)",
 			 a->words[1], ADD_NODES_MAX);
 		return NULL;
@@ -105,15 +119,22 @@ static struct json_object *params_apps(const struct ctl_args *a, char *error)
 
 static struct json_object *params_gateway(const struct ctl_args *a, char *error)
 {
-	struct json_object *o = json_object_new_object();
+	const char *port = ctl_args_option(a, "--port"), *method = ctl_args_option(a, "--method");
+	struct json_object *o;
+	uint64_t number = 0;
 
-	(void)error;
+	if (port && (!ctl_number(port, &number) || number == 0 || number > UINT16_MAX)) {
+		snprintf(error, CTL_ERROR_MAX, "--port '%.60s': expected a port (1 to 65535)",
+			 port);
+		return NULL;
+	}
+	o = json_object_new_object();
 	if (a->count > 1)
 		rpc_set_str(o, "gateway", a->words[1]);
-	if (a->port)
-		rpc_set_u64(o, "port", a->port);
-	if (a->method)
-		rpc_set_str(o, "method", a->method);
+	if (number)
+		rpc_set_u64(o, "port", number);
+	if (method)
+		rpc_set_str(o, "method", method);
 	return o;
 }
 
@@ -125,7 +146,9 @@ static const struct view view_nodes = {
 				     {"ID", "short|id", VIEW_ID},
 				     {"NAME", "name", VIEW_TEXT},
 				     {"ADDRESS", "addr", VIEW_TEXT},
-				     {"STATE", "connected", VIEW_CONNECTED},
+				     {"STATE", "state|connected", VIEW_CONNECTED},
+				     {"ROLE", "role", VIEW_TEXT},
+				     {"TRANSIT", "transit", VIEW_YES_NO},
 				     {"TRANSPORTS", "transports", VIEW_NUMBER},
 				     {"APPS", "apps", VIEW_NUMBER},
 				     {0}}};
@@ -139,6 +162,8 @@ static const struct view view_transports = {
 				     {"RTT", "rtt_us", VIEW_US},
 				     {"LOSS", "loss_ppm", VIEW_PPM},
 				     {"RATE", "rate_bps", VIEW_BPS},
+				     {"COST", "cost", VIEW_NUMBER},
+				     {"SET", "set_cost", VIEW_NONZERO},
 				     {"A->B", "tx_bytes", VIEW_BYTES},
 				     {"B->A", "rx_bytes", VIEW_BYTES},
 				     {"RETRANSMITS", "retransmits", VIEW_NUMBER},
@@ -189,44 +214,314 @@ static const struct view view_sessions = {
 
 #define SECONDS(n) ((n)*UINT64_C(1000000))
 
+static const struct ctl_option gateway_options[] = {
+	{"--port", "-p", "PORT", "the gateway's RPC port"},
+	{"--method", "-m", "METHOD", "how to reach it (mesh, ...)"},
+	{0},
+};
+
+static const struct ctl_option events_options[] = {
+	{"--count", "-n", "N", "end after N events"},
+	{"--since", NULL, "ID", "also what came after this one, as far as it is kept"},
+	{0},
+};
+
 static const struct ctl_command commands[] = {
-	{"status", "", "what each daemon that answers says of itself", CTL_MANAGER, NULL, 0, 0,
-	 params_none, NULL, view_object, SECONDS(5)},
-	{"list-nodes", "", "the nodes of the mesh", CTL_MANAGER, "listNodes", 0, 0, params_none,
-	 &view_nodes, NULL, 0},
-	{"add-node", "[NAME] [connect]", "start a node here; 'connect' links it to another",
-	 CTL_MANAGER, "addNode", 0, 2, params_add_node, NULL, view_object, SECONDS(30)},
-	{"add-nodes", "N [connect]", "start N nodes here", CTL_MANAGER, "addNodes", 1, 2,
-	 params_add_nodes, &view_nodes, NULL, SECONDS(120)},
-	{"shutdown-node", "A", "end a node", CTL_MANAGER, "shutdownNode", 1, 1, params_node, NULL,
-	 view_object, 0},
-	{"connect", "A B", "make a transport between two nodes", CTL_MANAGER, "connectNodes", 2, 2,
-	 params_pair, NULL, view_object, SECONDS(30)},
-	{"list-transports", "A", "the transports of a node", CTL_MANAGER, "listTransports", 1, 1,
-	 params_node, &view_transports, NULL, 0},
-	{"list-all-transports", "", "all transports", CTL_MANAGER, "listAllTransports", 0, 0,
-	 params_none, &view_transports, NULL, 0},
-	{"find-route", "A B", "the path a connection would take", CTL_MANAGER, "findRoute", 2, 2,
-	 params_pair, NULL, view_route, 0},
-	{"build-route", "A B [C ...]", "install a route along exactly these nodes", CTL_MANAGER,
-	 "buildRoute", 2, CTL_WORDS_MAX - 1, params_nodes, NULL, view_route, SECONDS(30)},
-	{"list-routes", "A", "the route rules of a node", CTL_MANAGER, "listRoutes", 1, 1,
-	 params_node, &view_rules, NULL, 0},
-	{"apps", "[TYPE | type TYPE | name NAME]", "the apps of the mesh", CTL_MANAGER, "listApps",
-	 0, 2, params_apps, &view_apps, NULL, 0},
-	{"gateways", "", "the gateways the subscriber knows, best first", CTL_SUBSCRIBER,
-	 "listGateways", 0, 0, params_none, &view_gateways, NULL, 0},
-	{"scan", "", "look for gateways now", CTL_SUBSCRIBER, "startScan", 0, 0, params_none, NULL,
-	 view_object, SECONDS(30)},
-	{"connect-gateway", "[IP or NAME] [-p PORT] [-m METHOD]",
-	 "use this gateway (none named: the best)", CTL_SUBSCRIBER, "connect", 0, 1, params_gateway,
-	 NULL, view_object, SECONDS(60)},
-	{"disconnect", "", "leave the gateway and stay offline", CTL_SUBSCRIBER, "disconnect", 0, 0,
-	 params_none, NULL, view_object, SECONDS(30)},
-	{"sessions", "", "leases: granted by gatewayd here, or held by subscriberd", CTL_GATEWAY,
-	 "listSessions", 0, 0, params_none, &view_sessions, NULL, 0},
-	{"help", "[COMMAND]", "this list", CTL_MANAGER, NULL, 0, 1, NULL, NULL, NULL, 0},
-	{"exit", "", "end the prompt", CTL_MANAGER, NULL, 0, 0, NULL, NULL, NULL, 0},
+	{.name = "status",
+	 .usage = "",
+	 .help = "what each daemon that answers says of itself",
+	 .daemon = CTL_MANAGER,
+	 .timeout_us = SECONDS(5),
+	 .show = view_object,
+	 .run = ctl_run_status,
+	 .watch = true},
+	{.name = "list-nodes",
+	 .usage = "",
+	 .help = "the nodes of the mesh",
+	 .daemon = CTL_MANAGER,
+	 .method = "listNodes",
+	 .params = params_none,
+	 .view = &view_nodes},
+	{.name = "add-node",
+	 .usage = "[NAME] [connect]",
+	 .help = "start a node here; 'connect' links it to another",
+	 .daemon = CTL_MANAGER,
+	 .method = "addNode",
+	 .max = 2,
+	 .params = params_add_node,
+	 .show = view_object,
+	 .timeout_us = SECONDS(30)},
+	{.name = "add-nodes",
+	 .usage = "N [connect]",
+	 .help = "start N nodes here",
+	 .daemon = CTL_MANAGER,
+	 .method = "addNodes",
+	 .min = 1,
+	 .max = 2,
+	 .params = params_add_nodes,
+	 .view = &view_nodes,
+	 .timeout_us = SECONDS(120),
+	 .run = ctl_run_add_nodes},
+	{.name = "shutdown-node",
+	 .usage = "A",
+	 .help = "end a node",
+	 .daemon = CTL_MANAGER,
+	 .method = "shutdownNode",
+	 .min = 1,
+	 .max = 1,
+	 .params = params_node,
+	 .show = view_object},
+	{.name = "forget-node",
+	 .usage = "A",
+	 .help = "forget a node that is away, so that its name is free",
+	 .daemon = CTL_MANAGER,
+	 .method = "forgetNode",
+	 .min = 1,
+	 .max = 1,
+	 .params = params_node,
+	 .show = view_object},
+	{.name = "connect",
+	 .usage = "A B",
+	 .help = "make a transport between two nodes",
+	 .daemon = CTL_MANAGER,
+	 .method = "connectNodes",
+	 .min = 2,
+	 .max = 2,
+	 .params = params_pair,
+	 .show = view_object,
+	 .timeout_us = SECONDS(30)},
+	{.name = "disconnect-nodes",
+	 .usage = "A B",
+	 .help = "end the transport between two nodes",
+	 .daemon = CTL_MANAGER,
+	 .method = "disconnectNodes",
+	 .min = 2,
+	 .max = 2,
+	 .params = params_pair,
+	 .show = view_object},
+	{.name = "list-transports",
+	 .usage = "A",
+	 .help = "the transports of a node",
+	 .daemon = CTL_MANAGER,
+	 .method = "listTransports",
+	 .min = 1,
+	 .max = 1,
+	 .params = params_node,
+	 .view = &view_transports},
+	{.name = "list-all-transports",
+	 .usage = "",
+	 .help = "all transports",
+	 .daemon = CTL_MANAGER,
+	 .method = "listAllTransports",
+	 .params = params_none,
+	 .view = &view_transports},
+	{.name = "find-route",
+	 .usage = "A B",
+	 .help = "the path a connection would take",
+	 .daemon = CTL_MANAGER,
+	 .method = "findRoute",
+	 .min = 2,
+	 .max = 2,
+	 .params = ctl_params_find_route,
+	 .show = view_route,
+	 .options = ctl_route_options,
+	 .watch = true},
+	{.name = "set-cost",
+	 .usage = "A B COST|auto",
+	 .help = "what the link of two nodes costs, whatever is measured",
+	 .daemon = CTL_MANAGER,
+	 .method = "setLinkCost",
+	 .min = 3,
+	 .max = 3,
+	 .params = ctl_params_set_cost,
+	 .show = view_object},
+	{.name = "set-transit",
+	 .usage = "NODE yes|no",
+	 .help = "may paths of others lead through this node?",
+	 .daemon = CTL_MANAGER,
+	 .method = "setTransit",
+	 .min = 2,
+	 .max = 2,
+	 .params = ctl_params_set_transit,
+	 .show = view_object},
+	{.name = "build-route",
+	 .usage = "A B [C ...]",
+	 .help = "install a route along exactly these nodes",
+	 .daemon = CTL_MANAGER,
+	 .method = "buildRoute",
+	 .min = 2,
+	 .max = CTL_WORDS_MAX - 1,
+	 .params = params_nodes,
+	 .show = view_route,
+	 .timeout_us = SECONDS(30)},
+	{.name = "list-routes",
+	 .usage = "A",
+	 .help = "the route rules of a node",
+	 .daemon = CTL_MANAGER,
+	 .method = "listRoutes",
+	 .min = 1,
+	 .max = 1,
+	 .params = params_node,
+	 .view = &view_rules},
+	{.name = "invite",
+	 .usage = "",
+	 .help = "a token that lets nodes in",
+	 .daemon = CTL_MANAGER,
+	 .method = "invite",
+	 .params = ctl_params_invite,
+	 .show = view_object,
+	 .options = ctl_invite_options},
+	{.name = "invites",
+	 .usage = "",
+	 .help = "the invites and what is left of them",
+	 .daemon = CTL_MANAGER,
+	 .method = "listInvites",
+	 .params = params_none,
+	 .view = &ctl_view_invites},
+	{.name = "remove-invite",
+	 .usage = "TOKEN",
+	 .help = "it (or the one of this number) lets nobody in any more",
+	 .daemon = CTL_MANAGER,
+	 .method = "removeInvite",
+	 .min = 1,
+	 .max = 1,
+	 .params = ctl_params_invite_ref,
+	 .show = view_object},
+	{.name = "set-role",
+	 .usage = "NODE member|relay|gateway|default",
+	 .help = "what a node may do",
+	 .daemon = CTL_MANAGER,
+	 .method = "setRole",
+	 .min = 2,
+	 .max = 2,
+	 .params = ctl_params_role,
+	 .show = view_object},
+	{.name = "revoke",
+	 .usage = "NODE",
+	 .help = "cut a key off, for good (a whole id if it is not known)",
+	 .daemon = CTL_MANAGER,
+	 .method = "revoke",
+	 .min = 1,
+	 .max = 1,
+	 .params = params_node,
+	 .show = view_object},
+	{.name = "unrevoke",
+	 .usage = "NODE",
+	 .help = "let a revoked key in again",
+	 .daemon = CTL_MANAGER,
+	 .method = "unrevoke",
+	 .min = 1,
+	 .max = 1,
+	 .params = params_node,
+	 .show = view_object},
+	{.name = "revoked",
+	 .usage = "",
+	 .help = "the keys that are cut off",
+	 .daemon = CTL_MANAGER,
+	 .method = "listRevoked",
+	 .params = params_none,
+	 .view = &ctl_view_revoked},
+	{.name = "allow",
+	 .usage = "ID",
+	 .help = "put a node on the list of Admission = allowlist",
+	 .daemon = CTL_MANAGER,
+	 .method = "allow",
+	 .min = 1,
+	 .max = 1,
+	 .params = params_node,
+	 .show = view_object},
+	{.name = "disallow",
+	 .usage = "ID",
+	 .help = "take it off the list",
+	 .daemon = CTL_MANAGER,
+	 .method = "disallow",
+	 .min = 1,
+	 .max = 1,
+	 .params = params_node,
+	 .show = view_object},
+	{.name = "allowed",
+	 .usage = "",
+	 .help = "the nodes on that list",
+	 .daemon = CTL_MANAGER,
+	 .method = "listAllowed",
+	 .params = params_none,
+	 .view = &ctl_view_allowed},
+	{.name = "apps",
+	 .usage = "[TYPE | type TYPE | name NAME]",
+	 .help = "the apps of the mesh",
+	 .daemon = CTL_MANAGER,
+	 .method = "listApps",
+	 .max = 2,
+	 .params = params_apps,
+	 .view = &view_apps},
+	{.name = "events",
+	 .usage = "[nodemanager|gatewayd|subscriberd]",
+	 .help = "what happens, as it happens (Ctrl-C ends)",
+	 .daemon = CTL_MANAGER,
+	 .max = 1,
+	 .options = events_options,
+	 .run = ctl_run_events},
+	{.name = "gateways",
+	 .usage = "",
+	 .help = "the gateways the subscriber knows, best first",
+	 .daemon = CTL_SUBSCRIBER,
+	 .method = "listGateways",
+	 .params = params_none,
+	 .view = &view_gateways},
+	{.name = "scan",
+	 .usage = "",
+	 .help = "look for gateways now",
+	 .daemon = CTL_SUBSCRIBER,
+	 .method = "startScan",
+	 .params = params_none,
+	 .show = view_object,
+	 .timeout_us = SECONDS(30)},
+	{.name = "connect-gateway",
+	 .usage = "[GATEWAY]",
+	 .help = "use this gateway, by IP or name (none named: the best)",
+	 .daemon = CTL_SUBSCRIBER,
+	 .method = "connect",
+	 .max = 1,
+	 .params = params_gateway,
+	 .show = view_object,
+	 .timeout_us = SECONDS(60),
+	 .options = gateway_options},
+	{.name = "disconnect",
+	 .usage = "",
+	 .help = "leave the gateway and stay offline",
+	 .daemon = CTL_SUBSCRIBER,
+	 .method = "disconnect",
+	 .params = params_none,
+	 .show = view_object,
+	 .timeout_us = SECONDS(30)},
+	{.name = "sessions",
+	 .usage = "",
+	 .help = "leases: granted by gatewayd here, or held by subscriberd",
+	 .daemon = CTL_GATEWAY,
+	 .method = "listSessions",
+	 .params = params_none,
+	 .view = &view_sessions},
+	{.name = "completion",
+	 .usage = "bash|zsh",
+	 .help = "a script for the shell: eval \"$(meshctl completion bash)\"",
+	 .daemon = CTL_MANAGER,
+	 .min = 1,
+	 .max = 1,
+	 .run = ctl_run_completion},
+	{.name = "complete",
+	 .usage = "[WORD ...]",
+	 .help = "what the last of these words may become",
+	 .daemon = CTL_MANAGER,
+	 .max = CTL_WORDS_MAX - 1,
+	 .run = ctl_run_complete,
+	 .hidden = true},
+	{.name = "help",
+	 .usage = "[COMMAND]",
+	 .help = "this list",
+	 .daemon = CTL_MANAGER,
+	 .max = 1,
+	 .run = ctl_run_help},
+	{.name = "exit", .usage = "", .help = "end the prompt", .daemon = CTL_MANAGER},
 };
 #define COUNT (sizeof commands / sizeof commands[0])
 
@@ -294,9 +589,13 @@ const struct ctl_command *ctl_command_closest(const char *name)
 	len = strlen(text);
 	for (size_t i = 0; i < COUNT; i++) {
 		size_t d = distance(text, commands[i].name);
+		if (commands[i].hidden)
+			continue;
 		if (len >= 3 && strncmp(text, commands[i].name, len) == 0)
 			d = 1;
-		if (d < best_distance && d < strlen(commands[i].name)) {
+		bool shorter =
+			best && d == best_distance && strlen(commands[i].name) < strlen(best->name);
+		if ((d < best_distance || shorter) && d < strlen(commands[i].name)) {
 			best = &commands[i];
 			best_distance = d;
 		}
@@ -304,12 +603,39 @@ const struct ctl_command *ctl_command_closest(const char *name)
 	return best;
 }
 
+/* "connect-gateway [GATEWAY] [-p PORT] [-m METHOD]" */
+static void usage_text(const struct ctl_command *c, char *out, size_t size)
+{
+	int len = snprintf(out, size, "%s%s%s", c->name, *c->usage ? " " : "", c->usage);
+
+	for (const struct ctl_option *o = c->options; o && o->name && len < (int)size; o++)
+		len += snprintf(out + len, size - (size_t)len, o->value ? " [%s %s]" : " [%s%s]",
+				o->letter ? o->letter : o->name, o->value ? o->value : "");
+}
+
+void ctl_command_describe(const struct ctl_command *c, FILE *out)
+{
+	char text[256];
+
+	usage_text(c, text, sizeof text);
+	fprintf(out, "%s\n    %s\n", text, c->help);
+	for (const struct ctl_option *o = c->options; o && o->name; o++) {
+		snprintf(text, sizeof text, "%s%s%s %s", o->letter ? o->letter : "",
+			 o->letter ? ", " : "", o->name, o->value ? o->value : "");
+		fprintf(out, "    %-24s %s\n", text, o->help ? o->help : "");
+	}
+}
+
 void ctl_command_help(FILE *out)
 {
 	for (size_t i = 0; i < COUNT; i++) {
-		char left[96];
-		snprintf(left, sizeof left, "%s %s", commands[i].name, commands[i].usage);
-		fprintf(out, "  %-52s %s\n", left, commands[i].help);
+		char left[256];
+		if (commands[i].hidden)
+			continue;
+		usage_text(&commands[i], left, sizeof left);
+		if (strlen(left) > HELP_LEFT_MAX)
+			snprintf(left, sizeof left, "%s %s", commands[i].name, commands[i].usage);
+		fprintf(out, "  %-50s %s\n", left, commands[i].help);
 	}
 	fprintf(out,
 		"\nA node (A, B, ...) is a number of list-nodes, an id, a short id or a name.\n");

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "meshctl/command.h"
+#include "meshctl/edit.h"
 #include "meshctl/run.h"
 
 #define LINE_MAX_BYTES 4096
@@ -38,7 +39,8 @@ static void line_skip(FILE *in)
 		;
 }
 
-enum ctl_exit ctl_prompt(const struct ctl_args *a, FILE *in, FILE *out, FILE *err, bool interactive)
+static enum ctl_exit prompt_plain(const struct ctl_args *a, FILE *in, FILE *out, FILE *err,
+				  bool interactive)
 {
 	char line[LINE_MAX_BYTES];
 	enum ctl_exit status = CTL_OK;
@@ -61,5 +63,34 @@ enum ctl_exit ctl_prompt(const struct ctl_args *a, FILE *in, FILE *out, FILE *er
 		}
 		more = line_run(a, line, out, err, &status);
 	}
+	return status;
+}
+
+static enum ctl_exit prompt_edited(const struct ctl_args *a, struct edit *e, FILE *out, FILE *err)
+{
+	char copy[LINE_MAX_BYTES];
+	enum ctl_exit status = CTL_OK;
+	const char *line;
+
+	while ((line = edit_line(e))) {
+		snprintf(copy, sizeof copy, "%s", line);
+		edit_remember(e, line);
+		if (!line_run(a, copy, out, err, &status))
+			return status;
+		fflush(out);
+	}
+	fputc('\n', out);
+	return status;
+}
+
+enum ctl_exit ctl_prompt(const struct ctl_args *a, FILE *in, FILE *out, FILE *err, bool interactive)
+{
+	struct edit *e = interactive ? edit_open(a, in, out, err) : NULL;
+	enum ctl_exit status;
+
+	if (!e)
+		return prompt_plain(a, in, out, err, interactive);
+	status = prompt_edited(a, e, out, err);
+	edit_close(e);
 	return status;
 }

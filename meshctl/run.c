@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/addr.h"
 #include "io/jsonrpc.h"
 #include "meshctl/command.h"
 
@@ -21,7 +22,7 @@ static const struct {
 };
 
 /* gatewayd and subscriberd are where -g says, or --rpc when only that was given. */
-static struct rpc_target target_of(const struct ctl_args *a, enum ctl_daemon d)
+struct rpc_target ctl_target(const struct ctl_args *a, enum ctl_daemon d)
 {
 	const struct ctl_endpoint *e = d == CTL_MANAGER ? &a->rpc : &a->gate;
 	uint16_t port;
@@ -52,24 +53,54 @@ static bool says_no(struct json_object *result, char text[TEXT_MAX_BYTES + 1])
 	return true;
 }
 
-static enum ctl_exit answer_check(const struct rpc_target *to, const char *daemon,
-				  const struct rpc_answer *answer, FILE *err)
+const char *ctl_daemon_name(enum ctl_daemon d)
+{
+	return daemons[d].name;
+}
+
+static bool is_here(const char *host)
+{
+	struct net_addr addr;
+
+	return strcmp(host, "localhost") == 0 ||
+	       (net_addr_parse(&addr, host, 0) == 0 && net_addr_is_loopback(&addr));
+}
+
+enum ctl_exit ctl_unreachable(const struct rpc_target *to, enum ctl_daemon d, const char *why,
+			      FILE *err)
+{
+	const char *daemon = daemons[d].name;
+
+	fprintf(err,
+		strchr(to->host, ':') ? "meshctl: cannot reach %s at [%s]:%u: %s"
+				      : "meshctl: cannot reach %s at %s:%u: %s",
+		daemon, to->host, to->port, why);
+	if (is_here(to->host))
+		fprintf(err, " (start it with `meshnet-%s`, or say with %s where it runs)", daemon,
+			d == CTL_MANAGER ? "-p or --rpc" : "-g");
+	fputc('\n', err);
+	return CTL_UNREACHABLE;
+}
+
+enum ctl_exit ctl_answer_check(const struct rpc_target *to, enum ctl_daemon d,
+			       const struct rpc_answer *answer, FILE *err)
 {
 	char text[TEXT_MAX_BYTES + 1];
 
 	switch (answer->outcome) {
 	case RPC_OUTCOME_DOWN:
-		fprintf(err,
-			strchr(to->host, ':') ? "meshctl: cannot reach %s at [%s]:%u: %s\n"
-					      : "meshctl: cannot reach %s at %s:%u: %s\n",
-			daemon, to->host, to->port, answer->text);
-		return CTL_UNREACHABLE;
+		return ctl_unreachable(to, d, answer->text, err);
 	case RPC_OUTCOME_ERROR:
-		return refused(daemon, answer->text, err);
+		if (answer->code == RPC_DENIED)
+			fprintf(err,
+				"meshctl: %s wants its token: --token TOKEN, --token @FILE or "
+				"$MESH_RPC_TOKEN\n",
+				daemons[d].name);
+		return refused(daemons[d].name, answer->text, err);
 	case RPC_OUTCOME_RESULT:
 		break;
 	}
-	return says_no(answer->result, text) ? refused(daemon, text, err) : CTL_OK;
+	return says_no(answer->result, text) ? refused(daemons[d].name, text, err) : CTL_OK;
 }
 
 static void show_json(struct json_object *result, FILE *out)
@@ -79,8 +110,8 @@ static void show_json(struct json_object *result, FILE *out)
 							       JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 
-static void show(const struct ctl_args *a, const struct ctl_command *c, struct json_object *result,
-		 FILE *out)
+void ctl_show(const struct ctl_args *a, const struct ctl_command *c, struct json_object *result,
+	      FILE *out)
 {
 	if (a->json)
 		show_json(result, out);
@@ -146,7 +177,7 @@ static enum ctl_exit run_call(const struct ctl_args *a, const struct ctl_command
 {
 	char error[CTL_ERROR_MAX] = "out of memory";
 	struct json_object *params = c->params(a, error);
-	struct rpc_target to = target_of(a, c->daemon);
+	struct rpc_target to = ctl_target(a, c->daemon);
 	enum ctl_daemon daemon = c->daemon;
 	struct rpc_answer answer;
 	enum ctl_exit status;
@@ -167,9 +198,9 @@ static enum ctl_exit run_call(const struct ctl_args *a, const struct ctl_command
 		rpc_client_sync(&to, c->method, params, &answer);
 	}
 	follow(&to, &answer);
-	status = answer_check(&to, daemons[daemon].name, &answer, err);
+	status = ctl_answer_check(&to, daemon, &answer, err);
 	if (status == CTL_OK)
-		show(a, c, answer.result, out);
+		ctl_show(a, c, answer.result, out);
 	rpc_answer_free(&answer);
 	json_object_put(params);
 	return status;
@@ -187,15 +218,18 @@ static void show_status(const char *name, const struct rpc_target *to,
 	fputc('\n', out);
 }
 
-static enum ctl_exit run_status(const struct ctl_args *a, const struct ctl_command *c, FILE *out,
-				FILE *err)
+enum ctl_exit ctl_run_status(const struct ctl_args *a, const struct ctl_command *c, FILE *out,
+			     FILE *err)
 {
 	struct json_object *all = json_object_new_object();
 	size_t answered = 0;
 
 	for (size_t d = 0; d < sizeof daemons / sizeof daemons[0]; d++) {
-		struct rpc_target to = target_of(a, (enum ctl_daemon)d);
+		struct rpc_target to = ctl_target(a, (enum ctl_daemon)d);
 		struct rpc_answer answer;
+		/* -p or --rpc says where nodemanager is: the others may be on that host too. */
+		if (d != CTL_MANAGER && !a->gate.given)
+			to.port = daemons[d].port;
 		if (!to.timeout_us)
 			to.timeout_us = c->timeout_us;
 		rpc_client_sync(&to, "status", NULL, &answer);
@@ -213,20 +247,23 @@ static enum ctl_exit run_status(const struct ctl_args *a, const struct ctl_comma
 	json_object_put(all);
 	if (!answered)
 		fprintf(err,
-			"meshctl: no daemon answers here (nodemanager, gatewayd, subscriberd)\n");
+			"meshctl: no daemon answers here; start one with `meshnet-nodemanager`, "
+			"`meshnet-gatewayd` or `meshnet-subscriberd`\n");
 	return answered ? CTL_OK : CTL_UNREACHABLE;
 }
 
-static enum ctl_exit run_help(const struct ctl_args *a, FILE *out, FILE *err)
+enum ctl_exit ctl_run_help(const struct ctl_args *a, const struct ctl_command *self, FILE *out,
+			   FILE *err)
 {
 	const struct ctl_command *c = a->count > 1 ? ctl_command_find(a->words[1]) : NULL;
 
+	(void)self;
 	if (a->count > 1 && !c) {
 		fprintf(err, "meshctl: no command '%.60s'\n", a->words[1]);
 		return CTL_USAGE;
 	}
 	if (c)
-		fprintf(out, "%s %s\n    %s\n", c->name, c->usage, c->help);
+		ctl_command_describe(c, out);
 	else
 		ctl_command_help(out);
 	return CTL_OK;
@@ -256,16 +293,26 @@ enum ctl_exit ctl_run(const struct ctl_args *a, FILE *out, FILE *err)
 	if (!c)
 		return unknown(a->words[0], err);
 	if (a->help) {
-		fprintf(out, "%s %s\n    %s\n", c->name, c->usage, c->help);
+		ctl_command_describe(c, out);
 		return CTL_OK;
 	}
 	if (a->count - 1 < c->min || a->count - 1 > c->max) {
 		fprintf(err, "meshctl: usage: %s %s\n", c->name, c->usage);
 		return CTL_USAGE;
 	}
-	if (c->method)
-		return run_call(a, c, out, err);
-	if (strcmp(c->name, "status") == 0)
-		return run_status(a, c, out, err);
-	return strcmp(c->name, "help") == 0 ? run_help(a, out, err) : CTL_OK;
+	if (!a->watch_us)
+		return ctl_run_once(a, c, out, err);
+	if (!c->view && !c->watch) {
+		fprintf(err, "meshctl: %s: --watch is for what lists or shows\n", c->name);
+		return CTL_USAGE;
+	}
+	return ctl_watch(a, c, out, err);
+}
+
+enum ctl_exit ctl_run_once(const struct ctl_args *a, const struct ctl_command *c, FILE *out,
+			   FILE *err)
+{
+	if (c->run)
+		return c->run(a, c, out, err);
+	return c->method ? run_call(a, c, out, err) : CTL_OK;
 }

@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
 
 #include "base/buf.h"
 
@@ -85,13 +86,38 @@ static const char *cell_text(const struct table *t, size_t row, size_t column)
 	return text ? text : "-";
 }
 
-/* Characters, not bytes: names may be in any script. */
+/* Bytes of the character at `p` and the character; what is no UTF-8 is one byte wide. */
+static size_t character(const char *p, wchar_t *out)
+{
+	static const uint8_t lead[] = {0, 0x1f, 0x0f, 0x07};
+	uint8_t first = (uint8_t)*p;
+	size_t tail = first < 0xc0 ? 0 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+	uint32_t c = tail ? first & lead[tail] : first;
+
+	for (size_t i = 1; i <= tail; i++) {
+		if (((uint8_t)p[i] & 0xc0) != 0x80) {
+			*out = L'?';
+			return 1;
+		}
+		c = c << 6 | ((uint8_t)p[i] & 0x3f);
+	}
+	*out = (wchar_t)c;
+	return tail + 1;
+}
+
+/* Columns of a terminal, not bytes: names may be in any script, and some take two a character, or
+ * none (accents that are put on). */
 static size_t text_width(const char *text)
 {
 	size_t width = 0;
 
-	for (; *text; text++)
-		width += ((uint8_t)*text & 0xc0) != 0x80;
+	while (*text) {
+		wchar_t c;
+		int w;
+		text += character(text, &c);
+		w = wcwidth(c);
+		width += w < 0 ? 1 : (size_t)w;
+	}
 	return width;
 }
 

@@ -244,15 +244,11 @@ void view_object(struct json_object *result, FILE *out)
 		fprintf(out, "done\n");
 }
 
-void view_route(struct json_object *result, FILE *out)
+/* "a -> b -> c", without an end of line. */
+static void nodes_print(struct json_object *nodes, FILE *out)
 {
-	struct json_object *nodes = member(result, "nodes");
 	char text[TABLE_CELL_MAX], safe[TABLE_CELL_MAX];
 
-	if (!json_object_is_type(nodes, json_type_array)) {
-		view_object(result, out);
-		return;
-	}
 	for (size_t i = 0; i < json_object_array_length(nodes); i++) {
 		struct json_object *n = json_object_array_get_idx(nodes, i);
 		if (json_object_is_type(n, json_type_object))
@@ -261,10 +257,39 @@ void view_route(struct json_object *result, FILE *out)
 		bytes_to_cstr(bytes_str(text), safe, sizeof safe);
 		fprintf(out, "%s%s", i ? " -> " : "", safe);
 	}
+}
+
+/* One line a path. */
+static void paths_print(struct json_object *paths, FILE *out)
+{
+	char cost[TABLE_CELL_MAX];
+
+	for (size_t i = 0; i < json_object_array_length(paths); i++) {
+		struct json_object *path = json_object_array_get_idx(paths, i);
+		struct json_object *nodes = member(path, "nodes");
+		view_value(member(path, "cost"), VIEW_NUMBER, cost, sizeof cost);
+		fprintf(out, "path %zu (cost %s): ", i + 1, cost);
+		if (json_object_is_type(nodes, json_type_array))
+			nodes_print(nodes, out);
+		fputc('\n', out);
+	}
+}
+
+void view_route(struct json_object *result, FILE *out)
+{
+	struct json_object *nodes = member(result, "nodes");
+
+	if (!json_object_is_type(nodes, json_type_array)) {
+		view_object(result, out);
+		return;
+	}
+	nodes_print(nodes, out);
 	fputc('\n', out);
 	json_object_object_foreach(result, key, value)
 	{
-		if (strcmp(key, "nodes") != 0)
+		if (strcmp(key, "paths") == 0 && json_object_is_type(value, json_type_array))
+			paths_print(value, out);
+		else if (strcmp(key, "nodes") != 0)
 			line_print(key, value, out);
 	}
 }

@@ -96,10 +96,12 @@ void node_engine_shutdown(struct node_engine *e, uint64_t now)
 		e, &(struct msg){.type = MSG_Shutdown,
 				 .shutdown = {.code = CODE_OK, .text = bytes_str("node ends")}});
 	/* The manager takes it from there: one word for all. */
+	bool told = e->registered;
 	e->registered = false;
 	conn_close_all(e, CODE_CLOSED, now);
 	node_engine_flush(e, now);
-	link_close_all(e, CODE_CLOSED, now);
+	if (told || !e->settings.max_packet_size)
+		link_close_all(e, CODE_CLOSED, now);
 	node_engine_flush(e, now);
 }
 
@@ -200,8 +202,9 @@ static size_t clamp(uint64_t v, size_t lo, size_t hi)
 	return v < lo ? lo : v > hi ? hi : (size_t)v;
 }
 
-static void take_common(struct node_engine *e, const struct msg_register_node_ack *a)
+void engine_take_settings(struct node_engine *e, const struct keep_settings *a)
 {
+	e->settings = *a;
 	e->packet_bytes = clamp(a->max_packet_size, PACKET_MIN_MTU_BYTES - IP_UDP_OVERHEAD_BYTES,
 				PACKET_MAX_BYTES - IP_UDP_OVERHEAD_BYTES);
 	e->egress_bytes = clamp(a->max_buffer, 65536, 256u << 20);
@@ -211,12 +214,25 @@ static void take_common(struct node_engine *e, const struct msg_register_node_ac
 	e->retransmit_limit = (unsigned)clamp(a->retransmit_limit, 1, 100);
 }
 
+static void take_common(struct node_engine *e, const struct msg_register_node_ack *a)
+{
+	engine_take_settings(e, &(struct keep_settings){
+					.max_buffer = a->max_buffer,
+					.max_packet_size = a->max_packet_size,
+					.time_unit_us = a->time_unit_us,
+					.send_interval_us = a->send_interval_us,
+					.connection_timeout_us = a->connection_timeout_us,
+					.retransmit_limit = a->retransmit_limit,
+				});
+	engine_kept_changed(e);
+}
+
 static void start_from_nothing(struct node_engine *e, uint64_t now)
 {
 	conn_close_all(e, CODE_LOST, now);
 	conn_reap(e);
 	link_close_all(e, CODE_CLOSED, now);
-	link_reap(e);
+	link_reap(e, now);
 	route_drop_all(e);
 }
 
@@ -247,6 +263,8 @@ static void register_ack(struct node_engine *e, const struct msg *m, uint64_t no
 	take_common(e, a);
 	if (!a->keep)
 		start_from_nothing(e, now);
+	else
+		link_give_up_lost(e, now);
 	e->registered = true;
 	log_info("registered with the manager%s", a->keep ? ", everything kept" : "");
 	if (a->keep)
@@ -351,7 +369,7 @@ void node_engine_flush(struct node_engine *e, uint64_t now)
 	for (unsigned round = 0; round < FLUSH_ROUNDS_MAX && work_left(e); round++) {
 		flush_conns(e, now);
 		flush_links(e, now);
-		link_reap(e);
+		link_reap(e, now);
 		conn_reap(e);
 	}
 }
@@ -381,6 +399,7 @@ void node_engine_get_status(const struct node_engine *e, struct node_status *out
 	out->apps = e->app_count;
 	out->requests = e->requests.count;
 	out->live_packets = e->pool.live;
+	out->registered = e->registered;
 	TAILQ_FOREACH(l, &e->all_links, all) {
 		struct transport_stats s;
 		transport_get_stats(l->transport, &s);
@@ -388,6 +407,10 @@ void node_engine_get_status(const struct node_engine *e, struct node_status *out
 		out->queued_bytes += s.queue_bytes + s.inflight_bytes;
 		out->tx_bytes += s.tx_bytes;
 		out->rx_bytes += s.rx_bytes;
+		out->egress_bytes += s.queue_bytes;
+		out->by_state[transport_get_state(l->transport)]++;
+		out->suspect += transport_is_suspect(l->transport);
+		link_count(&out->sum, &s);
 	}
 	TAILQ_FOREACH(a, &e->all_apps, all) {
 		out->queued_bytes += e->ops.app_pending(e->ctx, a->channel);

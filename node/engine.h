@@ -13,6 +13,7 @@
  *   engine_app.c         app channels
  *   engine_request.c     questions to the manager on behalf of apps
  *   engine_report.c      what the manager learns when its channel is back
+ *   engine_keep.c        what goes on after a restart of this process
  *   engine_tun.c         TUN interfaces that apps have handed to us
  *
  * Input functions only queue work; call node_engine_flush once after each batch of them.
@@ -22,6 +23,7 @@
 
 #include "core/pkt.h"
 #include "core/transport.h"
+#include "node/keep.h"
 #include "wire/msg.h"
 
 struct node_engine;
@@ -82,8 +84,19 @@ struct node_engine *node_engine_new(const struct node_engine_config *config,
 				    const struct node_engine_ops *ops, void *ctx, uint64_t now);
 /* Closes every socket of udp_open; says nothing to anybody. */
 void node_engine_free(struct node_engine *e);
-/* Tells peers, apps and the manager that this node leaves; free it soon after. */
+/* Tells peers, apps and the manager that this node leaves; free it soon after.  While the manager
+ * is away peers are not told: they wait, and this node goes on from what it has kept. */
 void node_engine_shutdown(struct node_engine *e, uint64_t now);
+
+/*
+ * What goes on after a restart.  The version changes whenever that might have; keep fills in all of
+ * *out but the manager (keep_free it): 0, -ENODATA before the first registration, -ENOMEM.  restore
+ * comes before anything else: transports are made again on their old ports (one whose port is taken
+ * is left out, with its rules) and seek their peers.
+ */
+uint64_t node_engine_kept_version(const struct node_engine *e);
+int node_engine_keep(struct node_engine *e, struct keep_state *out);
+void node_engine_restore(struct node_engine *e, const struct keep_state *k, uint64_t now);
 
 /* Host addresses of this node, best first (port 0): told at the next registration. */
 void node_engine_set_addrs(struct node_engine *e, const struct net_addr *addrs, size_t n);
@@ -133,6 +146,11 @@ struct node_status {
 	uint64_t unknown_labels, route_errors;
 	uint64_t refused;	     /* over a limit */
 	uint64_t tx_bytes, rx_bytes; /* UDP payload of all transports, also of past ones */
+	size_t by_state[TRANSPORT_DISCONNECTED + 1]; /* transports */
+	size_t suspect;				     /* of those connected */
+	size_t egress_bytes;			     /* of queued_bytes: in egress queues */
+	struct transport_stats sum; /* counters of all transports, also of past ones */
+	bool registered;
 };
 void node_engine_get_status(const struct node_engine *e, struct node_status *out);
 #endif

@@ -63,6 +63,9 @@ struct node_link {
 	uint16_t port, code; /* code: why it is dead */
 	bool initiator, dirty, dead;
 	bool told;		     /* the manager knows already that it is dead */
+	bool resumed;		     /* goes on from an earlier process or transport */
+	bool lost;		     /* its peer fell silent while the manager was away */
+	struct keep_transport kept;  /* what it takes to make it again */
 	unsigned quiet;		     /* reports in a row without traffic worth the name; */
 	uint64_t quiet_bytes;	     /* bytes of the transport at the last of them */
 	struct next_hop last;	     /* of what came in: packets come in runs */
@@ -149,11 +152,14 @@ struct node_engine {
 	struct timer stats_timer, request_timer;
 	struct pkt_pool pool;
 	uint64_t instance;
+	uint64_t kept_version;
+	uint32_t starts; /* earlier processes with this instance */
 	struct net_addr addrs[ADDRS_MAX];
 	size_t addr_count;
 	bool manager_up, registered;
 	uint32_t next_seq, register_seq;
-	/* From RegisterNodeAck. */
+	/* From RegisterNodeAck: as it came, and within what we take. */
+	struct keep_settings settings;
 	size_t packet_bytes, egress_bytes;
 	uint64_t connection_timeout_us, send_interval_us;
 	uint32_t time_unit_us;
@@ -185,15 +191,22 @@ void engine_manager_ack(struct node_engine *e, uint32_t seq, uint16_t code, uint
 /* TransportShutdown or ConnectionShutdown.  While the manager is away nothing is said: it will see
  * what is missing in the report. */
 void engine_ended(struct node_engine *e, uint16_t type, uint64_t id, uint16_t code);
+void engine_take_settings(struct node_engine *e, const struct keep_settings *s);
 /* Counts and logs that a limit was reached. */
 void engine_refused(struct node_engine *e, const char *what, uint64_t now);
 
 /* engine_transport.c */
+void link_count(struct transport_stats *sum, const struct transport_stats *s);
 void link_message(struct node_engine *e, const struct msg *m, uint64_t now);
 struct node_link *link_find(const struct node_engine *e, uint32_t id);
 void link_touch(struct node_link *l);
 void link_close_all(struct node_engine *e, uint16_t code, uint64_t now);
-void link_reap(struct node_engine *e);
+void link_reap(struct node_engine *e, uint64_t now);
+/* Those that fell silent while the manager was away, and still are: it is told by their absence. */
+void link_give_up_lost(struct node_engine *e, uint64_t now);
+void link_restore(struct node_engine *e, const struct keep_transport *k, uint64_t now);
+/* Notes where its peer is now; true when that is news. */
+bool link_remember_remote(struct node_link *l);
 void link_free_all(struct node_engine *e);
 void link_stats_fire(struct timer *t, uint64_t now);
 
@@ -285,6 +298,9 @@ void app_announce_all(struct node_engine *e, uint64_t now);
 void app_send(struct node_app *a, const struct msg *m);
 void app_ack(struct node_app *a, uint32_t seq, uint16_t code, uint64_t value, const char *text);
 void app_free_all(struct node_engine *e);
+
+/* engine_keep.c */
+void engine_kept_changed(struct node_engine *e);
 
 /* engine_report.c */
 /* All that we hold, for a manager that lets us keep it. */

@@ -27,6 +27,7 @@ static void add_route(struct node_engine *e, const struct msg *m)
 	}
 	int err = route_table_add(&e->routes, &rule);
 	route_changed(e);
+	engine_kept_changed(e);
 	if (err)
 		e->past.refused++;
 	engine_manager_ack(e, m->seq, err ? CODE_BUSY : CODE_OK, 0, err ? "too many rules" : NULL);
@@ -41,6 +42,7 @@ void route_message(struct node_engine *e, const struct msg *m)
 	/* Gone already (with its transport, say) is what was asked for. */
 	route_table_remove(&e->routes, m->remove_route.in_transport, m->remove_route.in_route);
 	route_changed(e);
+	engine_kept_changed(e);
 	engine_manager_ack(e, m->seq, CODE_OK, 0, NULL);
 }
 
@@ -52,6 +54,7 @@ void route_drop_all(struct node_engine *e)
 	route_table_free(&e->routes);
 	route_table_init(&e->routes, e->config.max_routes, seed);
 	route_changed(e);
+	engine_kept_changed(e);
 }
 
 /* --- signals --------------------------------------------------------------------------------- */

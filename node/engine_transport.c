@@ -77,6 +77,9 @@ static void op_state(void *ctx, struct transport *t, enum transport_state old, u
 		 transport_state_name(s), s == TRANSPORT_DISCONNECTED ? ": " : "",
 		 s == TRANSPORT_DISCONNECTED ? msg_code_name(code) : "");
 	if (s == TRANSPORT_CONNECTED && old != TRANSPORT_CONNECTED) {
+		l->lost = false;
+		if (link_remember_remote(l))
+			engine_kept_changed(e);
 		report_connected(l);
 		if (timerq_next(&e->timers) == TIMER_NEVER ||
 		    e->stats_timer.at_us > now + STATS_SOON_US)
@@ -136,15 +139,17 @@ static const struct transport_ops link_ops = {
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-static struct transport *make_transport(struct node_link *l, const struct msg_transport_create *m,
-					uint64_t now)
+/* Zero: none of an earlier one can be under way. */
+static struct transport *make_transport(struct node_link *l, uint64_t attempts, uint64_t now)
 {
 	struct node_engine *e = l->engine;
 	struct transport_config c = {
-		.id = m->transport,
-		.initiator = m->initiator != 0,
+		.id = l->id,
+		.initiator = l->initiator,
+		.resumed = l->resumed,
+		.attempts = attempts,
 		.local = e->config.id,
-		.remote = m->peer,
+		.remote = l->kept.peer,
 		.retransmit_limit = e->retransmit_limit,
 		.idle_us = e->send_interval_us,
 		.liveness_us = e->config.liveness_us,
@@ -160,7 +165,7 @@ static struct transport *make_transport(struct node_link *l, const struct msg_tr
 	};
 
 	memcpy(c.local_secret, e->config.secret, sizeof c.local_secret);
-	memcpy(c.psk, m->secret, sizeof c.psk);
+	memcpy(c.psk, l->kept.secret, sizeof c.psk);
 	struct transport *t = transport_new(&c, &link_ops, l, now);
 	explicit_bzero(&c, sizeof c);
 	return t;
@@ -174,30 +179,34 @@ static void link_free(struct node_link *l)
 		transport_free(l->transport);
 	if (l->socket)
 		e->ops.udp_close(e->ctx, l->socket);
+	explicit_bzero(&l->kept, sizeof l->kept);
 	free(l);
 }
 
 /* 0 or -errno of the socket. */
-static int link_new(struct node_engine *e, const struct msg_transport_create *m, uint64_t now,
-		    struct node_link **out)
+static int link_new(struct node_engine *e, const struct keep_transport *k, bool resumed,
+		    uint64_t now, struct node_link **out)
 {
 	struct node_link *l = calloc(1, sizeof *l);
 
 	if (!l)
 		return -ENOMEM;
 	l->engine = e;
-	l->id = m->transport;
-	l->initiator = m->initiator != 0;
+	l->id = k->id;
+	l->initiator = k->initiator;
+	l->resumed = resumed;
+	l->kept = *k;
 	TAILQ_INIT(&l->conns);
-	int port = e->ops.udp_open(e->ctx, l->id, m->port, &l->socket);
+	int port = e->ops.udp_open(e->ctx, l->id, k->port, &l->socket);
 	if (port < 0) {
-		free(l);
+		link_free(l);
 		return port;
 	}
-	l->port = (uint16_t)port;
-	l->transport = make_transport(l, m, now);
+	l->port = l->kept.port = (uint16_t)port;
+	l->transport = make_transport(l, (uint64_t)e->starts << 32, now);
 	int err = l->transport ? map_put(&e->links, &l->id, l) : -ENOMEM;
 	route_changed(e);
+	engine_kept_changed(e);
 	if (err) {
 		link_free(l);
 		return err;
@@ -207,6 +216,27 @@ static int link_new(struct node_engine *e, const struct msg_transport_create *m,
 	return 0;
 }
 
+/* Only what counts up. */
+void link_count(struct transport_stats *sum, const struct transport_stats *s)
+{
+	sum->tx_packets += s->tx_packets;
+	sum->rx_packets += s->rx_packets;
+	sum->tx_bytes += s->tx_bytes;
+	sum->rx_bytes += s->rx_bytes;
+	sum->delivered_packets += s->delivered_packets;
+	sum->delivered_bytes += s->delivered_bytes;
+	sum->retransmits += s->retransmits;
+	sum->spurious += s->spurious;
+	sum->duplicates += s->duplicates;
+	sum->bad_packets += s->bad_packets;
+	sum->egress_drops += s->egress_drops;
+	sum->window_drops += s->window_drops;
+	sum->marks += s->marks;
+	sum->handshakes += s->handshakes;
+	sum->probes_sent += s->probes_sent;
+	sum->moves += s->moves;
+}
+
 static void link_bank_counters(struct node_link *l)
 {
 	struct transport_stats s;
@@ -214,17 +244,110 @@ static void link_bank_counters(struct node_link *l)
 	transport_get_stats(l->transport, &s);
 	l->engine->past.tx_bytes += s.tx_bytes;
 	l->engine->past.rx_bytes += s.rx_bytes;
+	link_count(&l->engine->past.sum, &s);
 }
 
-void link_reap(struct node_engine *e)
+bool link_remember_remote(struct node_link *l)
+{
+	const struct net_addr *remote = transport_get_remote(l->transport);
+
+	if (!remote->family || net_addr_equal(remote, &l->kept.remote))
+		return false;
+	l->kept.remote = *remote;
+	return true;
+}
+
+/* Where the peer was last comes first. */
+static void seek_peer(struct node_link *l, uint64_t now)
+{
+	const struct keep_transport *k = &l->kept;
+	struct net_addr addrs[ADDRS_MAX + 1];
+	size_t n = 0;
+
+	if (k->remote.family)
+		addrs[n++] = k->remote;
+	for (uint8_t i = 0; i < k->addr_count; i++)
+		if (!net_addr_equal(&k->addrs[i], &k->remote))
+			addrs[n++] = k->addrs[i];
+	transport_open(l->transport, addrs, n, now);
+	link_touch(l);
+}
+
+/*
+ * Without the manager nobody can give another path, and nothing would make this transport again: it
+ * stays, with its rules, and goes on when its peer does, as after the peer's restart.
+ */
+static bool may_wait(const struct node_link *l)
+{
+	const struct node_engine *e = l->engine;
+
+	return !e->registered && !l->told && e->settings.max_packet_size &&
+	       (l->code == CODE_LOST || l->code == CODE_TIMEOUT) &&
+	       (l->kept.addr_count || l->kept.remote.family);
+}
+
+static bool link_begin_anew(struct node_link *l, uint64_t now)
+{
+	uint64_t attempts = transport_get_attempts(l->transport);
+
+	link_remember_remote(l);
+	link_bank_counters(l);
+	l->resumed = true;
+	struct transport *t = make_transport(l, attempts, now);
+	if (!t)
+		return false;
+	transport_free(l->transport);
+	l->transport = t;
+	l->dead = false;
+	l->lost = true;
+	l->quiet_bytes = 0;
+	seek_peer(l, now);
+	return true;
+}
+
+void link_restore(struct node_engine *e, const struct keep_transport *k, uint64_t now)
+{
+	struct node_link *l;
+
+	if (e->links.count >= e->config.max_transports || mesh_id_equal(&k->peer, &e->config.id)) {
+		log_warn("transport %u is not taken up again: too many", k->id);
+		return;
+	}
+	int err = link_new(e, k, true, now, &l);
+	if (err) {
+		log_warn("transport %u is not taken up again on UDP port %u: %s", k->id, k->port,
+			 strerror(-err));
+		return;
+	}
+	seek_peer(l, now);
+}
+
+void link_give_up_lost(struct node_engine *e, uint64_t now)
+{
+	struct node_link *l;
+
+	TAILQ_FOREACH(l, &e->all_links, all) {
+		if (!l->lost || l->dead)
+			continue;
+		l->told = true;
+		transport_close(l->transport, CODE_LOST, now);
+		link_bury(l, CODE_LOST);
+	}
+	link_reap(e, now);
+}
+
+void link_reap(struct node_engine *e, uint64_t now)
 {
 	struct node_link *l;
 
 	while ((l = TAILQ_FIRST(&e->dead_links))) {
 		TAILQ_REMOVE(&e->dead_links, l, work);
+		if (may_wait(l) && link_begin_anew(l, now))
+			continue;
 		TAILQ_REMOVE(&e->all_links, l, all);
 		map_del(&e->links, &l->id);
 		route_changed(e);
+		engine_kept_changed(e);
 		conn_link_lost(l);
 		route_table_drop_transport(&e->routes, l->id);
 		link_bank_counters(l);
@@ -291,7 +414,13 @@ static void transport_create(struct node_engine *e, const struct msg *m, uint64_
 		engine_manager_ack(e, m->seq, CODE_BUSY, 0, "too many transports");
 		return;
 	}
-	int err = link_new(e, c, now, &l);
+	struct keep_transport k = {.id = c->transport,
+				   .peer = c->peer,
+				   .initiator = c->initiator != 0,
+				   .port = c->port};
+	memcpy(k.secret, c->secret, sizeof k.secret);
+	int err = link_new(e, &k, false, now, &l);
+	explicit_bzero(&k, sizeof k);
 	if (err)
 		engine_manager_ack(e, m->seq, code_of_error(err), 0, strerror(-err));
 	else
@@ -309,7 +438,9 @@ static void open_udp(struct node_engine *e, const struct msg *m, uint64_t now)
 		return;
 	}
 	for (size_t i = 0; i < o->addrs_count; i++)
-		addrs[i] = o->addrs[i].addr;
+		addrs[i] = l->kept.addrs[i] = o->addrs[i].addr;
+	l->kept.addr_count = (uint8_t)o->addrs_count;
+	engine_kept_changed(e);
 	engine_manager_ack(e, m->seq, CODE_OK, 0, NULL);
 	transport_open(l->transport, addrs, o->addrs_count, now);
 	link_touch(l);
@@ -404,6 +535,8 @@ static void rest(struct node_engine *e)
 	bool busy = false;
 
 	TAILQ_FOREACH(l, &e->all_links, all) {
+		if (link_remember_remote(l))
+			engine_kept_changed(e);
 		busy = link_rest(l) || busy;
 	}
 	e->quiet = busy ? 0 : e->quiet + 1;

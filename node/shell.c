@@ -13,10 +13,13 @@
 #include "core/seal.h"
 #include "io/chan.h"
 #include "io/keyfile.h"
+#include "io/statushttp.h"
 #include "io/tun.h"
 #include "node/delay.h"
 #include "node/engine.h"
 #include "node/hostaddr.h"
+#include "node/keeper.h"
+#include "node/metrics.h"
 #include "node/udp.h"
 
 #define TUN_ALONE_BYTES 2000u
@@ -28,10 +31,12 @@ struct node_shell {
 	struct keypair keys;
 	struct node_engine *engine;
 	struct udp *udp;
+	struct keeper *keeper;
 	struct delay *delay; /* NULL unless delay is simulated */
 	struct chan_client *manager;
 	struct chan *manager_chan;
 	struct chan_listener *apps;
+	struct status_http *status; /* NULL unless configured */
 	struct event *tick, *flush, *leave;
 	int offered_fd;	   /* came with the message that is being handled; -1 */
 	bool flush_wanted; /* at the end of this turn of the loop */
@@ -63,6 +68,7 @@ static void flush_now(struct node_shell *s)
 	uint64_t now = daemon_now_us();
 
 	node_engine_flush(s->engine, now);
+	keeper_look(s->keeper);
 	arm(s, now);
 }
 
@@ -75,6 +81,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	s->tick_at_us = UINT64_MAX;
 	node_engine_tick(s->engine, now);
+	keeper_look(s->keeper);
 	arm(s, now);
 }
 
@@ -304,7 +311,7 @@ static void on_manager_up(struct chan *ch, const struct mesh_id *peer)
 {
 	struct node_shell *s = chan_owner(ch);
 
-	(void)peer;
+	keeper_manager(s->keeper, peer);
 	s->manager_chan = ch;
 	tell_addrs(s);
 	node_engine_manager_up(s->engine, daemon_now_us());
@@ -519,6 +526,32 @@ static int open_apps(struct node_shell *s)
 	return err;
 }
 
+/* The apps' address is bound before: a second process by mistake takes up nothing. */
+static int open_keeper(struct node_shell *s)
+{
+	s->keeper = keeper_new(s->daemon, &s->keys, s->engine);
+	if (!s->keeper)
+		return -ENOMEM;
+	keeper_restore(s->keeper, daemon_now_us());
+	return 0;
+}
+
+static void write_metrics(struct metrics *m, void *arg)
+{
+	const struct node_shell *s = arg;
+
+	node_metrics_write(m, s->engine);
+	metrics_process(m, "node");
+}
+
+static int open_status(struct node_shell *s)
+{
+	uint64_t port = s->daemon->cfg->node_status_port;
+
+	return port ? status_http_new(&s->status, s->daemon->base, (uint16_t)port, write_metrics, s)
+		    : 0;
+}
+
 static int open_manager(struct node_shell *s)
 {
 	const struct config *cfg = s->daemon->cfg;
@@ -564,7 +597,8 @@ int node_shell_new(struct daemon *d, struct node_shell **out)
 	take_policy(d->cfg);
 	daemon_want_files(d->cfg->node_max_transports + d->cfg->node_max_apps);
 	if ((err = open_engine(s)) || (err = open_events(s)) || (err = open_udp(s)) ||
-	    (err = open_apps(s)) || (err = open_manager(s))) {
+	    (err = open_apps(s)) || (err = open_keeper(s)) || (err = open_manager(s)) ||
+	    (err = open_status(s))) {
 		log_error("node cannot start: %s", strerror(-err));
 		node_shell_free(s);
 		return err;
@@ -578,9 +612,11 @@ void node_shell_free(struct node_shell *s)
 {
 	if (!s)
 		return;
+	status_http_free(s->status);
 	chan_client_free(s->manager);
 	s->manager_chan = NULL;
 	chan_listener_free(s->apps);
+	keeper_free(s->keeper);
 	node_engine_free(s->engine);
 	delay_free(s->delay);
 	udp_free(s->udp);

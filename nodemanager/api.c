@@ -7,7 +7,6 @@
 
 #include "io/clock.h"
 
-#define ROUTE_NODES_MAX 65
 #define APPS_MAX 8192 /* in one answer of listApps */
 
 /* --- nodes ------------------------------------------------------------------------------------ */
@@ -31,7 +30,7 @@ bool nm_api_node(struct nm_api *api, struct rpc_call *call, struct json_object *
 	       node_of(api, call, text, id);
 }
 
-static struct json_object *brief_json(const struct nm_node_info *info)
+struct json_object *nm_api_brief_json(const struct nm_node_info *info)
 {
 	char id[MESH_ID_TEXT], brief[MESH_ID_SHORT];
 	struct json_object *o = json_object_new_object();
@@ -45,9 +44,10 @@ static struct json_object *brief_json(const struct nm_node_info *info)
 struct json_object *nm_api_node_json(const struct nm_node_info *info)
 {
 	char addr[NET_ADDR_TEXT];
-	struct json_object *o = brief_json(info);
+	struct json_object *o = nm_api_brief_json(info);
 	rpc_set_str(o, "addr", info->addr.family ? net_addr_text(&info->addr, addr) : "");
 	rpc_set_bool(o, "connected", info->connected);
+	rpc_set_bool(o, "transit", info->transit);
 	rpc_set_u64(o, "transports", info->transports);
 	rpc_set_u64(o, "apps", info->apps);
 	rpc_set_u64(o, "connections", info->connections);
@@ -116,7 +116,7 @@ static void connected(void *arg, uint16_t code, const char *text, uint64_t value
 		failed(call, code, text);
 }
 
-static bool two_nodes(struct nm_api *api, struct rpc_call *call, struct json_object *params,
+bool nm_api_two_nodes(struct nm_api *api, struct rpc_call *call, struct json_object *params,
 		      struct mesh_id *a, struct mesh_id *b)
 {
 	return nm_api_node(api, call, params, "a", a) && nm_api_node(api, call, params, "b", b);
@@ -126,7 +126,7 @@ static void connect_nodes(struct rpc_call *call, struct json_object *params, voi
 {
 	struct nm_api *api = arg;
 	struct mesh_id a, b;
-	if (!two_nodes(api, call, params, &a, &b))
+	if (!nm_api_two_nodes(api, call, params, &a, &b))
 		return;
 	nm_connect_nodes(api->nm, &a, &b, connected, call, daemon_now_us());
 	api->touched(api->ctx);
@@ -136,13 +136,19 @@ static void disconnect_nodes(struct rpc_call *call, struct json_object *params, 
 {
 	struct nm_api *api = arg;
 	struct mesh_id a, b;
-	if (!two_nodes(api, call, params, &a, &b))
+	if (!nm_api_two_nodes(api, call, params, &a, &b))
 		return;
 	if (nm_disconnect_nodes(api->nm, &a, &b, daemon_now_us()))
 		rpc_fail(call, RPC_FAILED, "these two have no link");
 	else
 		rpc_reply(call, json_object_new_object());
 	api->touched(api->ctx);
+}
+
+/* null for what is not known, or not set. */
+static struct json_object *known(uint64_t value)
+{
+	return value ? json_object_new_uint64(value) : NULL;
 }
 
 static void add_transport_json(void *arg, const struct nm_transport_info *t)
@@ -159,7 +165,11 @@ static void add_transport_json(void *arg, const struct nm_transport_info *t)
 	rpc_set_u64(o, "b_port", t->b_port);
 	rpc_set_u64(o, "rtt_us", t->rtt_us);
 	rpc_set_u64(o, "loss_ppm", t->loss_ppm);
+	rpc_set_u64(o, "queue_bytes", t->queue_bytes);
+	rpc_set(o, "capacity_bps", known(t->capacity_bps));
 	rpc_set_u64(o, "cost", t->cost);
+	rpc_set(o, "set_cost", known(t->set_cost));
+	rpc_set_bool(o, "upkeep", t->upkeep);
 	rpc_set_u64(o, "rate_bps", t->rate_bps);
 	rpc_set_u64(o, "tx_bytes", t->tx_bytes);
 	rpc_set_u64(o, "rx_bytes", t->rx_bytes);
@@ -220,11 +230,11 @@ static void build_route(struct rpc_call *call, struct json_object *params, void 
 {
 	struct nm_api *api = arg;
 	struct json_object *list = NULL;
-	struct mesh_id nodes[ROUTE_NODES_MAX];
-	if (!rpc_param_array(call, params, "nodes", RPC_REQUIRED, ROUTE_NODES_MAX, &list))
+	struct mesh_id nodes[NM_API_ROUTE_NODES_MAX];
+	if (!rpc_param_array(call, params, "nodes", RPC_REQUIRED, NM_API_ROUTE_NODES_MAX, &list))
 		return;
 	size_t count = json_object_array_length(list);
-	for (size_t i = 0; i < count && i < ROUTE_NODES_MAX; i++) {
+	for (size_t i = 0; i < count && i < NM_API_ROUTE_NODES_MAX; i++) {
 		const char *text = item_text(json_object_array_get_idx(list, i));
 		if (!text) {
 			rpc_fail(call, RPC_INVALID_PARAMS, "nodes: numbers, ids or names");
@@ -241,30 +251,6 @@ static void build_route(struct rpc_call *call, struct json_object *params, void 
 	*r = (struct route_call){.call = call, .hops = count ? count - 1 : 0};
 	nm_build_route(api->nm, nodes, count, built, r, daemon_now_us());
 	api->touched(api->ctx);
-}
-
-static void find_route(struct rpc_call *call, struct json_object *params, void *arg)
-{
-	struct nm_api *api = arg;
-	struct mesh_id a, b, nodes[ROUTE_NODES_MAX];
-	uint64_t cost;
-	if (!two_nodes(api, call, params, &a, &b))
-		return;
-	long count = nm_find_route(api->nm, &a, &b, nodes, ROUTE_NODES_MAX, &cost);
-	if (count < 0) {
-		rpc_fail(call, RPC_FAILED, "there is no way between these nodes now");
-		return;
-	}
-	struct json_object *o = json_object_new_object(), *list = json_object_new_array();
-	for (long i = 0; i < count; i++) {
-		struct nm_node_info info;
-		if (nm_node_get(api->nm, &nodes[i], &info) == 0)
-			json_object_array_add(list, brief_json(&info));
-	}
-	rpc_set(o, "nodes", list);
-	rpc_set_i64(o, "hops", count - 1);
-	rpc_set_u64(o, "cost", cost);
-	rpc_reply(call, o);
 }
 
 static void add_rule_json(void *arg, const struct nm_rule_info *r)
@@ -415,7 +401,6 @@ static const struct rpc_method methods[] = {
 	{"listTransports", {"node"}, list_transports, RPC_AUTHORISED},
 	{"listAllTransports", {NULL}, list_all_transports, RPC_AUTHORISED},
 	{"buildRoute", {"nodes"}, build_route, RPC_AUTHORISED},
-	{"findRoute", {"a", "b"}, find_route, RPC_AUTHORISED},
 	{"listRoutes", {"node"}, list_routes, RPC_AUTHORISED},
 	{"listApps", {"kind", "value"}, list_apps, RPC_AUTHORISED},
 	{"status", {NULL}, status, RPC_AUTHORISED},
@@ -423,5 +408,6 @@ static const struct rpc_method methods[] = {
 
 int nm_api_register(struct rpc_server *server, struct nm_api *api)
 {
-	return rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
+	int err = rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
+	return err ? err : nm_api_routing_register(server, api);
 }

@@ -1,4 +1,4 @@
-/* The JSON-RPC methods of the nodemanager: every JSON shape of it is in api.c and api_nodes.c. */
+/* The JSON-RPC methods of the nodemanager: every JSON shape of it is in api*.c. */
 #ifndef NODEMANAGER_API_H
 #define NODEMANAGER_API_H
 
@@ -25,9 +25,21 @@ int nm_api_register(struct rpc_server *server, struct nm_api *api);
 /* Answers what still waits for a new node. */
 void nm_api_end(struct nm_api *api);
 
-/* Shared by the two files.  False: the call has been failed. */
+/* The data of an event; its name is nm_event_name(). */
+struct json_object *nm_api_event_json(const struct nm_event *event);
+
+#define NM_API_ROUTE_NODES_MAX 65
+
+/* The part in api_routing.c. */
+int nm_api_routing_register(struct rpc_server *server, struct nm_api *api);
+
+/* Shared by these files.  False: the call has been failed. */
 bool nm_api_node(struct nm_api *api, struct rpc_call *call, struct json_object *params,
 		 const char *name, struct mesh_id *id);
+/* The same for the parameters a and b. */
+bool nm_api_two_nodes(struct nm_api *api, struct rpc_call *call, struct json_object *params,
+		      struct mesh_id *a, struct mesh_id *b);
+struct json_object *nm_api_brief_json(const struct nm_node_info *info);
 struct json_object *nm_api_node_json(const struct nm_node_info *info);
 extern rpc_handler nm_api_add_node, nm_api_add_nodes;
 #endif

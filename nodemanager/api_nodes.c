@@ -8,9 +8,10 @@
 #include "io/clock.h"
 #include "nodemanager/api.h"
 
-#define ADD_MAX 64
+#define ADD_MAX 100
 #define POLL_US 50000
 #define WAIT_US 8000000u
+#define WAIT_EACH_US 200000u /* more for each: they all start at once on one machine */
 
 struct nm_adding {
 	LIST_ENTRY(nm_adding) all;
@@ -122,7 +123,7 @@ static void add(struct nm_api *api, struct rpc_call *call, size_t count, const c
 	a->api = api;
 	a->call = call;
 	a->many = many;
-	a->until_us = daemon_now_us() + WAIT_US;
+	a->until_us = daemon_now_us() + WAIT_US + count * WAIT_EACH_US;
 	for (; a->count < count; a->count++) {
 		char made[NAME_MAX_BYTES + 1];
 		if (!name)

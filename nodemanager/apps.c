@@ -180,6 +180,7 @@ static void app_free(struct nm *nm, struct nm_app *app)
 	uint8_t key[NM_TEXT_KEY_BYTES];
 	nm_text_key(key, app->name);
 	struct nm_app_name *name = map_get(&nm->apps, key);
+	nm_event_app(nm, NM_EVENT_APP_GONE, app);
 	LIST_REMOVE(app, of_node);
 	LIST_REMOVE(app, of_name);
 	app->node->app_count--;
@@ -248,6 +249,7 @@ void nm_register_app(struct nm *nm, struct nm_node *node, const struct msg *m, u
 		return;
 	}
 	struct nm_app *app = app_find(node, name);
+	bool fresh = !app;
 	if (!app && node->app_count < nm->config.apps_per_node_max)
 		app = app_new(nm, node, name);
 	if (!app) {
@@ -256,6 +258,8 @@ void nm_register_app(struct nm *nm, struct nm_node *node, const struct msg *m, u
 		return;
 	}
 	memcpy(app->type, type, sizeof type);
+	if (fresh)
+		nm_event_app(nm, NM_EVENT_APP_REGISTERED, app);
 	app->info_len =
 		(uint16_t)(r->info.len < APP_INFO_MAX_BYTES ? r->info.len : APP_INFO_MAX_BYTES);
 	if (app->info_len)

@@ -85,6 +85,8 @@ static void conn_end(struct nm *nm, struct nm_conn *c, uint16_t code, const char
 	log_debug("connection %016llx ends: %s", (unsigned long long)c->id, reason);
 	if (!c->established)
 		answer(nm, c->ask_channel, c->ask_seq, code, reason, c->id);
+	else
+		nm_event_conn(nm, NM_EVENT_CONNECTION_DOWN, c, reason);
 	for (unsigned i = 0; i < end_count(c); i++)
 		if (c->end[i].assigned && c->end[i].node != except)
 			nm_tell_connection_shutdown(nm, c->end[i].node, c->id, code, reason);
@@ -256,6 +258,7 @@ static void tell_on(struct nm *nm, struct nm_conn *c)
 static void established(struct nm *nm, struct nm_conn *c)
 {
 	c->established = true;
+	nm_event_conn(nm, NM_EVENT_CONNECTION_UP, c, NULL);
 	c->end[0].node->connecting--;
 	answer(nm, c->ask_channel, c->ask_seq, CODE_OK, "", c->id);
 	tell_on(nm, c);
@@ -274,6 +277,8 @@ static void assigned(struct nm *nm, struct nm_conn *c)
 		nm_review_soon(nm, c);
 	if (!c->established)
 		established(nm, c);
+	else
+		nm_event_conn(nm, NM_EVENT_CONNECTION_MOVED, c, NULL);
 }
 
 static void assign_acked(struct nm *nm, void *owner, uint32_t side, const struct nm_reply *reply,

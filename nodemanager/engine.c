@@ -106,6 +106,7 @@ struct nm *nm_new(const struct nm_config *config, const struct nm_ops *ops, void
 	map_init(&nm->apps, NM_TEXT_KEY_BYTES, config->nodes_max * 16, nm->seed);
 	map_init(&nm->queries, sizeof(uint32_t), NM_QUERIES_MAX, nm->seed);
 	nm_recover_init(nm);
+	nm_degree_init(nm);
 	return nm;
 }
 
@@ -149,6 +150,7 @@ void nm_set_config(struct nm *nm, const struct nm_config *config)
 	size_t nodes_max = nm->config.nodes_max; /* the tables were made for this many */
 	nm->config = *config;
 	nm->config.nodes_max = nodes_max;
+	nm_degree_start(nm);
 }
 
 /* Below 2^31: the upper half belongs to the channel's own pings. */

@@ -9,8 +9,8 @@
  * broker.c connections, review.c and cost.c when they move to better paths, policy.c what operators
  * say about links and nodes, degree.c links that keep the mesh together, apps.c apps and the
  * apptracker, view.c what RPC shows, graph.c shortest paths; and for what outlives a channel or a
- * manager: report.c what a node holds against what we know, claim.c what two nodes must agree on,
- * trace.c paths found again.
+ * manager: event.c what watchers are told, report.c what a node holds against what we know, claim.c
+ * what two nodes must agree on, trace.c paths found again.
  *
  * What is alive is known by the nodes that keep it alive, so a manager that was killed learns it
  * from them; the store has only what people and the manager have decided (names, wanted links and
@@ -42,8 +42,10 @@ struct nm_node_record {
 };
 
 /* What there is to say of a wanted link; all zero is the usual. */
+enum nm_upkeep { NM_UPKEEP_NONE, NM_UPKEEP_NEAR, NM_UPKEEP_FAR };
 struct nm_link_options {
-	uint32_t cost; /* set by an operator; 0: as measured */
+	uint32_t cost;	       /* set by an operator; 0: as measured */
+	enum nm_upkeep upkeep; /* made by us to keep the mesh together, and ours to remove */
 };
 #define NM_LINK_COST_MAX 1000000
 
@@ -56,6 +58,35 @@ struct nm_route_record {
 
 /* Numbers that must not be given out twice, not by the next manager either. */
 enum nm_counter { NM_COUNTER_TRANSPORT, NM_COUNTER_LABEL, NM_COUNTER_CONNECTION, NM_COUNTERS };
+
+enum nm_event_kind {
+	NM_EVENT_NODE_UP,
+	NM_EVENT_NODE_DOWN,
+	NM_EVENT_TRANSPORT_UP,
+	NM_EVENT_TRANSPORT_DOWN,
+	NM_EVENT_TRANSPORT_SUSPECT, /* `text`: "suspect", or "heard" again */
+	NM_EVENT_CONNECTION_UP,
+	NM_EVENT_CONNECTION_DOWN,
+	NM_EVENT_CONNECTION_MOVED, /* to another path */
+	NM_EVENT_APP_REGISTERED,
+	NM_EVENT_APP_GONE,
+	NM_EVENT_ADMISSION_REFUSED,
+	NM_EVENTS
+};
+/* "node.up" and so on. */
+const char *nm_event_name(enum nm_event_kind kind);
+
+/* What does not apply is NULL or 0; everything is borrowed for the time of the call. */
+struct nm_event {
+	enum nm_event_kind kind;
+	const struct mesh_id *a, *b; /* the node; both ends */
+	const char *a_name, *b_name; /* may be "" */
+	const struct net_addr *addr; /* where the node comes from */
+	uint32_t transport;
+	uint64_t connection;
+	const char *app, *type; /* of an app; app: also what a connection is to */
+	const char *text;	/* why */
+};
 
 /*
  * Effects.  `channel` is the number that the shell gave to nm_node_up.  The store functions may be
@@ -82,6 +113,8 @@ struct nm_ops {
 	void (*route_remove)(void *ctx, uint64_t number);
 	/* Everything up to `value` (modulo 2^32) may have been given out.  Rare. */
 	void (*counter_save)(void *ctx, enum nm_counter which, uint32_t value);
+	/* Something that people may want to watch has happened.  May be NULL. */
+	void (*event)(void *ctx, const struct nm_event *event);
 };
 
 enum nm_admission_mode { NM_ADMISSION_OPEN, NM_ADMISSION_TOKEN, NM_ADMISSION_ALLOWLIST };
@@ -93,6 +126,7 @@ struct nm_config {
 	uint16_t max_packet_size, retransmit_limit;
 	/* Limits. */
 	size_t nodes_max, transports_per_node_max, connections_per_node_max, apps_per_node_max;
+	size_t degree; /* links that each node is given; 0: only those that are asked for */
 	size_t connecting_per_node_max;	      /* connections of a node that are being made */
 	uint32_t message_rate, message_burst; /* messages a second of one node, and at once */
 	/* Times. */
@@ -204,6 +238,7 @@ struct nm_transport_info {
 	const char *a_name, *b_name;
 	uint16_t a_port, b_port;
 	uint32_t rtt_us, loss_ppm, queue_bytes;
+	bool upkeep;		 /* made to keep the mesh together */
 	uint32_t cost, set_cost; /* in use; by an operator, or 0 */
 	uint64_t capacity_bps;	 /* what it can carry; 0: not known */
 	uint64_t rate_bps, tx_bytes, rx_bytes, retransmits;
@@ -216,7 +251,8 @@ struct nm_status {
 	size_t nodes, nodes_connected, links, transports, transports_connected, connections, routes,
 		apps, requests;
 	bool tracker, recovering;
-	uint64_t refused, dropped; /* registrations; messages over a limit or out of order */
+	uint64_t events[NM_EVENTS]; /* how many of each kind there were */
+	uint64_t refused, dropped;  /* registrations; messages over a limit or out of order */
 };
 /* Text is the number in the list, the id, its first 8 digits, or the name.  0, -ENOENT, -EEXIST:
  * more than one node has these 8 digits. */
@@ -235,4 +271,13 @@ void nm_status_get(const struct nm *nm, struct nm_status *status);
  * many there are.  -ENOENT, -ENETUNREACH, -ENOSPC, -ENOMEM. */
 long nm_find_route(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
 		   struct mesh_id *nodes, size_t max, uint64_t *cost);
+#define NM_ROUTES_ASKED_MAX 8
+/* Up to `count` paths (1 to NM_ROUTES_ASKED_MAX) that share no node but the ends, with the least
+ * cost in all, cheapest first; where there are more that share no link only, those (*by_links).
+ * `each` gets the ids, ends included.  How many, -ENOENT, -EINVAL (a == b), -ENETUNREACH, -ENOMEM.
+ */
+long nm_find_routes(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b, size_t count,
+		    void (*each)(void *arg, const struct mesh_id *nodes, size_t node_count,
+				 uint64_t cost),
+		    void *arg, bool *by_links);
 #endif

@@ -337,6 +337,11 @@ uint32_t graph_edge_between(const struct graph *g, uint32_t a, uint32_t b)
 	return best;
 }
 
+uint32_t graph_edge_limit(const struct graph *g)
+{
+	return (uint32_t)g->edge_slots;
+}
+
 bool graph_edge_next(const struct graph *g, uint32_t node, uint32_t *walk, struct graph_hop *hop)
 {
 	const struct vertex *v = &g->vertices[node];

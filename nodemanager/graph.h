@@ -42,8 +42,9 @@ void graph_node_set_transit(struct graph *g, uint32_t node, bool transit);
 /* May the node be in the middle of a path? */
 bool graph_node_relays(const struct graph *g, uint32_t node);
 bool graph_node_blocked(const struct graph *g, uint32_t node);
-/* All node indexes are below this. */
+/* All node indexes, and all edge indexes, are below this. */
 uint32_t graph_node_limit(const struct graph *g);
+uint32_t graph_edge_limit(const struct graph *g);
 /* Index of the new edge, or GRAPH_NONE: out of memory.  `cost` is at least 1; `a` != `b`. */
 uint32_t graph_edge_add(struct graph *g, uint32_t a, uint32_t b, uint32_t cost, uint32_t tag);
 void graph_edge_remove(struct graph *g, uint32_t edge);

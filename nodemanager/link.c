@@ -164,10 +164,26 @@ void nm_link_random(struct nm *nm, struct nm_node *node, uint64_t now)
 
 /* --- asked for -------------------------------------------------------------------------------- */
 
+/* Whoever made it, now it has been asked for. */
+static void keep_for_good(struct nm *nm, struct nm_link *link)
+{
+	if (!link->options.upkeep)
+		return;
+	link->options.upkeep = NM_UPKEEP_NONE;
+	link->retire_us = 0;
+	if (nm->ops->link_options)
+		nm->ops->link_options(nm->ctx, &link->end[0].node->id, &link->end[1].node->id,
+				      &link->options);
+	if (link->transport)
+		nm_transport_cost_update(nm, link->transport);
+}
+
 static void want(struct nm *nm, struct nm_node *a, struct nm_node *b, nm_done *done, void *arg,
 		 uint64_t now)
 {
 	struct nm_link *link = nm_link_want(nm, a, b, true);
+	if (link)
+		keep_for_good(nm, link);
 	if (link && link->transport && link->transport->status == NM_TRANSPORT_CONNECTED) {
 		done(arg, CODE_OK, "", link->transport->id);
 		return;

@@ -224,14 +224,37 @@ void nm_path_remove(struct nm *nm, struct nm_path *path)
 	free(path);
 }
 
+static void path_break(struct nm *nm, struct nm_path *path, uint64_t now)
+{
+	hops_detach(path);
+	path->broken = true;
+	path->ops->broken(nm, path, now);
+}
+
 void nm_path_break(struct nm *nm, struct nm_transport *t, uint64_t now)
 {
-	while (!LIST_EMPTY(&t->hops)) {
-		struct nm_path *path = LIST_FIRST(&t->hops)->path;
-		hops_detach(path);
-		path->broken = true;
-		path->ops->broken(nm, path, now);
-	}
+	while (!LIST_EMPTY(&t->hops))
+		path_break(nm, LIST_FIRST(&t->hops)->path, now);
+}
+
+static void told_again(struct nm *nm, void *owner, uint32_t arg, const struct nm_reply *reply,
+		       uint64_t now)
+{
+	struct nm_path *path = owner;
+	(void)arg;
+	/* A channel that is lost once more ends in another report. */
+	if (reply->code != CODE_OK && reply->code != CODE_LOST && !path->broken)
+		path_break(nm, path, now);
+}
+
+void nm_path_rule_again(struct nm *nm, struct nm_rule *rule, uint64_t now)
+{
+	struct nm_path *path = rule->path;
+	struct msg m = {.type = MSG_AddRoute};
+	m.add_route = (struct msg_add_route){rule->in_transport, rule->in_route,
+					     rule->out_transport, rule->out_route};
+	if (nm_request_send(nm, rule->node, &m, &path->requests, told_again, path, 0, now))
+		path_break(nm, path, now);
 }
 
 void nm_path_avoid(struct nm *nm, struct nm_transport *t, uint64_t now)

@@ -14,7 +14,7 @@ int nm_load_link_options(struct nm *nm, const struct mesh_id *a, const struct me
 			 const struct nm_link_options *options)
 {
 	struct nm_link *link = link_of(nm, a, b);
-	if (!link || options->cost > NM_LINK_COST_MAX)
+	if (!link || options->cost > NM_LINK_COST_MAX || options->upkeep > NM_UPKEEP_FAR)
 		return -EINVAL;
 	link->options = *options;
 	return 0;

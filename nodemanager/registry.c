@@ -208,7 +208,9 @@ void nm_node_reset(struct nm *nm, struct nm_node *node, const char *why, uint64_
 	if (!node->present)
 		return;
 	log_info("node %s is gone: %s", nm_node_text(node, name), why);
+	nm_event_node(nm, NM_EVENT_NODE_DOWN, node, why);
 	node->present = node->must_reset = false;
+	node->gone_us = now;
 	timerq_cancel(&nm->timers, &node->grace);
 	nm_conns_end(nm, node, now);
 	while (!LIST_EMPTY(&node->ends))
@@ -329,6 +331,7 @@ static void refuse(struct nm *nm, struct nm_session *s, uint32_t seq, struct reg
 	m.register_node_ack.text = bytes_str(r->text);
 	m.register_node_ack.id = s->id;
 	nm->refused++;
+	nm_event_refused(nm, s, r->text);
 	if (log_limit_due(&nm->refused_log, now))
 		log_warn("node %s from %s is refused: %s (%llu refused so far)",
 			 mesh_id_short(&s->id, id), net_addr_text(&s->remote, addr), r->text,
@@ -437,6 +440,7 @@ void nm_node_online(struct nm *nm, struct nm_session *s, uint64_t now)
 	node->session = s;
 	online_add(nm, node);
 	nm_node_heard(nm, node);
+	nm_event_node(nm, NM_EVENT_NODE_UP, node, NULL);
 	log_info("node %s registered from %s", nm_node_text(node, name),
 		 net_addr_text(&s->remote, addr));
 	(void)now;

@@ -195,18 +195,42 @@ static void rules_mark(struct nm_node *node, struct nm_report *r)
 		rule->missing = !found || found->in_route != rule->in_route ||
 				found->out_transport != rule->out_transport ||
 				found->out_route != rule->out_route;
-		if (!rule->missing)
+		/* One that comes in alike is replaced when the right one is told again. */
+		if (!rule->missing || (found && found->in_transport == rule->in_transport &&
+				       found->in_route == rule->in_route))
 			found->taken = true;
 	}
 }
 
-/* A node loses rules only with their transport. */
-static bool rules_are_missing(const struct nm_node *node)
+static bool is_lost(const struct nm_rule *rule)
+{
+	return rule->missing && !rule->path->broken;
+}
+
+/*
+ * A node loses rules with their transport, or goes on from a file that lacks what came in its last
+ * second.  Many more than that are no accident.
+ */
+static size_t rules_lost(const struct nm_node *node)
 {
 	const struct nm_rule *rule;
+	size_t n = 0;
 	LIST_FOREACH(rule, &node->rules, of_node) {
-		if (rule->missing && !rule->path->broken)
-			return true;
+		n += is_lost(rule);
+	}
+	return n;
+}
+
+/* Breaking a path may free its rules and those of others: begin again after it. */
+static bool rule_tell_next(struct nm *nm, struct nm_node *node, uint64_t now)
+{
+	struct nm_rule *rule;
+	LIST_FOREACH(rule, &node->rules, of_node) {
+		if (!is_lost(rule))
+			continue;
+		rule->missing = false;
+		nm_path_rule_again(nm, rule, now);
+		return true;
 	}
 	return false;
 }
@@ -306,7 +330,7 @@ static void compare(struct nm *nm, struct nm_session *s, struct nm_report *r, ui
 	rules_mark(node, r);
 	nm_claims_drop(nm, node);
 	transports_compare(nm, node, r, now);
-	if (rules_are_missing(node)) {
+	if (rules_lost(node) > NM_RULES_LOST_MAX) {
 		nm_report_free(nm, r);
 		nm_node_reject(nm, s, "its report lacks rules that it had", now);
 		return;
@@ -317,6 +341,8 @@ static void compare(struct nm *nm, struct nm_session *s, struct nm_report *r, ui
 	r->apps = NULL;
 	rest.rules = NULL;
 	rules_hold(nm, node, r);
+	while (rule_tell_next(nm, node, now))
+		;
 	conns_compare(nm, node, &rest, now);
 	nm_apps_keep(nm, node, has_app, &rest);
 	free(rest.transports);

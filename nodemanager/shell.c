@@ -10,8 +10,12 @@
 #include "base/map.h"
 #include "base/timerq.h"
 #include "io/chan.h"
+#include "io/events.h"
 #include "io/keyfile.h"
+#include "io/metrics.h"
+#include "io/rpctoken.h"
 #include "nodemanager/api.h"
+#include "nodemanager/metrics.h"
 #include "nodemanager/store.h"
 
 #define UNAUTHENTICATED_MAX 256u
@@ -26,6 +30,8 @@ struct shell {
 	struct chan_client *tracker;
 	struct rpc_server *rpc;
 	struct rpc_http *http;
+	struct events *events;
+	char token[RPC_TOKEN_MAX];
 	struct nm_api api;
 	struct event *timer, *flush;
 	struct map channels; /* number -> chan */
@@ -159,6 +165,15 @@ static void op_counter_save(void *ctx, enum nm_counter which, uint32_t value)
 	nm_store_counter_put(((struct shell *)ctx)->store, which, value);
 }
 
+static void op_event(void *ctx, const struct nm_event *event)
+{
+	struct shell *s = ctx;
+
+	/* NULL until the RPC is open, and again when it is closed. */
+	if (s->events)
+		events_emit(s->events, nm_event_name(event->kind), nm_api_event_json(event));
+}
+
 static const struct nm_ops ops = {
 	.node_send = op_node_send,
 	.node_close = op_node_close,
@@ -173,6 +188,7 @@ static const struct nm_ops ops = {
 	.route_save = op_route_save,
 	.route_remove = op_route_remove,
 	.counter_save = op_counter_save,
+	.event = op_event,
 };
 
 /* --- channels of nodes ------------------------------------------------------------------------ */
@@ -270,6 +286,7 @@ static void engine_config(const struct config *cfg, struct nm_config *c)
 	c->retransmit_limit = (uint16_t)cfg->msgsrv_retransmit_limit;
 	c->nodes_max = cfg->nodemanager_max_nodes;
 	c->transports_per_node_max = cfg->nodemanager_max_transports_per_node;
+	c->degree = cfg->nodemanager_degree;
 	c->link_retry_min_us = cfg->nodemanager_relink_seconds * 1000000;
 	if (c->link_retry_max_us < c->link_retry_min_us)
 		c->link_retry_max_us = c->link_retry_min_us;
@@ -346,10 +363,42 @@ static int open_keys(struct shell *s)
 	return err;
 }
 
+static void on_metrics(const struct rpc_ctx *ctx, const char *path, const char *query,
+		       struct rpc_page *page, void *arg)
+{
+	struct shell *s = arg;
+	struct metrics m;
+
+	(void)ctx, (void)path, (void)query;
+	page->type = METRICS_TYPE;
+	metrics_begin(&m, page->body);
+	nm_metrics_write(&m, s->engine);
+	events_metrics(s->events, s->http, &m);
+	metrics_process(&m, "nodemanager");
+}
+
+/* Loopback needs nothing; from elsewhere the token is needed, and there is always one then. */
+static int rpc_spec(struct shell *s, struct rpc_http_spec *spec)
+{
+	const struct config *cfg = s->daemon->cfg;
+	int err = rpc_token_get(s->daemon, cfg->nodemanager_rpc_token, cfg->nodemanager_rpc_addr,
+				s->token);
+
+	*spec = (struct rpc_http_spec){.networks = "127.0.0.0/8,::1", .token = s->token};
+	return err;
+}
+
+static int open_pages(struct shell *s)
+{
+	int err = events_new(&s->events, s->daemon->base, s->http);
+
+	return err ? err : rpc_http_get(s->http, "/metrics", RPC_AUTHORISED, on_metrics, s);
+}
+
 static int open_rpc(struct shell *s)
 {
 	const struct config *cfg = s->daemon->cfg;
-	struct rpc_http_spec spec = {.networks = "127.0.0.0/8,::1"};
+	struct rpc_http_spec spec;
 	s->spawner = nm_spawner_new(s->daemon, &s->keys.id, chan_listener_port(s->nodes));
 	if (!s->spawner)
 		return -ENOMEM;
@@ -358,11 +407,15 @@ static int open_rpc(struct shell *s)
 				 .base = s->daemon->base,
 				 .touched = timer_arm,
 				 .ctx = s};
-	int err = rpc_server_new(&s->rpc);
+	int err = rpc_spec(s, &spec);
+	if (!err)
+		err = rpc_server_new(&s->rpc);
 	if (!err)
 		err = nm_api_register(s->rpc, &s->api);
 	if (!err)
 		err = rpc_http_new(&s->http, s->daemon->base, s->rpc, &spec);
+	if (!err)
+		err = open_pages(s);
 	return err ? err
 		   : rpc_http_listen(s->http, cfg->nodemanager_rpc_addr,
 				     (uint16_t)cfg->nodemanager_rpc_port);
@@ -411,6 +464,9 @@ void nm_shell_reload(struct daemon *d)
 	struct nm_config c;
 	engine_config(d->cfg, &c);
 	nm_set_config(s->engine, &c);
+	struct rpc_http_spec spec;
+	if (rpc_spec(s, &spec) == 0)
+		rpc_http_set_access(s->http, &spec);
 }
 
 /* The engine first: it answers the calls that still wait. */
@@ -423,6 +479,7 @@ void nm_shell_free(struct daemon *d)
 	nm_free(s->engine);
 	rpc_http_free(s->http);
 	rpc_server_free(s->rpc);
+	events_free(s->events);
 	chan_client_free(s->tracker);
 	chan_listener_free(s->nodes);
 	nm_spawner_free(s->spawner);
@@ -433,6 +490,7 @@ void nm_shell_free(struct daemon *d)
 		event_free(s->flush);
 	map_free(&s->channels);
 	keyfile_wipe(&s->keys);
+	sodium_memzero(s->token, sizeof s->token);
 	free(s);
 	d->ctx = NULL;
 }

@@ -32,8 +32,9 @@
 #define NM_TRANSPORTS_MAX 1000000
 #define NM_CONNECTIONS_MAX 1000000
 #define NM_REQUESTS_MAX 1000000
-#define NM_QUERIES_MAX 4096 /* open questions to the apptracker */
-#define NM_ROUTES_MAX 4096  /* built by hand */
+#define NM_RULES_LOST_MAX 1024 /* in one report, to be told again */
+#define NM_QUERIES_MAX 4096    /* open questions to the apptracker */
+#define NM_ROUTES_MAX 4096     /* built by hand */
 #define NM_RULES_MAX 16000000
 #define NM_REPORT_RULES_MAX 131072 /* in the report of one node */
 #define NM_HELD_RULES_MAX 4000000  /* reported by any node and not placed yet */
@@ -179,6 +180,8 @@ struct nm_node {
 	LIST_HEAD(, nm_claim) claims, claims_about;
 	LIST_HEAD(, nm_trace) traces;
 	struct nm_report *loose; /* rules of it that no path has claimed yet */
+	uint64_t gone_us;	 /* since when it is not present */
+	uint64_t surplus_since;	 /* it has more links than it should; 0: it has not */
 	uint64_t bucket_at_us;
 	uint32_t bucket;
 	struct log_limit over_limit, strays;
@@ -315,6 +318,7 @@ struct nm_link {
 	struct timer retry;
 	uint64_t backoff_us;
 	struct nm_link_options options;
+	uint64_t down_since, retire_us; /* degree.c; 0: is up or need not be; is to stay */
 	bool forgotten;
 	LIST_HEAD(, nm_waiter) waiters;
 };
@@ -334,6 +338,12 @@ void nm_link_forget(struct nm *nm, struct nm_link *link, uint64_t now);
 /* `connect = true`: a first link to a random other node. */
 void nm_link_random(struct nm *nm, struct nm_node *node, uint64_t now);
 void nm_connect_directly(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
+
+/* --- degree.c: links that keep the mesh together -------------------------------------------- */
+
+void nm_degree_init(struct nm *nm);
+/* The degree may have changed. */
+void nm_degree_start(struct nm *nm);
 
 /* --- path.c --------------------------------------------------------------------------------- */
 
@@ -385,6 +395,8 @@ struct nm_path *nm_path_adopt(uint64_t number, struct nm_transport *const *trans
 void nm_path_rule(struct nm *nm, struct nm_path *path, struct nm_node *node, struct nm_rule rule);
 /* Takes the rules back and frees it. */
 void nm_path_remove(struct nm *nm, struct nm_path *path);
+/* Its node does not have it any more: it is told once more. */
+void nm_path_rule_again(struct nm *nm, struct nm_rule *rule, uint64_t now);
 /* A transport dies: every path over it is broken. */
 void nm_path_break(struct nm *nm, struct nm_transport *t, uint64_t now);
 /* A transport is suspect: the owners of the paths over it look for a detour. */
@@ -612,6 +624,9 @@ struct nm {
 	TAILQ_HEAD(, nm_route) route_list;
 	size_t route_count;
 
+	struct timer degree_timer;
+	size_t degree_at; /* who is looked at next, among `online` */
+
 	bool recovering;
 	struct timer recover; /* its end, and later the end of loose rules */
 	struct timer retry;   /* while recovering: paths that are looked for */
@@ -624,8 +639,21 @@ struct nm {
 	size_t app_count;
 
 	uint64_t refused, dropped;
+	uint64_t told[NM_EVENTS]; /* counts events */
 	struct log_limit refused_log;
 };
+
+/* --- event.c -------------------------------------------------------------------------------- */
+
+/* `text` (why) may be NULL. */
+void nm_event_node(struct nm *nm, enum nm_event_kind kind, const struct nm_node *node,
+		   const char *text);
+void nm_event_transport(struct nm *nm, enum nm_event_kind kind, const struct nm_transport *t,
+			const char *text);
+void nm_event_conn(struct nm *nm, enum nm_event_kind kind, const struct nm_conn *c,
+		   const char *text);
+void nm_event_app(struct nm *nm, enum nm_event_kind kind, const struct nm_app *app);
+void nm_event_refused(struct nm *nm, const struct nm_session *s, const char *text);
 
 uint32_t nm_seq_next(struct nm *nm);
 uint64_t nm_random_u64(struct nm *nm);

@@ -33,8 +33,8 @@ static const char *const statements[] = {
 	[Q_LINK_PUT] = "INSERT INTO links (a, b) VALUES (?,?) ON CONFLICT DO NOTHING",
 	[Q_LINK_DEL] = "DELETE FROM links WHERE a = ? AND b = ?",
 	[Q_LINK_TRANSPORT] = "UPDATE links SET transport = ?3 WHERE a = ?1 AND b = ?2",
-	[Q_LINK_OPTIONS] = "UPDATE links SET cost = ?3 WHERE a = ?1 AND b = ?2",
-	[Q_LINKS] = "SELECT a, b, transport, cost FROM links",
+	[Q_LINK_OPTIONS] = "UPDATE links SET cost = ?3, upkeep = ?4 WHERE a = ?1 AND b = ?2",
+	[Q_LINKS] = "SELECT a, b, transport, cost, upkeep FROM links",
 	[Q_ROUTE_PUT] = ("INSERT OR REPLACE INTO routes (number, a, b, a_transport, a_label,"
 			 " b_transport, b_label) VALUES (?,?,?,?,?,?,?)"),
 	[Q_ROUTE_DEL] = "DELETE FROM routes WHERE number = ?",
@@ -58,11 +58,12 @@ static const char *const migrations[] = {
 	" a_transport INTEGER NOT NULL, a_label INTEGER NOT NULL,"
 	" b_transport INTEGER NOT NULL, b_label INTEGER NOT NULL) STRICT;"
 	"CREATE TABLE counters (which INTEGER PRIMARY KEY, value INTEGER NOT NULL) STRICT;",
-	/* transit: may the node be in the middle of a path?  cost: set by an operator; 0: as
-	 * measured.
+	/* transit: may the node be in the middle of a path?  upkeep: enum nm_upkeep.  cost: set by
+	 * an operator; 0: as measured.
 	 */
 	"ALTER TABLE nodes ADD COLUMN transit INTEGER NOT NULL DEFAULT 1;"
-	"ALTER TABLE links ADD COLUMN cost INTEGER NOT NULL DEFAULT 0;",
+	"ALTER TABLE links ADD COLUMN cost INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE links ADD COLUMN upkeep INTEGER NOT NULL DEFAULT 0;",
 };
 static const struct store_spec spec = STORE_SPEC(migrations, statements);
 
@@ -127,7 +128,8 @@ static int load_links(struct nm_store *s, struct nm *nm)
 	struct store_rows r = store_query(s->db, Q_LINKS);
 	while (store_next(&r)) {
 		struct mesh_id a, b;
-		struct nm_link_options options = {.cost = (uint32_t)store_u64(&r, 3)};
+		struct nm_link_options options = {.cost = (uint32_t)store_u64(&r, 3),
+						  .upkeep = (enum nm_upkeep)store_u64(&r, 4)};
 		if (store_id(&r, 0, &a) && store_id(&r, 1, &b) &&
 		    (nm_load_link(nm, &a, &b, (uint32_t)store_u64(&r, 2)) ||
 		     nm_load_link_options(nm, &a, &b, &options)))
@@ -222,7 +224,7 @@ void nm_store_link_options(struct nm_store *s, const struct mesh_id *a, const st
 {
 	in_order(&a, &b);
 	store_run(s->db, Q_LINK_OPTIONS, store_of_id(a), store_of_id(b),
-		  store_of_u64(options->cost));
+		  store_of_u64(options->cost), store_of_u64(options->upkeep));
 }
 
 void nm_store_route_put(struct nm_store *s, const struct nm_route_record *route)

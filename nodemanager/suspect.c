@@ -41,6 +41,7 @@ void nm_end_suspect(struct nm *nm, struct nm_end *e, bool suspect, uint64_t now)
 		return;
 	e->suspect = suspect;
 	nm_transport_cost_update(nm, t);
+	nm_event_transport(nm, NM_EVENT_TRANSPORT_SUSPECT, t, suspect ? "suspect" : "heard");
 	if (!suspect)
 		return;
 	log_info("transport %u: node %s hears nothing under traffic", t->id,

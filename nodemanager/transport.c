@@ -273,6 +273,8 @@ void nm_transport_end(struct nm *nm, struct nm_transport *t, const struct nm_nod
 		log_info("transport %u (%s) ended: %s", t->id, pair_text(t, pair), text);
 	else
 		log_debug("transport %u (%s) failed: %s", t->id, pair_text(t, pair), text);
+	if (t->status == NM_TRANSPORT_CONNECTED)
+		nm_event_transport(nm, NM_EVENT_TRANSPORT_DOWN, t, text);
 	link->transport = NULL;
 	nm_transport_drop(nm, t, except, code, now);
 	nm_link_failed(nm, link, code, text, now);
@@ -280,10 +282,11 @@ void nm_transport_end(struct nm *nm, struct nm_transport *t, const struct nm_nod
 
 /* --- what the ends report --------------------------------------------------------------------- */
 
+/* One that is about to go counts as suspect. */
 static bool is_suspect(const struct nm_transport *t)
 {
-	return t->end[0].suspect || t->end[1].suspect || t->end[0].node->doubted ||
-	       t->end[1].node->doubted;
+	return t->link->retire_us || t->end[0].suspect || t->end[1].suspect ||
+	       t->end[0].node->doubted || t->end[1].node->doubted;
 }
 
 static uint32_t cost_of(const struct nm_transport *t)
@@ -319,6 +322,7 @@ static void transport_up(struct nm *nm, struct nm_transport *t, uint64_t now)
 	t->status = NM_TRANSPORT_CONNECTED;
 	nm->transports_up++;
 	log_info("transport %u (%s) is up", t->id, pair_text(t, pair));
+	nm_event_transport(nm, NM_EVENT_TRANSPORT_UP, t, NULL);
 	nm_conns_retry(nm, now);
 	nm_review_all(nm);
 	nm_link_up(nm, t->link, now);

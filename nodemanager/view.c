@@ -1,4 +1,5 @@
 /* What RPC shows of the engine's tables. */
+#include "nodemanager/disjoint.h"
 #include "nodemanager/state.h"
 
 #include <errno.h>
@@ -114,6 +115,7 @@ static struct nm_transport_info transport_info(const struct nm *nm, const struct
 		.queue_bytes = cost_meter_queue(&t->meter),
 		.capacity_bps = t->meter.capacity_bps,
 		.set_cost = t->link->options.cost,
+		.upkeep = t->link->options.upkeep,
 		.cost = t->edge == GRAPH_NONE ? 0 : graph_edge_cost(nm->graph, t->edge),
 		.rate_bps = t->rate_bps,
 		.tx_bytes = t->tx_bytes,
@@ -168,6 +170,22 @@ void nm_status_get(const struct nm *nm, struct nm_status *status)
 		.refused = nm->refused,
 		.dropped = nm->dropped,
 	};
+	memcpy(status->events, nm->told, sizeof status->events);
+}
+
+/* The ids along a path, ends included; -ENOSPC. */
+static long path_ids(const struct nm *nm, const struct nm_node *from, const struct graph_path *path,
+		     struct mesh_id *nodes, size_t max)
+{
+	if (path->count + 1 > max)
+		return -ENOSPC;
+	nodes[0] = from->id;
+	for (size_t i = 0; i < path->count; i++) {
+		const struct nm_transport *t = nm_transport_by_id(nm, path->hops[i].tag);
+		const struct nm_node *end = t->end[0].node;
+		nodes[i + 1] = mesh_id_equal(&end->id, &nodes[i]) ? t->end[1].node->id : end->id;
+	}
+	return (long)path->count + 1;
 }
 
 long nm_find_route(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
@@ -179,14 +197,36 @@ long nm_find_route(struct nm *nm, const struct mesh_id *a, const struct mesh_id 
 	int err = graph_find(nm->graph, from->vertex, to->vertex, &nm->found);
 	if (err)
 		return err;
-	if (nm->found.count + 1 > max)
-		return -ENOSPC;
-	nodes[0] = from->id;
-	for (size_t i = 0; i < nm->found.count; i++) {
-		const struct nm_transport *t = nm_transport_by_id(nm, nm->found.hops[i].tag);
-		const struct nm_node *end = t->end[0].node;
-		nodes[i + 1] = mesh_id_equal(&end->id, &nodes[i]) ? t->end[1].node->id : end->id;
-	}
 	*cost = nm->found.cost;
-	return (long)nm->found.count + 1;
+	return path_ids(nm, from, &nm->found, nodes, max);
+}
+
+long nm_find_routes(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b, size_t count,
+		    void (*each)(void *arg, const struct mesh_id *nodes, size_t node_count,
+				 uint64_t cost),
+		    void *arg, bool *by_links)
+{
+	const struct nm_node *from = nm_node_by_id(nm, a), *to = nm_node_by_id(nm, b);
+	struct graph_path paths[2][NM_ROUTES_ASKED_MAX] = {0};
+	struct mesh_id nodes[NM_HOPS_MAX + 1];
+	size_t found[2] = {0};
+	if (!from || !to)
+		return -ENOENT;
+	int err = graph_find_disjoint(nm->graph, from->vertex, to->vertex, DISJOINT_NODES, count,
+				      paths[0], &found[0]);
+	if (!err && found[0] < count)
+		err = graph_find_disjoint(nm->graph, from->vertex, to->vertex, DISJOINT_EDGES,
+					  count, paths[1], &found[1]);
+	*by_links = found[1] > found[0];
+	for (size_t i = 0; !err && i < found[*by_links]; i++) {
+		const struct graph_path *path = &paths[*by_links][i];
+		long n = path_ids(nm, from, path, nodes, NM_HOPS_MAX + 1);
+		if (n > 0)
+			each(arg, nodes, (size_t)n, path->cost);
+	}
+	for (size_t i = 0; i < NM_ROUTES_ASKED_MAX; i++) {
+		graph_path_free(&paths[0][i]);
+		graph_path_free(&paths[1][i]);
+	}
+	return err ? err : (long)found[*by_links];
 }

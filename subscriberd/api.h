@@ -40,4 +40,6 @@ struct sub_api_hooks {
 };
 /* Registers status, listGateways, listSessions, connect, disconnect, startScan.  0 or -ENOMEM. */
 int sub_api_register(struct rpc_server *rpc, struct sub_api_hooks *hooks);
+/* The data of an event; its name is sub_event_name(). */
+struct json_object *sub_api_event_json(const struct sub_event *event);
 #endif

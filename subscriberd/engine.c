@@ -76,10 +76,25 @@ static void arm(struct sub_engine *e)
 	timerq_set(&e->timers, &e->timer, at);
 }
 
+const char *sub_event_name(enum sub_event_kind kind)
+{
+	static const char *const names[] = {"session.state", "gateway.lost", "session.failover"};
+	return (unsigned)kind < 3 ? names[kind] : "?";
+}
+
+static void tell(struct sub_engine *e, struct sub_event event)
+{
+	event.gateway = e->current;
+	if (e->ops->event)
+		e->ops->event(e->ctx, &event);
+}
+
 static void set_state(struct sub_engine *e, enum sub_state to, uint64_t now)
 {
-	if (e->state != to)
+	if (e->state != to) {
 		log_debug("session: %s -> %s", sub_state_name(e->state), sub_state_name(to));
+		tell(e, (struct sub_event){.kind = SUB_EVENT_STATE, .from = e->state, .to = to});
+	}
 	e->state = to;
 	e->since_us = now;
 	e->deadline_us = TIMER_NEVER;
@@ -216,6 +231,7 @@ static void give_up(struct sub_engine *e, const char *why, uint64_t now)
 	char key[SUB_KEY_MAX];
 
 	log_warn("gateway %s given up: %s", sub_contact_key(&g->contact, key), why);
+	tell(e, (struct sub_event){.kind = SUB_EVENT_LOST, .from = e->state, .why = why});
 	if (e->state == SUB_ONLINE) {
 		e->lost_us = e->last_alive_us;
 		e->failovers++;
@@ -330,6 +346,8 @@ static void enter_online(struct sub_engine *e, uint64_t now)
 	e->last_alive_us = now;
 	if (e->lost_us) {
 		e->last_outage_us = now - e->lost_us;
+		tell(e, (struct sub_event){.kind = SUB_EVENT_FAILOVER,
+					   .outage_us = e->last_outage_us});
 		e->lost_us = 0;
 	}
 	log_info("online through %s with %s", e->current->info.name,

@@ -27,6 +27,21 @@ struct sub_lease {
 	struct net_addr gateway4, gateway6;
 };
 
+enum sub_event_kind {
+	SUB_EVENT_STATE,    /* from, to */
+	SUB_EVENT_LOST,	    /* a gateway was given up: why */
+	SUB_EVENT_FAILOVER, /* online again by another way: outage_us */
+};
+/* "session.state" and so on. */
+const char *sub_event_name(enum sub_event_kind kind);
+struct sub_event {
+	enum sub_event_kind kind;
+	enum sub_state from, to;
+	const struct sub_gateway *gateway; /* may be NULL */
+	const char *why;
+	uint64_t outage_us;
+};
+
 struct sub_ops {
 	/* Each starts something; exactly one sub_engine_on_... call with `serial` follows, later.
 	 */
@@ -50,6 +65,8 @@ struct sub_ops {
 	void (*save)(void *ctx, const struct sub_gateway *g);
 	/* The list of apps and the configured addresses should be read again. */
 	void (*discover)(void *ctx);
+	/* For whoever watches.  May be NULL. */
+	void (*event)(void *ctx, const struct sub_event *event);
 };
 
 struct sub_policy {

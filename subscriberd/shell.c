@@ -9,12 +9,15 @@
 
 #include "base/log.h"
 #include "io/config_value.h"
+#include "io/events.h"
 #include "io/jsonrpc.h"
+#include "io/metrics.h"
 #include "libmeshapp/meshapp.h"
 #include "subscriberd/api.h"
 #include "subscriberd/carrier.h"
 #include "subscriberd/engine.h"
 #include "subscriberd/host.h"
+#include "subscriberd/metrics.h"
 #include "subscriberd/probe.h"
 #include "subscriberd/store.h"
 #include "tunnel/tunnel.h"
@@ -41,6 +44,7 @@ struct shell {
 	struct meshapp *app;
 	struct rpc_server *rpc;
 	struct rpc_http *http;
+	struct events *events;
 	struct sub_api_hooks hooks;
 	struct event *timer;
 
@@ -395,6 +399,14 @@ static void on_app_state(struct meshapp *app, bool up, const char *text)
 	rearm(s);
 }
 
+static void op_event(void *ctx, const struct sub_event *event)
+{
+	struct shell *s = ctx;
+
+	if (s->events)
+		events_emit(s->events, sub_event_name(event->kind), sub_api_event_json(event));
+}
+
 static const struct sub_ops ops = {
 	.ask_info = op_ask_info,
 	.request = op_request,
@@ -407,6 +419,7 @@ static const struct sub_ops ops = {
 	.go_offline = op_go_offline,
 	.save = op_save,
 	.discover = op_discover,
+	.event = op_event,
 };
 
 /* --- time --------------------------------------------------------------------------------- */
@@ -534,6 +547,28 @@ static struct rpc_http_spec rpc_spec(const struct config *cfg)
 				      .token = cfg->subscriber_admin_token};
 }
 
+static void on_metrics(const struct rpc_ctx *ctx, const char *path, const char *query,
+		       struct rpc_page *page, void *arg)
+{
+	struct shell *s = arg;
+	struct sub_traffic traffic;
+	struct metrics m;
+
+	(void)ctx, (void)path, (void)query;
+	page->type = METRICS_TYPE;
+	metrics_begin(&m, page->body);
+	sub_metrics_write(&m, s->engine, hook_traffic(s, &traffic) ? &traffic : NULL);
+	events_metrics(s->events, s->http, &m);
+	metrics_process(&m, "subscriberd");
+}
+
+static int open_pages(struct shell *s)
+{
+	int err = events_new(&s->events, s->daemon->base, s->http);
+
+	return err ? err : rpc_http_get(s->http, "/metrics", RPC_AUTHORISED, on_metrics, s);
+}
+
 static int open_rpc(struct shell *s)
 {
 	const struct config *cfg = s->daemon->cfg;
@@ -545,6 +580,8 @@ static int open_rpc(struct shell *s)
 		err = sub_api_register(s->rpc, &s->hooks);
 	if (!err)
 		err = rpc_http_new(&s->http, s->daemon->base, s->rpc, &spec);
+	if (!err)
+		err = open_pages(s);
 	if (!err)
 		err = rpc_http_listen(s->http, cfg->subscriber_rpc_addr,
 				      (uint16_t)cfg->subscriber_rpc_port);
@@ -646,6 +683,8 @@ void sub_shell_free(struct daemon *d)
 		rpc_http_free(s->http);
 	if (s->rpc)
 		rpc_server_free(s->rpc);
+	events_free(s->events);
+	s->events = NULL;
 	carrier_free(s->carrier);
 	meshapp_close(s->app);
 	sub_engine_free(s->engine);

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,19 +15,21 @@
 /* A datagram that is not back by then is lost. */
 #define DATAGRAM_WAIT_US 1000000u
 #define TRY_AGAIN_US 300000u
+#define PROGRESS_US 2000000u
+#define CODE_INTERRUPTED 130
 
 struct client {
 	struct event_base *base;
 	const struct echo_options *opt;
 	struct meshapp *app;
 	struct meshconn *conn;
-	struct event *deadline, *retry, *lost_timer;
+	struct event *deadline, *retry, *lost_timer, *progress, *ends[2];
 	uint8_t *data;
 	/* Ring of `window` slots, by message number: when it was sent; 0 when it is back or lost.
 	 */
 	uint64_t *sent_us;
 	uint64_t next, oldest; /* numbers: to be sent; the first that may still be under way */
-	uint64_t start_us;
+	uint64_t start_us, heard_us;
 	struct echo_report report;
 	int code;
 	bool done;
@@ -136,6 +139,7 @@ static void consume(struct meshconn *conn, const uint8_t *data, size_t len)
 	c->report.latency_us[c->report.received++] = daemon_now_us() - *slot(c, seq);
 	c->report.bytes += len;
 	*slot(c, seq) = 0;
+	c->heard_us = daemon_now_us();
 	advance(c);
 	check_finished(c);
 	send_more(c);
@@ -151,7 +155,8 @@ static void on_writable(struct meshconn *conn)
 static void on_conn_up(struct meshconn *conn)
 {
 	struct client *c = meshconn_arg(conn);
-	c->start_us = daemon_now_us();
+	c->start_us = c->heard_us = daemon_now_us();
+	set_timer(c->progress, PROGRESS_US);
 	if (c->opt->datagram)
 		set_timer(c->lost_timer, DATAGRAM_WAIT_US / 10);
 	send_more(c);
@@ -203,11 +208,35 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
 	struct client *c = arg;
 	char text[96];
+	uint64_t quiet_us = c->start_us ? daemon_now_us() - c->heard_us : c->opt->timeout_us;
 	(void)fd;
 	(void)what;
+	if (quiet_us < c->opt->timeout_us) {
+		set_timer(c->deadline, c->opt->timeout_us - quiet_us);
+		return;
+	}
 	snprintf(text, sizeof text, "%zu of %" PRIu64 " messages came back", c->report.received,
 		 c->opt->count);
 	fail(c, "timeout", c->start_us ? text : "no connection");
+}
+
+static void on_progress(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *c = arg;
+	double seconds = (double)(daemon_now_us() - c->start_us) / 1e6;
+	(void)fd;
+	(void)what;
+	fprintf(stderr, "%zu of %" PRIu64 " came back, %" PRIu64 " lost, %.0f s, %.1f Mbit/s\n",
+		c->report.received, c->opt->count, c->report.lost, seconds,
+		(double)c->report.bytes * 8e-6 / seconds);
+	set_timer(c->progress, PROGRESS_US);
+}
+
+static void on_interrupt(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	finish(arg, CODE_INTERRUPTED);
 }
 
 /* --- run ---------------------------------------------------------------------------------- */
@@ -222,14 +251,19 @@ static bool client_init(struct client *c)
 	c->deadline = evtimer_new(c->base, on_deadline, c);
 	c->retry = evtimer_new(c->base, on_retry, c);
 	c->lost_timer = evtimer_new(c->base, on_lost_timer, c);
+	c->progress = evtimer_new(c->base, on_progress, c);
+	c->ends[0] = evsignal_new(c->base, SIGINT, on_interrupt, c);
+	c->ends[1] = evsignal_new(c->base, SIGTERM, on_interrupt, c);
 	return c->data && c->sent_us && c->report.latency_us && c->deadline && c->retry &&
-	       c->lost_timer;
+	       c->lost_timer && c->progress && c->ends[0] && c->ends[1] &&
+	       event_add(c->ends[0], NULL) == 0 && event_add(c->ends[1], NULL) == 0;
 }
 
 static void client_clear(struct client *c)
 {
 	meshapp_close(c->app);
-	struct event *events[] = {c->deadline, c->retry, c->lost_timer};
+	struct event *events[] = {c->deadline, c->retry,   c->lost_timer,
+				  c->progress, c->ends[0], c->ends[1]};
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
 		if (events[i])
 			event_free(events[i]);

@@ -30,7 +30,7 @@ struct echo_options {
 	uint64_t count;
 	unsigned window; /* messages under way at once */
 	bool datagram, json, wait;
-	uint64_t timeout_us;
+	uint64_t timeout_us; /* without anything coming back */
 };
 
 /* Both run until done and return the exit code. */
@@ -41,6 +41,9 @@ int echo_client_run(struct event_base *base, const struct echo_options *opt);
 void echo_fill(uint8_t *out, size_t len, uint64_t seq);
 bool echo_check(const uint8_t *data, size_t len, uint64_t seq);
 
+#define ECHO_BUCKETS 72u /* the last begins after half a day */
+#define ECHO_BAR_WIDTH 50u
+
 struct echo_report {
 	uint64_t *latency_us; /* one a message that came back; echo_report_print sorts it */
 	size_t received;
@@ -49,5 +52,9 @@ struct echo_report {
 };
 /* `values` ascend; the value that `percent` of them do not exceed.  0 when there is none. */
 uint64_t echo_percentile(const uint64_t *values, size_t count, unsigned percent);
+/* The bucket of the histogram that a latency belongs to, and the first latency beyond a bucket. */
+unsigned echo_bucket(uint64_t us);
+uint64_t echo_bucket_end_us(unsigned bucket);
+/* Sorts the latencies. */
 void echo_report_print(struct echo_report *r, bool json, FILE *out);
 #endif

@@ -16,25 +16,26 @@
 
 static const char usage[] =
 	"Usage: echo server [options]\n"
-	"       echo client --to APPID[@NODEID] [options]\n"
+	"       echo client [options] [SIZE [COUNT]]\n"
 	"Sends messages through the mesh and back, checks every byte and measures.\n"
 	"\n"
 	"  --node ADDR      our node: host:port, unix:/path or /path (" DEFAULT_NODE ")\n"
 	"  --id NAME        our app id (server: echo; client: a random one)\n"
 	"  -d, --debug      say more\n"
 	"  --version, --help\n"
-	"client:\n"
-	"  --to APPID[@NODEID]  the echo server; NODEID is 64 hex digits\n"
-	"  --size BYTES     of each message (64; at most 16777216, a datagram 65519)\n"
-	"  --count N        messages (10)\n"
+	"client (numbers may end in K or M: 64K is 65536, 10M is 10485760):\n"
+	"  --to APPID[@NODEID]  the echo server (echo, at any node); NODEID is 64 hex digits\n"
+	"  SIZE, --size BYTES   of each message (64; at most 16M, a datagram 65519)\n"
+	"  COUNT, --count N     messages (10)\n"
 	"  --window N       messages under way at once (1)\n"
 	"  --datagram       unreliable records instead of a stream\n"
-	"  --timeout S      in all (30)\n"
+	"  --timeout S      to connect, and without anything coming back (30)\n"
 	"  --wait           keep trying to connect until the timeout\n"
 	"  --json           one line of JSON\n"
+	"A long run tells on stderr how far it is; Ctrl-C ends it with the figures until then.\n"
 	"Exit code: 0 when everything came back unchanged (of datagrams: anything), else 1; 2 for "
 	"a bad\n"
-	"command line.\n";
+	"command line; 130 after Ctrl-C.\n";
 
 enum {
 	OPT_NODE = 256,
@@ -74,12 +75,15 @@ static bool parse_number(const char *name, const char *text, uint64_t min, uint6
 	char *end;
 	errno = 0;
 	unsigned long long v = strtoull(text, &end, 10);
-	if (*text < '0' || *text > '9' || *end || errno || v < min || v > max) {
-		fprintf(stderr, "echo: --%s %s: wanted a number from %llu to %llu\n", name, text,
+	unsigned shift = *end == 'K' || *end == 'k' ? 10 : *end == 'M' || *end == 'm' ? 20 : 0;
+	if (shift)
+		end++;
+	if (*text < '0' || *text > '9' || *end || errno || v > max >> shift || v << shift < min) {
+		fprintf(stderr, "echo: %s %s: wanted a number from %llu to %llu\n", name, text,
 			(unsigned long long)min, (unsigned long long)max);
 		return false;
 	}
-	*out = v;
+	*out = v << shift;
 	return true;
 }
 
@@ -113,21 +117,21 @@ static int take_option(struct echo_options *o, int opt, char *arg)
 		ok = parse_to(o, arg);
 		break;
 	case OPT_SIZE:
-		ok = parse_number("size", arg, 0, MAX_MESSAGE_BYTES, &v);
+		ok = parse_number("--size", arg, 0, MAX_MESSAGE_BYTES, &v);
 		o->size_bytes = v;
 		break;
 	case OPT_COUNT:
-		ok = parse_number("count", arg, 1, COUNT_MAX, &o->count);
+		ok = parse_number("--count", arg, 1, COUNT_MAX, &o->count);
 		break;
 	case OPT_WINDOW:
-		ok = parse_number("window", arg, 1, WINDOW_MAX, &v);
+		ok = parse_number("--window", arg, 1, WINDOW_MAX, &v);
 		o->window = (unsigned)v;
 		break;
 	case OPT_DATAGRAM:
 		o->datagram = true;
 		break;
 	case OPT_TIMEOUT:
-		ok = parse_number("timeout", arg, 1, 86400, &v);
+		ok = parse_number("--timeout", arg, 1, 86400, &v);
 		o->timeout_us = v * 1000000u;
 		break;
 	case OPT_WAIT:
@@ -157,12 +161,10 @@ static int complain(const char *what)
 	return -1;
 }
 
-static int check_options(const struct echo_options *o, bool server, int argc)
+static int check_options(const struct echo_options *o, int argc)
 {
 	if (optind < argc)
 		return complain("too many arguments");
-	if (!server && !o->to)
-		return complain("client: --to is missing");
 	if (o->datagram && o->size_bytes > MESHAPP_DATAGRAM_MAX_BYTES)
 		return complain("--size: a datagram has at most 65519 bytes");
 	if (o->datagram && o->window > 1 && o->size_bytes < ECHO_SEQ_BYTES)
@@ -183,13 +185,22 @@ static int parse(struct echo_options *o, bool *server, int argc, char **argv)
 	*server = strcmp(mode, "server") == 0;
 	if (!*server && strcmp(mode, "client") != 0)
 		return complain("wanted 'server' or 'client'");
-	return check_options(o, *server, argc);
+	uint64_t size = o->size_bytes;
+	if (!*server && optind < argc &&
+	    !parse_number("SIZE", argv[optind++], 0, MAX_MESSAGE_BYTES, &size))
+		return -1;
+	o->size_bytes = size;
+	if (!*server && optind < argc &&
+	    !parse_number("COUNT", argv[optind++], 1, COUNT_MAX, &o->count))
+		return -1;
+	return check_options(o, argc);
 }
 
 int main(int argc, char **argv)
 {
 	struct echo_options o = {
 		.node_addr = DEFAULT_NODE,
+		.to = "echo",
 		.size_bytes = 64,
 		.count = 10,
 		.window = 1,

@@ -32,7 +32,7 @@ struct meshapp {
 	struct meshconn_list connecting, open;
 	struct meshconn_list blocked; /* open ones that wait for the socket to drain */
 	struct map by_id; /* connection id -> struct meshconn, as soon as the id is known */
-	unsigned conn_count;
+	unsigned conn_count, asking; /* asking: connections that the node has not answered */
 	struct list_request_list lists;
 	struct meshtun_list tuns;
 	/* Callbacks may close the app: it is freed when the last of them has returned. */
@@ -50,6 +50,7 @@ struct meshconn {
 	uint32_t seq, handle;
 	uint8_t class;
 	bool up, want_write, blocked, manual_credit;
+	bool asking, deferred; /* deferred: too many ask already, it waits for its turn */
 	int64_t credit;	      /* bytes that we may send; below zero by at most one message */
 	size_t unconsumed;    /* bytes delivered to the app and not consumed yet */
 	size_t credit_due;    /* consumed, not yet told to the node */

@@ -12,6 +12,8 @@
 /* Credit goes back in pieces of this size: a message each would double the traffic of small ones,
  * and the sender always has the other three quarters to go on with. */
 #define CREDIT_STEP_BYTES (APP_CREDIT_BYTES / 4)
+/* A node refuses an app that asks for more than 64 things at once: the others wait here. */
+#define ASKING_MAX 48u
 
 /* --- lifetime ----------------------------------------------------------------------------- */
 
@@ -47,6 +49,14 @@ static struct meshconn *conn_new(struct meshapp *app, uint8_t class)
 	return c;
 }
 
+/* Its request has been answered, one way or the other. */
+static void asked(struct meshconn *c)
+{
+	if (c->asking)
+		c->app->asking--;
+	c->asking = c->deferred = false;
+}
+
 static void unblock(struct meshconn *c)
 {
 	if (c->blocked)
@@ -68,6 +78,7 @@ static void conn_remove(struct meshconn *c)
 	if (c->id && map_get(&app->by_id, &c->id) == c)
 		map_del(&app->by_id, &c->id);
 	unblock(c);
+	asked(c);
 	app->conn_count--;
 	c->dead = true;
 }
@@ -111,7 +122,7 @@ static int set_id(struct meshconn *c, uint64_t id)
 
 /* --- connect ------------------------------------------------------------------------------ */
 
-static int send_connect(struct meshapp *app, struct meshconn *c, const struct mesh_id *node)
+static int send_connect(struct meshapp *app, struct meshconn *c)
 {
 	struct msg m = {.type = MSG_ConnectToApp};
 
@@ -119,11 +130,30 @@ static int send_connect(struct meshapp *app, struct meshconn *c, const struct me
 	c->handle = app->next_handle;
 	m.seq = c->seq = chan_next_seq(app->ch);
 	m.connect_to_app.handle = c->handle;
-	if (node)
-		m.connect_to_app.node = *node;
+	m.connect_to_app.node = c->peer;
 	m.connect_to_app.app = bytes_str(c->peer_app);
 	m.connect_to_app.class = c->class;
+	c->deadline_us = daemon_now_us() + MESHAPP_CONNECT_TIMEOUT_US;
+	c->deferred = false;
+	c->asking = true;
+	app->asking++;
 	return chan_send(app->ch, &m);
+}
+
+/* Those who wait stand behind those who have asked, in order. */
+static void ask_next(struct meshapp *app)
+{
+	struct meshconn *c;
+
+	while (!app->dead && app->ch && app->asking < ASKING_MAX) {
+		TAILQ_FOREACH(c, &app->connecting, link)
+			if (c->deferred)
+				break;
+		if (!c)
+			return;
+		if (send_connect(app, c))
+			conn_end(c, CODE_LOST, "our node does not take the request");
+	}
 }
 
 struct meshconn *meshapp_connect(struct meshapp *app, const struct mesh_id *node,
@@ -147,9 +177,10 @@ struct meshconn *meshapp_connect(struct meshapp *app, const struct mesh_id *node
 	if (node)
 		c->peer = *node;
 	meshconn_set_callbacks(c, cb, arg);
-	c->deadline_us = daemon_now_us() + MESHAPP_CONNECT_TIMEOUT_US;
+	c->deadline_us = UINT64_MAX;
+	c->deferred = app->asking >= ASKING_MAX;
 	conn_hold(c);
-	int err = send_connect(app, c, node);
+	int err = c->deferred ? 0 : send_connect(app, c);
 	if (err)
 		conn_remove(c);
 	conn_put(c);
@@ -187,6 +218,7 @@ static void now_up(struct meshconn *c, const struct msg_connection_on *on)
 {
 	struct meshapp *app = c->app;
 
+	asked(c);
 	TAILQ_REMOVE(&app->connecting, c, link);
 	TAILQ_INSERT_TAIL(&app->open, c, link);
 	c->up = true;
@@ -393,6 +425,7 @@ void meshconn_input(struct meshapp *app, const struct msg *m)
 		incoming_up(app, &m->connection_on);
 	else
 		to_connection(app, m);
+	ask_next(app);
 }
 
 void meshconn_expire(struct meshapp *app, uint64_t now)
@@ -404,6 +437,7 @@ void meshconn_expire(struct meshapp *app, uint64_t now)
 		send_shutdown(app, c->id, CODE_TIMEOUT, "took too long to come up");
 		conn_end(c, CODE_TIMEOUT, "took too long to come up");
 	}
+	ask_next(app);
 }
 
 void meshconn_fail_all(struct meshapp *app, uint16_t code, const char *reason)

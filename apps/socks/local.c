@@ -126,7 +126,11 @@ static void start_pipe(struct local *l, const struct net_addr *bound)
 	l->phase = FLOWING;
 	l->bev = NULL;
 	l->stream = NULL;
-	pipe_start(&l->pipe, bev, stream, l->eof, pipe_over);
+	if (pipe_start(&l->pipe, bev, stream, l->eof, pipe_over)) {
+		l->bev = bev;
+		l->stream = stream;
+		local_free(l);
+	}
 }
 
 static bool name_of(const struct local *l, int (*get)(int, struct sockaddr *, socklen_t *),

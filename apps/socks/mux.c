@@ -344,10 +344,12 @@ static void put_hello(struct mux *m, struct wbuf *w)
 static void put_data(struct mux *m, struct wbuf *w, struct mux_stream *s)
 {
 	size_t room = (size_t)(w->end - w->p) - MUX_DATA_HEADER_BYTES - TURN_BYTES_MAX;
-	size_t want = s->credit < MUX_DATA_MAX ? s->credit : MUX_DATA_MAX, got;
+	size_t want = TAILQ_EMPTY(&m->turns) ? MUX_DATA_MAX : MUX_TURN_BYTES, got;
 	uint8_t *frame = w->p;
 	struct wbuf header;
 
+	if (want > s->credit)
+		want = s->credit;
 	if (want > room)
 		want = room;
 	got = m->ops->pull(m->ctx, s, frame + MUX_DATA_HEADER_BYTES, want);

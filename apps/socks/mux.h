@@ -18,6 +18,7 @@
 #include "socks/alive.h"
 
 #define MUX_MESSAGE_BYTES 64000u /* no message is longer: it fits into one record of the mesh */
+#define MUX_TURN_BYTES 16384u	 /* of data in one turn, while others wait for theirs */
 #define MUX_WINDOW_FIRST 65536u	 /* how a stream begins */
 #define MUX_WINDOW_MAX (16u << 20)
 #define MUX_STREAMS_MAX 65536u

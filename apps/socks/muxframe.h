@@ -6,7 +6,7 @@
 #include "socks/addr.h"
 
 #define MUX_VERSION 2u
-#define MUX_DATA_MAX 16384u /* bytes in one DATA */
+#define MUX_DATA_MAX 60000u /* bytes in one DATA */
 /* The longest frame without data: an OPEN with a name. */
 #define MUX_CONTROL_BYTES_MAX (5 + SOCKS_ADDR_BYTES_MAX)
 #define MUX_DATA_HEADER_BYTES 7u

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <event2/event.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -25,6 +26,9 @@ void socks_say(bool json, struct json_object *status)
 	fflush(stdout);
 	json_object_put(status);
 }
+
+/* Buffers of one message come and go; giving their pages back each time costs more than they do. */
+#define HEAP_KEPT_BYTES (4 << 20)
 
 /* --- signals ---------------------------------------------------------------------------------- */
 
@@ -100,6 +104,7 @@ static int run(bool server, struct socks_options *o)
 		return 1;
 	}
 	raise_descriptor_limit(o);
+	(void)mallopt(M_TRIM_THRESHOLD, HEAP_KEPT_BYTES);
 	code = server ? socks_server_run(base, o) : socks_client_run(base, o);
 	event_base_free(base);
 	return code;

@@ -36,8 +36,6 @@ struct event_base;
 #define SOCKS_SERVER_TYPE "socks_server"
 #define SOCKS_CLIENT_TYPE "socks_client"
 #define SOCKS_LISTEN_MAX 16u
-/* Bytes read from a socket ahead of the mesh. */
-#define SOCKS_READ_AHEAD_BYTES 65536u
 /* A server that does not answer for so long is dead (socks/alive.h).  A client that may use no
  * other than this one waits longer, in case the mesh finds a way; so does a server for its clients.
  */

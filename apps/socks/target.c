@@ -84,7 +84,11 @@ static void join(struct target *t)
 	t->stream = NULL;
 	t->flowing = true;
 	mux_accept(stream, &bound);
-	pipe_start(&t->pipe, bev, stream, false, pipe_over);
+	if (pipe_start(&t->pipe, bev, stream, false, pipe_over)) {
+		mux_reset(stream, SOCKS5_FAILURE);
+		bufferevent_free(bev);
+		target_free(t);
+	}
 }
 
 /* --- connecting ------------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@
 #include "wire/frame.h"
 
 #define FINISH_TIMEOUT_US 2000000u
+#define PAUSED_TICKS_MAX 2u
 
 /* --- group -------------------------------------------------------------------------------- */
 
@@ -317,6 +318,34 @@ static void on_later(evutil_socket_t fd, short what, void *arg)
 	chan_put(ch);
 }
 
+/* While we do not read, the peer's kernel still acknowledges what we send: our pings, if nothing
+ * else.  A full window is no silence: nothing is under way then. */
+static bool kernel_is_silent(struct chan *ch)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof info;
+
+	if (getsockopt(ch->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_unacked &&
+	    info.tcpi_last_ack_recv >= ch->group->opt.ping_interval_us / 1000)
+		ch->unacked_ticks++;
+	else
+		ch->unacked_ticks = 0;
+	return ch->unacked_ticks >= PAUSED_TICKS_MAX;
+}
+
+/* The next ping, or the end of our patience. */
+static uint64_t next_look(const struct chan *ch, uint64_t idle_us)
+{
+	const struct chan_options *o = &ch->group->opt;
+	uint64_t wait = o->ping_interval_us;
+
+	if (ch->paused)
+		return wait;
+	if (idle_us < o->ping_interval_us)
+		return wait - idle_us;
+	return o->silence_max_us - idle_us < wait ? o->silence_max_us - idle_us : wait;
+}
+
 static void check_liveness(struct chan *ch)
 {
 	const struct chan_options *o = &ch->group->opt;
@@ -327,7 +356,7 @@ static void check_liveness(struct chan *ch)
 	if (now > ch->tick_due_us + o->ping_interval_us)
 		ch->heard_us = now;
 	uint64_t idle_us = now > ch->heard_us ? now - ch->heard_us : 0;
-	if (!ch->paused && idle_us >= o->silence_max_us) {
+	if (ch->paused ? kernel_is_silent(ch) : idle_us >= o->silence_max_us) {
 		ch->group->counters.timeouts++;
 		chan_end(ch, CODE_LOST, "silence");
 		return;
@@ -335,7 +364,7 @@ static void check_liveness(struct chan *ch)
 	/* While paused we cannot hear, but the peer must still hear us. */
 	if (ch->paused || idle_us >= o->ping_interval_us)
 		send_ping(ch);
-	set_tick(ch, o->ping_interval_us);
+	set_tick(ch, next_look(ch, idle_us));
 }
 
 static void note_attempt_failed(struct chan *ch, const char *text)

@@ -39,7 +39,7 @@ struct chan_listener;
 struct chan_client;
 
 #define CHAN_PING_INTERVAL_US 3000000u
-#define CHAN_SILENCE_MAX_US 10000000u
+#define CHAN_SILENCE_MAX_US 9000000u /* two pings unanswered; noticed at once when it is over */
 #define CHAN_BACKOFF_MIN_US 200000u
 #define CHAN_BACKOFF_MAX_US 5000000u
 /* on_drain comes when pending output has been above this and falls below. */

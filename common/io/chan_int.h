@@ -75,6 +75,7 @@ struct chan {
 	uint16_t doom_code; /* with doom_reason: end it from the event loop */
 	const char *doom_reason;
 	uint64_t heard_us, tick_due_us;
+	unsigned unacked_ticks; /* while paused: in a row, without a word of the peer's kernel */
 	uint32_t next_seq, ping_seq;
 	struct net_addr remote;
 	struct mesh_id peer;

@@ -338,6 +338,8 @@ static void call_run(struct rpc_server *server, struct rpc_call *c, struct json_
 		return;
 	}
 	if (m->access == RPC_AUTHORISED && !c->request->ctx.authorised) {
+		if (c->request->ctx.denied)
+			*c->request->ctx.denied = true;
 		rpc_fail(c, RPC_DENIED, "%s needs an authorised address or the token", m->name);
 		return;
 	}

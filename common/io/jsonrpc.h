@@ -56,6 +56,9 @@ struct rpc_ctx {
 	bool over_mesh; /* then the two below say who: authenticated by the mesh */
 	struct mesh_id mesh_peer;
 	char mesh_app[NAME_MAX_BYTES + 1];
+	/* Set, during rpc_dispatch only, when a call was refused for want of the right.  May be
+	 * NULL. */
+	bool *denied;
 };
 
 struct rpc_server;
@@ -181,6 +184,33 @@ uint16_t rpc_http_port(const struct rpc_http *http);
  * `path` must be static.  -ENOMEM. */
 int rpc_http_get(struct rpc_http *http, const char *path, enum rpc_access access,
 		 rpc_get_handler *handler, void *arg);
+
+/* A GET whose answer goes on and on (server-sent events). */
+struct rpc_stream;
+struct rpc_stream_ops {
+	const char *type; /* Content-Type, static */
+	/* May one more begin?  False is answered with 503. */
+	bool (*room)(void *arg);
+	/* It has begun; `last_event_id` is the client's header or NULL, valid during the call. */
+	void (*open)(struct rpc_stream *stream, const char *last_event_id, void *arg);
+	/* It has ended, whoever ended it; not called from inside rpc_stream_send. */
+	void (*closed)(struct rpc_stream *stream, void *arg);
+};
+/* As rpc_http_get; `ops` must be static. */
+int rpc_http_stream(struct rpc_http *http, const char *path, enum rpc_access access,
+		    const struct rpc_stream_ops *ops, void *arg);
+#define RPC_STREAM_BACKLOG_BYTES (256u << 10)
+/* 0; -ENOBUFS: the client does not read, and RPC_STREAM_BACKLOG_BYTES wait: it is cut off (`closed`
+ * follows).  -EPIPE: it is being closed already. */
+int rpc_stream_send(struct rpc_stream *stream, const void *data, size_t len);
+
+struct rpc_http_counters {
+	uint64_t requests;     /* of any method */
+	uint64_t unauthorized; /* answered with 401, or 403 for a GET */
+	uint64_t evicted;      /* idle connections closed to make room */
+	size_t connections;
+};
+void rpc_http_get_counters(const struct rpc_http *http, struct rpc_http_counters *out);
 /* Open calls are abandoned. */
 void rpc_http_free(struct rpc_http *http);
 

@@ -108,7 +108,10 @@ static bool host_is_ours(const struct rpc_guard *g, const char *host)
 static bool page_is_ours(const struct rpc_guard *g, const struct rpc_credentials *c)
 {
 	const char *site = c->origin ? strstr(c->origin, "://") : NULL;
+	const char *from = c->fetch_site;
 
+	if (from && strcasecmp(from, "same-origin") != 0 && strcasecmp(from, "none") != 0)
+		return false;
 	if (!c->origin && !c->get)
 		return true;
 	if (!host_is_ours(g, c->host))

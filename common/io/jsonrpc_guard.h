@@ -22,6 +22,7 @@ struct rpc_credentials {
 	struct net_addr addr;
 	bool get;
 	const char *origin, *host, *authorization;
+	const char *fetch_site; /* Sec-Fetch-Site: where a browser says the request was made */
 };
 
 /* Copies the spec.  -EINVAL (logged) or -ENOMEM; the guard is empty then. */

@@ -37,10 +37,12 @@
 struct hook {
 	const char *path;
 	enum rpc_access access;
-	rpc_get_handler *handler;
+	rpc_get_handler *handler;	  /* or */
+	const struct rpc_stream_ops *ops; /* an answer that goes on */
 	void *arg;
 };
 
+/* Also the rpc_stream of the header. */
 struct conn {
 	TAILQ_ENTRY(conn) link;
 	struct rpc_http *http;
@@ -49,7 +51,8 @@ struct conn {
 	uint64_t deadline_us;
 	struct evhttp_request *req; /* while its answer is outstanding */
 	struct rpc_request *rpc;
-	bool admitted, ended, lingering;
+	const struct hook *streaming; /* `req` is an answer without end */
+	bool admitted, ended, lingering, denied;
 };
 TAILQ_HEAD(conn_list, conn);
 
@@ -63,7 +66,8 @@ struct rpc_http {
 	size_t bound_count, conn_count, hook_count;
 	struct conn_list conns;
 	struct hook hooks[HOOKS_MAX];
-	struct log_limit refused;
+	struct log_limit crowded;
+	uint64_t requests, unauthorized;
 };
 
 /* ---- connections ---- */
@@ -94,21 +98,6 @@ static void conn_free(struct conn *c)
 	free(c);
 }
 
-static bool has_room_for(const struct rpc_http *h, const struct conn *c)
-{
-	const unsigned bits = c->addr.family == 4 ? 32 : 64;
-	const struct conn *o;
-	size_t same = 0;
-
-	if (h->conn_count > RPC_CONNECTIONS_MAX)
-		return false;
-	if (net_addr_is_loopback(&c->addr))
-		return true;
-	TAILQ_FOREACH(o, &h->conns, link)
-		same += o->admitted && net_addr_same_prefix(&o->addr, &c->addr, bits);
-	return same < RPC_CONNECTIONS_PER_PEER_MAX;
-}
-
 static void conn_end(struct conn *c)
 {
 	if (!c->ended)
@@ -116,20 +105,47 @@ static void conn_end(struct conn *c)
 	c->ended = true;
 }
 
+/* Counts live connections, of everybody or of the peer of `of`, and finds the one that has been
+ * idle longest (the list is in that order). */
+static size_t live_count(const struct rpc_http *h, const struct conn *of, struct conn **idle)
+{
+	size_t count = 0;
+	struct conn *o;
+
+	*idle = NULL;
+	TAILQ_FOREACH(o, &h->conns, link) {
+		unsigned bits = o->addr.family == 4 ? 32 : 64;
+		if (!o->admitted || o->ended || o->lingering)
+			continue;
+		if (of && !net_addr_same_prefix(&o->addr, &of->addr, bits))
+			continue;
+		count++;
+		if (!*idle && !o->req && o != of)
+			*idle = o;
+	}
+	return count;
+}
+
+/* A new connection always finds room: one that has not said anything for longest goes for it, first
+ * one of the same peer when that peer has many.  So nobody keeps others out by holding idle ones;
+ * only when every one of them waits for an answer is the new one refused. */
 static void conn_admit(struct conn *c)
 {
+	struct rpc_http *h = c->http;
+	struct conn *idle;
 	char text[NET_ADDR_TEXT];
 
 	addr_of_fd(bufferevent_getfd(c->bev), &c->addr);
-	if (has_room_for(c->http, c)) {
-		c->admitted = true;
+	c->admitted = true;
+	if ((net_addr_is_loopback(&c->addr) ||
+	     live_count(h, c, &idle) <= RPC_CONNECTIONS_PER_PEER_MAX) &&
+	    live_count(h, NULL, &idle) <= RPC_CONNECTIONS_MAX)
 		return;
-	}
-	if (log_limit_due(&c->http->refused, daemon_now_us()))
-		log_warn("rpc: too many connections, refused %s (%llu so far)",
-			 net_addr_ip_text(&c->addr, text),
-			 (unsigned long long)c->http->refused.count);
-	conn_end(c);
+	if (log_limit_due(&h->crowded, daemon_now_us()))
+		log_warn("rpc: too many connections, closing idle ones for new ones; now for %s "
+			 "(%llu so far)",
+			 net_addr_ip_text(&c->addr, text), (unsigned long long)h->crowded.count);
+	conn_end(idle ? idle : c);
 }
 
 static void conn_overdue(struct conn *c, uint64_t now)
@@ -173,8 +189,12 @@ static void conn_linger(struct conn *c, uint64_t now)
 		conn_free(c);
 }
 
+static void stream_gone(struct conn *c);
+
 static void conn_check(struct conn *c, uint64_t now)
 {
+	if (c->streaming && conn_is_dead(c))
+		stream_gone(c);
 	if (c->lingering) {
 		if (now >= c->deadline_us)
 			conn_free(c);
@@ -254,6 +274,7 @@ static bool is_authorised(const struct rpc_http *h, const struct net_addr *addr,
 		.origin = evhttp_find_header(in, "Origin"),
 		.host = evhttp_find_header(in, "Host"),
 		.authorization = evhttp_find_header(in, "Authorization"),
+		.fetch_site = evhttp_find_header(in, "Sec-Fetch-Site"),
 	};
 
 	return rpc_guard_allows(&h->guard, &given);
@@ -277,7 +298,14 @@ static void headers_common(struct evhttp_request *req, const char *type)
 	evhttp_add_header(out, "X-Content-Type-Options", "nosniff");
 }
 
-static void send_bytes(struct evhttp_request *req, const char *text, size_t len)
+static void unauthorized(struct rpc_http *h, struct evhttp_request *req)
+{
+	h->unauthorized++;
+	evhttp_add_header(evhttp_request_get_output_headers(req), "WWW-Authenticate",
+			  "Bearer realm=\"meshnet\"");
+}
+
+static void send_bytes(struct conn *c, struct evhttp_request *req, const char *text, size_t len)
 {
 	struct evbuffer *body = evbuffer_new();
 
@@ -287,7 +315,10 @@ static void send_bytes(struct evhttp_request *req, const char *text, size_t len)
 		evhttp_send_reply(req, HTTP_NOCONTENT, "No Content", NULL);
 	} else {
 		headers_common(req, "application/json");
-		evhttp_send_reply(req, HTTP_OK, "OK", body);
+		if (c->denied)
+			unauthorized(c->http, req);
+		evhttp_send_reply(req, c->denied ? 401 : HTTP_OK, c->denied ? "Unauthorized" : "OK",
+				  body);
 	}
 	if (body)
 		evbuffer_free(body);
@@ -301,11 +332,11 @@ static void answered(const char *text, size_t len, void *arg)
 	c->req = NULL;
 	c->rpc = NULL;
 	c->deadline_us = daemon_now_us() + RPC_IDLE_S * SECOND_US;
-	send_bytes(req, text, len);
+	send_bytes(c, req, text, len);
 }
 
 static void serve_post(struct rpc_http *h, struct conn *c, struct evhttp_request *req,
-		       const struct rpc_ctx *ctx)
+		       struct rpc_ctx *ctx)
 {
 	struct evbuffer *in = evhttp_request_get_input_buffer(req);
 	size_t len = evbuffer_get_length(in);
@@ -317,6 +348,8 @@ static void serve_post(struct rpc_http *h, struct conn *c, struct evhttp_request
 		return;
 	}
 	c->req = req;
+	c->denied = false;
+	ctx->denied = &c->denied;
 	c->deadline_us = daemon_now_us() + RPC_ANSWER_S * SECOND_US;
 	rpc = rpc_dispatch(h->server, body, len, ctx, answered, c);
 	if (rpc)
@@ -355,7 +388,67 @@ static void serve_page(const struct hook *k, struct evhttp_request *req, const s
 	evbuffer_free(page.body);
 }
 
-static void serve_get(struct rpc_http *h, struct evhttp_request *req, const struct rpc_ctx *ctx)
+/* evhttp has given the connection up.  A request that it has let go of is ours to free. */
+static void stream_gone(struct conn *c)
+{
+	const struct hook *k = c->streaming;
+	struct evhttp_request *req = c->req;
+
+	if (!k)
+		return;
+	c->streaming = NULL;
+	c->req = NULL;
+	k->ops->closed((struct rpc_stream *)c, k->arg);
+	if (!evhttp_request_get_connection(req))
+		evhttp_send_reply_end(req);
+}
+
+static void stream_closed(struct evhttp_connection *evcon, void *arg)
+{
+	(void)evcon;
+	stream_gone(arg);
+}
+
+static void serve_stream(const struct hook *k, struct conn *c, struct evhttp_request *req)
+{
+	const char *last =
+		evhttp_find_header(evhttp_request_get_input_headers(req), "Last-Event-ID");
+
+	if (!k->ops->room(k->arg)) {
+		evhttp_send_error(req, HTTP_SERVUNAVAIL, "too many readers");
+		return;
+	}
+	c->streaming = k;
+	c->req = req;
+	c->deadline_us = UINT64_MAX;
+	headers_common(req, k->ops->type);
+	evhttp_connection_set_closecb(evhttp_request_get_connection(req), stream_closed, c);
+	evhttp_send_reply_start(req, HTTP_OK, "OK");
+	bufferevent_set_timeouts(c->bev, NULL, NULL);
+	k->ops->open((struct rpc_stream *)c, last, k->arg);
+}
+
+int rpc_stream_send(struct rpc_stream *stream, const void *data, size_t len)
+{
+	struct conn *c = (struct conn *)stream;
+	struct evbuffer *chunk;
+
+	if (c->ended || !c->streaming)
+		return -EPIPE;
+	if (evbuffer_get_length(bufferevent_get_output(c->bev)) + len > RPC_STREAM_BACKLOG_BYTES) {
+		conn_end(c);
+		return -ENOBUFS;
+	}
+	chunk = evbuffer_new();
+	if (chunk && evbuffer_add(chunk, data, len) == 0)
+		evhttp_send_reply_chunk(c->req, chunk);
+	if (chunk)
+		evbuffer_free(chunk);
+	return chunk ? 0 : -ENOMEM;
+}
+
+static void serve_get(struct rpc_http *h, struct conn *c, struct evhttp_request *req,
+		      const struct rpc_ctx *ctx)
 {
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
 	const char *raw = uri ? evhttp_uri_get_path(uri) : NULL;
@@ -369,7 +462,10 @@ static void serve_get(struct rpc_http *h, struct evhttp_request *req, const stru
 	} else if (!k) {
 		evhttp_send_error(req, HTTP_NOTFOUND, NULL);
 	} else if (k->access == RPC_AUTHORISED && !ctx->authorised) {
+		h->unauthorized++;
 		evhttp_send_reply(req, 403, "Forbidden", NULL);
+	} else if (k->ops) {
+		serve_stream(k, c, req);
 	} else {
 		serve_page(k, req, ctx, path, evhttp_uri_get_query(uri));
 	}
@@ -392,11 +488,14 @@ static void serve(struct evhttp_request *req, void *arg)
 		close_after(req);
 	addr_of_fd(bufferevent_getfd(c->bev), &ctx.addr);
 	ctx.authorised = is_authorised(h, &ctx.addr, req);
+	h->requests++;
+	TAILQ_REMOVE(&h->conns, c, link); /* the list is in the order of the last sign of life */
+	TAILQ_INSERT_TAIL(&h->conns, c, link);
 	c->deadline_us = daemon_now_us() + RPC_IDLE_S * SECOND_US;
 	if (method == EVHTTP_REQ_POST) {
 		serve_post(h, c, req, &ctx);
 	} else if (method == EVHTTP_REQ_GET) {
-		serve_get(h, req, &ctx);
+		serve_get(h, c, req, &ctx);
 	} else {
 		evhttp_add_header(evhttp_request_get_output_headers(req), "Allow",
 				  h->hook_count ? "POST, GET" : "POST");
@@ -421,8 +520,23 @@ int rpc_http_get(struct rpc_http *http, const char *path, enum rpc_access access
 {
 	if (http->hook_count == HOOKS_MAX)
 		return -ENOMEM;
-	http->hooks[http->hook_count++] = (struct hook){path, access, handler, arg};
+	http->hooks[http->hook_count++] = (struct hook){path, access, handler, NULL, arg};
 	return 0;
+}
+
+int rpc_http_stream(struct rpc_http *http, const char *path, enum rpc_access access,
+		    const struct rpc_stream_ops *stream, void *arg)
+{
+	if (http->hook_count == HOOKS_MAX)
+		return -ENOMEM;
+	http->hooks[http->hook_count++] = (struct hook){path, access, NULL, stream, arg};
+	return 0;
+}
+
+void rpc_http_get_counters(const struct rpc_http *http, struct rpc_http_counters *out)
+{
+	*out = (struct rpc_http_counters){http->requests, http->unauthorized, http->crowded.count,
+					  http->conn_count};
 }
 
 /* ---- listening ---- */

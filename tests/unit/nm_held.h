@@ -90,6 +90,8 @@ static inline void held_obey(struct held *h, const struct msg *m)
 			.port = m->transport_create.port,
 			.rtt_us = 1000,
 		};
+	if (m->type == MSG_AddRoute)
+		held_route_end(h, m->add_route.in_transport, m->add_route.in_route);
 	if (m->type == MSG_AddRoute && h->rule_count < HELD_MAX)
 		h->rules[h->rule_count++] =
 			(struct report_rule){m->add_route.in_transport, m->add_route.in_route,

@@ -57,6 +57,9 @@ struct rec {
 	uint16_t code;
 	uint64_t value;
 	char text[TEXT_MAX_BYTES + 1];
+	/* Events, and what the last of each kind said. */
+	unsigned events[NM_EVENTS];
+	char event_text[NM_EVENTS][TEXT_MAX_BYTES + 1];
 };
 
 static inline struct held *rec_held(struct rec *r, uint64_t channel)
@@ -210,6 +213,15 @@ static inline void rec_counter_save(void *ctx, enum nm_counter which, uint32_t v
 	((struct rec *)ctx)->counters[which] = value;
 }
 
+static inline void rec_event(void *ctx, const struct nm_event *event)
+{
+	struct rec *r = ctx;
+	r->events[event->kind]++;
+	snprintf(r->event_text[event->kind], sizeof r->event_text[0], "%s",
+		 event->text ? event->text : "");
+	assert_true(event->a != NULL);
+}
+
 static inline void rec_done(void *arg, uint16_t code, const char *text, uint64_t value)
 {
 	struct rec *r = arg;
@@ -233,6 +245,7 @@ static const struct nm_ops rec_ops = {
 	.route_save = rec_route_save,
 	.route_remove = rec_route_remove,
 	.counter_save = rec_counter_save,
+	.event = rec_event,
 };
 
 static inline void rec_quiet(enum log_level level, const char *line)

@@ -19,7 +19,15 @@ static struct event_base *base;
 static struct chan_listener *node;
 static char node_addr[64];
 
-enum mode { MODE_ECHO, MODE_CORRUPT, MODE_DROP_THIRD, MODE_DROP_ALL, MODE_REFUSE, MODE_SERVER };
+enum mode {
+	MODE_ECHO,
+	MODE_CORRUPT,
+	MODE_DROP_THIRD,
+	MODE_DROP_ALL,
+	MODE_REFUSE,
+	MODE_SERVER,
+	MODE_INTERRUPT
+};
 static enum mode mode;
 static unsigned data_count, refusals, returned;
 
@@ -39,6 +47,8 @@ static void give(struct chan *ch, struct bytes data)
 	credit.app_credit.bytes = (uint32_t)data.len;
 	chan_send(ch, &credit);
 	data_count++;
+	if (mode == MODE_INTERRUPT && data_count == 4)
+		raise(SIGINT);
 	if (mode == MODE_DROP_ALL || (mode == MODE_DROP_THIRD && data_count % 3 == 0))
 		return;
 	back.app_message.data = data;
@@ -206,6 +216,25 @@ static void test_timeout(void **state)
 	assert_int_equal(run_client(MODE_DROP_ALL, o), 1);
 }
 
+static void test_interrupt(void **state)
+{
+	(void)state;
+	struct echo_options o = {.size_bytes = 100, .count = 100};
+	assert_int_equal(run_client(MODE_INTERRUPT, o), 130);
+}
+
+static void test_histogram(void **state)
+{
+	(void)state;
+	for (unsigned b = 0; b + 1 < ECHO_BUCKETS; b++) {
+		uint64_t end = echo_bucket_end_us(b);
+		assert_int_equal(echo_bucket(end - 1), b);
+		assert_int_equal(echo_bucket(end), b + 1);
+	}
+	assert_int_equal(echo_bucket(0), 0);
+	assert_int_equal(echo_bucket(UINT64_MAX), ECHO_BUCKETS - 1);
+}
+
 static void test_wait(void **state)
 {
 	(void)state;
@@ -236,6 +265,8 @@ int main(void)
 		cmocka_unit_test(test_corruption_is_noticed),
 		cmocka_unit_test(test_datagram_loss),
 		cmocka_unit_test(test_timeout),
+		cmocka_unit_test(test_interrupt),
+		cmocka_unit_test(test_histogram),
 		cmocka_unit_test(test_wait),
 		cmocka_unit_test(test_server),
 	};

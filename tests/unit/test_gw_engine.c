@@ -21,6 +21,7 @@ struct world {
 	size_t saved, tunnels, opened, closed;
 	int save_rc, delete_rc, open_rc; /* errors to inject */
 	uint8_t random;
+	char events[512]; /* names, one after the other */
 };
 
 static struct lease *row_find(struct world *w, const char *sid)
@@ -94,12 +95,23 @@ static void random_bytes(void *ctx, void *out, size_t len)
 	memset(out, ++w->random, len);
 }
 
+static void event(void *ctx, enum gw_event kind, const struct lease *l)
+{
+	struct world *w = ctx;
+	size_t len = strlen(w->events);
+
+	snprintf(w->events + len, sizeof w->events - len, "%s ", gw_event_name(kind));
+	assert_int_equal(l == NULL,
+			 kind == GW_EVENT_UPLINK_ONLINE || kind == GW_EVENT_UPLINK_OFFLINE);
+}
+
 static const struct gw_ops ops = {
 	.lease_save = lease_save,
 	.lease_delete = lease_delete,
 	.tunnel_open = tunnel_open,
 	.tunnel_close = tunnel_close,
 	.random_bytes = random_bytes,
+	.event = event,
 };
 
 struct fixture {
@@ -309,6 +321,10 @@ static void test_renew_release(void **state)
 	assert_false(gw_engine_release(f->e, "s", &me, T0, &f->why));
 	assert_int_equal(gw_engine_free_slots(f->e), 8);
 	assert_int_equal(gw_engine_next_s(f->e), GW_NEVER);
+	assert_non_null(strstr(f->w.events,
+			       "lease.granted lease.renewed lease.renewed lease.renewed "
+			       "lease.released "));
+	assert_null(strstr(f->w.events, "lease.expired"));
 }
 
 static void test_expiry(void **state)

@@ -553,11 +553,24 @@ static void test_guard(void **state)
 	assert_int_equal(rpc_guard_init(&g, &spec), 0);
 	for (size_t i = 0; i < sizeof guard_cases / sizeof guard_cases[0]; i++) {
 		const struct guard_case *t = &guard_cases[i];
-		struct rpc_credentials c = {{0}, t->get, t->origin, t->host, t->authorization};
+		struct rpc_credentials c = {.get = t->get,
+					    .origin = t->origin,
+					    .host = t->host,
+					    .authorization = t->authorization};
 		assert_int_equal(net_addr_parse(&c.addr, t->from, 0), 0);
 		if (rpc_guard_allows(&g, &c) != t->allowed)
 			fail_msg("case %zu", i);
 	}
+	/* A browser says whether another site's page is behind the request, also without Origin. */
+	struct rpc_credentials c = {.get = true, .host = "127.0.0.1:1234"};
+	assert_int_equal(net_addr_parse(&c.addr, "10.1.2.3", 0), 0);
+	assert_true(rpc_guard_allows(&g, &c));
+	c.fetch_site = "cross-site";
+	assert_false(rpc_guard_allows(&g, &c));
+	c.fetch_site = "same-site";
+	assert_false(rpc_guard_allows(&g, &c));
+	c.fetch_site = "same-origin";
+	assert_true(rpc_guard_allows(&g, &c));
 	rpc_guard_clear(&g);
 }
 

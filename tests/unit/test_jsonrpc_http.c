@@ -180,7 +180,7 @@ static const struct exchange exchanges[] = {
 	{POST("Content-Length: 39\r\nOrigin: http://evil.example\r\n", WHO),
 	 {"HTTP/1.1 200", "\"authorised\":false"}},
 	{POST("Content-Length: 42\r\nOrigin: http://evil.example\r\n", SECRET),
-	 {"HTTP/1.1 200", "-32001"}},
+	 {"HTTP/1.1 401", "-32001"}},
 	{POST("Content-Length: 42\r\nOrigin: http://e.example\r\n"
 	      "Authorization: Bearer letmein\r\n",
 	      SECRET),

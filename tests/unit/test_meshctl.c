@@ -5,13 +5,17 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <json-c/json.h>
 
+#include "meshctl/admin.h"
 #include "meshctl/command.h"
+#include "meshctl/complete.h"
+#include "meshctl/events.h"
 #include "meshctl/run.h"
 #include "meshctl/table.h"
 
@@ -41,12 +45,13 @@ static void test_options(void **state)
 	assert_int_equal(a.rpc.port, 7);
 	assert_string_equal(a.rpc.host, "::1");
 	assert_int_equal(parse(&a, "connect_gateway 10.0.0.1 -p 80 -m mesh --timeout 1.5", e), 0);
-	assert_int_equal(a.port, 80);
+	assert_string_equal(ctl_args_option(&a, "--port"), "80");
 	assert_int_equal(a.rpc.port, 0);
-	assert_string_equal(a.method, "mesh");
+	assert_string_equal(ctl_args_option(&a, "--method"), "mesh");
+	assert_null(ctl_args_option(&a, "--paths"));
 	assert_in_range(a.timeout_us, 1500000, 1500001);
 	assert_int_equal(parse(&a, "-p 1500 connect-gateway 10.0.0.1 -g gw:5 --token t", e), 0);
-	assert_int_equal(a.port, 0);
+	assert_null(ctl_args_option(&a, "--port"));
 	assert_int_equal(a.rpc.port, 1500);
 	assert_int_equal(a.gate.port, 5);
 	assert_string_equal(a.token, "t");
@@ -68,7 +73,10 @@ static void test_bad_options(void **state)
 		{"--timeout 0 x", "expected seconds"},
 		{"--timeout nan x", "expected seconds"},
 		{"--timeout 1e9 x", "expected seconds"},
-		{"list-nodes -m mesh", "connect-gateway only"},
+		{"list-nodes -m mesh", "unknown option '-m'"},
+		{"connect-gateway gw -m", "--method '': expected METHOD"},
+		{"-m mesh connect-gateway gw", "unknown option '-m'"},
+		{"list-nodes --watch=0", "expected seconds"},
 		{"--jsonx", "unknown option"},
 		{"-x", "unknown option"},
 	};
@@ -197,6 +205,51 @@ static void test_params(void **state)
 	check_params("connect-gateway gw1 -p 5 -m mesh",
 		     "{\"gateway\":\"gw1\",\"port\":5,\"method\":\"mesh\"}");
 	check_params("connect-gateway", "{}");
+	check_params("connect-gateway gw1 -p 0", "expected a port");
+	check_params("disconnect-nodes 1 2", "{\"a\":\"1\",\"b\":\"2\"}");
+	check_params("find-route a b", "{\"a\":\"a\",\"b\":\"b\"}");
+	check_params("find-route a b --paths 3", "{\"a\":\"a\",\"b\":\"b\",\"k\":3}");
+	check_params("find-route a b --paths 9", "expected a number (1 to 8)");
+	check_params("set-cost a b 70", "{\"a\":\"a\",\"b\":\"b\",\"cost\":70}");
+	check_params("set_cost a b auto", "{\"a\":\"a\",\"b\":\"b\",\"cost\":null}");
+	check_params("set-cost a b 0", "is no cost");
+	check_params("set-cost a b 7x", "is no cost");
+	check_params("set-transit a maybe", "expected yes or no");
+	check_params("set-transit a no", "{\"node\":\"a\",\"transit\":false}");
+}
+
+static void test_admission_params(void **state)
+{
+	(void)state;
+	check_params("invite", "{}");
+	check_params("invite --uses 3 --expires=2d --role relay",
+		     "{\"uses\":3,\"expiresSeconds\":172800,\"role\":\"relay\"}");
+	check_params("invite --uses 0", "--uses '0': expected a number");
+	check_params("invite --uses 12345678", "expected a number");
+	check_params("invite --expires soon", "--expires 'soon': expected a duration");
+	check_params("remove-invite 7", "{\"invite\":\"7\"}");
+	check_params("set-role r1 member", "{\"node\":\"r1\",\"role\":\"member\"}");
+	check_params("revoke r1", "{\"node\":\"r1\"}");
+}
+
+static void test_durations(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t seconds;
+	} good[] = {{"90s", 90},    {"30m", 1800},  {"12h", 43200},
+		    {"2d", 172800}, {"1w", 604800}, {"7", 7}};
+	static const char *const bad[] = {"",  "0",  "0d",  "-1d", "1.5d",
+					  "d", "2x", "2dd", "1 d", "99999999999d"};
+	uint64_t seconds = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		assert_int_equal(ctl_duration_parse(&seconds, good[i].text), 0);
+		assert_int_equal(seconds, good[i].seconds);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		assert_int_equal(ctl_duration_parse(&seconds, bad[i]), -EINVAL);
 }
 
 static void show_any(FILE *out, void *arg)
@@ -281,29 +334,60 @@ static void check_shown(const char *command, const char *json, const char *wante
 
 #define ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
+static void test_wide_table(void **state)
+{
+	struct table t;
+
+	(void)state;
+	assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
+	table_init(&t);
+	table_column(&t, "NAME", false);
+	table_column(&t, "N", true);
+	table_row(&t);
+	table_cell(&t, 0, "\u6771\u4eac\u5c4b"); /* two columns each */
+	table_cell(&t, 1, "1");
+	table_row(&t);
+	table_cell(&t, 0, "e\u0301t\u00e9"); /* the accent takes none */
+	table_cell(&t, 1, "22");
+	assert_string_equal(printed(show_table, &t), "NAME     N\n"
+						     "\u6771\u4eac\u5c4b   1\n"
+						     "e\u0301t\u00e9     22\n");
+	table_free(&t);
+}
+
 static void test_views(void **state)
 {
 	(void)state;
 	check_shown("list-nodes",
 		    "{\"nodes\":[{\"number\":1,\"id\":\"" ID
 		    "\",\"name\":\"a\",\"addr\":\"1.2.3.4:5\","
-		    "\"connected\":true,\"transports\":2,\"apps\":0},{\"number\":12,\"short\":"
-		    "\"89abcdef\",\"connected\":false},{},7,null]}",
-		    " #  ID        NAME  ADDRESS    STATE      TRANSPORTS  APPS\n"
-		    " 1  01234567  a     1.2.3.4:5  connected           2     0\n"
-		    "12  89abcdef  -     -          away                -     -\n"
-		    " -  -         -     -          -                   -     -\n"
-		    " -  -         -     -          -                   -     -\n"
-		    " -  -         -     -          -                   -     -\n");
+		    "\"connected\":true,\"role\":\"relay\",\"transit\":false,\"transports\":2,"
+		    "\"apps\":0},"
+		    "{\"number\":12,\"short\":\"89abcdef\",\"connected\":false},"
+		    "{\"state\":\"revoked\",\"connected\":false},7,null]}",
+		    " #  ID        NAME  ADDRESS    STATE      ROLE   TRANSIT  TRANSPORTS  APPS\n"
+		    " 1  01234567  a     1.2.3.4:5  connected  relay  no                2     0\n"
+		    "12  89abcdef  -     -          away       -      -                 -     -\n"
+		    " -  -         -     -          revoked    -      -                 -     -\n"
+		    " -  -         -     -          -          -      -                 -     -\n"
+		    " -  -         -     -          -          -      -                 -     -\n");
 	check_shown(
 		"list-all-transports",
 		"{\"transports\":[{\"id\":3,\"a_name\":\"x\",\"a\":\"" ID "\",\"b\":\"" ID
 		"\",\"b_name\":\"\",\"status\":\"CONNECTED\",\"rtt_us\":1234,\"loss_ppm\":25000,"
-		"\"rate_bps\":2500000,\"tx_bytes\":1536,\"rx_bytes\":12,\"retransmits\":4}]}",
-		"ID  A  B         STATUS         RTT    LOSS        RATE    A->B  B->A  "
-		"RETRANSMITS\n"
-		" 3  x  01234567  CONNECTED  1.23 ms  2.50 %  2.5 Mbit/s  1.5 kB  12 B  "
-		"          4\n");
+		"\"rate_bps\":2500000,\"cost\":350,\"set_cost\":null,\"tx_bytes\":1536,\"rx_"
+		"bytes\":12,\"retransmits\":4}]}",
+		"ID  A  B         STATUS         RTT    LOSS        RATE  COST  SET    A->B  "
+		"B->A  RETRANSMITS\n"
+		" 3  x  01234567  CONNECTED  1.23 ms  2.50 %  2.5 Mbit/s   350    -  1.5 kB  "
+		"12 B            4\n");
+	check_shown(
+		"find-route",
+		"{\"nodes\":[\"a\",\"c\"],\"disjoint\":\"nodes\",\"paths\":[{\"nodes\":[\"a\","
+		"\"c\"],"
+		"\"cost\":7},{\"nodes\":[\"a\",\"b\",\"c\"],\"cost\":9},3]}",
+		"a -> c\ndisjoint: nodes\npath 1 (cost 7): a -> c\npath 2 (cost 9): a -> b -> c\n"
+		"path 3 (cost -): \n");
 	check_shown("list-nodes", "{\"nodes\":[]}", "no nodes\n");
 	check_shown("list-nodes", "{\"other\":1}", "other: 1\n");
 	check_shown("list-nodes", "[]", "no nodes\n");
@@ -364,6 +448,101 @@ static const char *prompt(const char *input, enum ctl_exit status, bool interact
 	return text;
 }
 
+/* ---- completion ---- */
+
+static void candidate(const char *word, void *arg)
+{
+	char *all = arg;
+
+	strcat(all, word);
+	strcat(all, " ");
+}
+
+static const struct {
+	const char *line; /* the last word is typed; '_' stands for an empty one */
+	const char *found;
+} completions[] = {
+	{"list-", "list-nodes list-transports list-all-transports list-routes "},
+	{"sc", "scan "},
+	{"compl", "completion "}, /* the hidden one is not told */
+	{"xyz", ""},
+	{"add-node name _", "connect "},
+	{"add-nodes 5 c", "connect "},
+	{"add-nodes _", ""},
+	{"completion _", "bash zsh "},
+	{"events g", "gatewayd "},
+	{"help disc", "disconnect-nodes disconnect "},
+	{"--json li", "list-nodes list-transports list-all-transports list-routes "},
+	{"list-nodes --j", "--json "},
+	{"connect-gateway --m", "--method "},
+	{"list-nodes --m", ""},
+	{"--rpc _", ""},
+	{"-p 1 --timeout", "--timeout "},
+	{"list-nodes _", ""},
+	/* Nobody answers there: nothing, and no noise. */
+	{"--rpc 127.0.0.1:1 connect r", ""},
+	{"--rpc 127.0.0.1:1 build-route a b c d e f g r", ""},
+};
+
+static void test_complete(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof completions / sizeof completions[0]; i++) {
+		char line[256], all[4096] = "", *words[16], empty[] = "", e[CTL_ERROR_MAX];
+		struct ctl_args a;
+		int n;
+		snprintf(line, sizeof line, "%s", completions[i].line);
+		n = ctl_split(line, words, 16);
+		assert_true(n > 0);
+		if (strcmp(words[n - 1], "_") == 0)
+			words[n - 1] = empty;
+		assert_int_equal(ctl_args_init(&a, NULL, e), 0);
+		ctl_complete(&a, words, (size_t)n, candidate, all);
+		if (strcmp(all, completions[i].found) != 0)
+			fail_msg("%s: %s", completions[i].line, all);
+	}
+}
+
+/* ---- events ---- */
+
+static void event_add(struct sse *s, void *arg)
+{
+	char *all = arg;
+	size_t len = strlen(all);
+
+	snprintf(all + len, 1024 - len, "[%s|%s|%s]", s->id, s->event, s->data);
+}
+
+static void test_sse(void **state)
+{
+	static const char text[] = ": hello\nretry: 5\n\nid: 7\r\nevent: a.b\r\ndata: {1}\r\n\r\n"
+				   "event: no.data\n\ndata:x\n\nid\ndata: y\n\n"
+				   "id: 123456789012345678901234567890\ndata: z\n\n";
+	static const char wanted[] = "[7|a.b|{1}][7||x][||y][12345678901234567890123||z]";
+	char all[1024], *long_line = malloc(2 * SSE_LINE_MAX);
+	struct sse *s = malloc(sizeof *s);
+
+	(void)state;
+	/* In one piece, and byte by byte. */
+	for (size_t step = 1; step <= sizeof text; step += sizeof text - 1) {
+		all[0] = '\0';
+		*s = (struct sse){.on_event = event_add, .arg = all};
+		for (size_t i = 0; i < sizeof text - 1; i += step)
+			sse_feed(s, text + i, i + step < sizeof text ? step : sizeof text - 1 - i);
+		assert_string_equal(all, wanted);
+	}
+	/* A line without end is dropped, what follows it is not. */
+	all[0] = '\0';
+	*s = (struct sse){.on_event = event_add, .arg = all};
+	memset(long_line, 'd', 2 * SSE_LINE_MAX);
+	memcpy(long_line, "data: ", 6);
+	sse_feed(s, long_line, 2 * SSE_LINE_MAX);
+	sse_feed(s, "\n\ndata: after\n\n", 16);
+	assert_string_equal(all, "[||after]");
+	free(long_line);
+	free(s);
+}
+
 static void test_prompt(void **state)
 {
 	char longer[6000];
@@ -372,7 +551,7 @@ static void test_prompt(void **state)
 	assert_string_equal(prompt("\n  \nexit\nhelp\n", CTL_OK, true, false),
 			    "mesh> mesh> mesh> ");
 	assert_string_equal(prompt("help exit", CTL_OK, true, false),
-			    "mesh> exit \n    end the prompt\nmesh> \n");
+			    "mesh> exit\n    end the prompt\nmesh> \n");
 	assert_string_equal(
 		prompt("conect a b\n", CTL_USAGE, false, true),
 		"meshctl: unknown command 'conect', did you mean 'connect'? (help lists "
@@ -388,17 +567,28 @@ static void test_prompt(void **state)
 	assert_string_equal(prompt(longer, CTL_OK, false, true), "meshctl: the line is too long\n");
 	assert_string_equal(
 		prompt("list-nodes -p 1 --timeout 2\n", CTL_UNREACHABLE, false, true),
-		"meshctl: cannot reach nodemanager at 127.0.0.1:1: Connection refused\n");
+		"meshctl: cannot reach nodemanager at 127.0.0.1:1: Connection refused "
+		"(start it with `meshnet-nodemanager`, or say with -p or --rpc where it runs)\n");
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_options),	       cmocka_unit_test(test_bad_options),
-		cmocka_unit_test(test_too_many_words), cmocka_unit_test(test_endpoints),
-		cmocka_unit_test(test_split),	       cmocka_unit_test(test_commands),
-		cmocka_unit_test(test_params),	       cmocka_unit_test(test_table),
-		cmocka_unit_test(test_views),	       cmocka_unit_test(test_view_of_anything),
+		cmocka_unit_test(test_options),
+		cmocka_unit_test(test_bad_options),
+		cmocka_unit_test(test_too_many_words),
+		cmocka_unit_test(test_endpoints),
+		cmocka_unit_test(test_split),
+		cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_params),
+		cmocka_unit_test(test_admission_params),
+		cmocka_unit_test(test_durations),
+		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_wide_table),
+		cmocka_unit_test(test_complete),
+		cmocka_unit_test(test_sse),
+		cmocka_unit_test(test_views),
+		cmocka_unit_test(test_view_of_anything),
 		cmocka_unit_test(test_prompt),
 	};
 

@@ -377,7 +377,7 @@ static void test_turns_are_fair(void **state)
 		low = sent < low ? sent : low;
 		high = sent > high ? sent : high;
 	}
-	assert_true(low > 0 && high - low <= 2 * MUX_DATA_MAX);
+	assert_true(low > 0 && high - low <= 2 * MUX_TURN_BYTES);
 	done();
 }
 
@@ -616,7 +616,7 @@ static void test_hostile_client(void **state)
 		{CASE(HELLO OPEN1 "\7\0\0\0\1\1\0\0\0"), true}, /* over the largest */
 		{CASE(HELLO OPEN1 "\7\0\0\0\1\377\377\377\377"), true},
 		{CASE(HELLO OPEN1 "\7\0\0\0\1\0\377\0\0\7\0\0\0\1\0\2\0\0"), true},
-		{CASE(HELLO OPEN1 "\6\0\0\0\1\100\1"), true}, /* over MUX_DATA_MAX */
+		{CASE(HELLO OPEN1 "\6\0\0\0\1\352\141"), true}, /* over MUX_DATA_MAX */
 	};
 	static const struct hostile refused[] = {
 		{CASE(HELLO OPEN1), false},
@@ -654,7 +654,7 @@ static void test_hostile_server(void **state)
 
 static void test_window_is_enforced(void **state)
 {
-	static uint8_t message[7 + MUX_DATA_MAX];
+	static uint8_t message[7 + MUX_TURN_BYTES];
 	struct wbuf w = wbuf_init(message, sizeof message);
 	uint8_t *zeroes;
 
@@ -663,11 +663,11 @@ static void test_window_is_enforced(void **state)
 	assert_int_equal(mux_input(server.mux, (const uint8_t *)HELLO OPEN1, 10 + 12), 0);
 	wbuf_u8(&w, MUX_DATA);
 	wbuf_u32(&w, 1);
-	wbuf_u16(&w, MUX_DATA_MAX);
-	zeroes = wbuf_space(&w, MUX_DATA_MAX);
+	wbuf_u16(&w, MUX_TURN_BYTES);
+	zeroes = wbuf_space(&w, MUX_TURN_BYTES);
 	struct owner *o = &server.owners[0];
-	for (unsigned i = 0; i < MUX_WINDOW_FIRST / MUX_DATA_MAX; i++) {
-		for (unsigned j = 0; j < MUX_DATA_MAX; j++)
+	for (unsigned i = 0; i < MUX_WINDOW_FIRST / MUX_TURN_BYTES; i++) {
+		for (unsigned j = 0; j < MUX_TURN_BYTES; j++)
 			zeroes[j] = byte_of(o->s, o->received + j);
 		assert_int_equal(mux_input(server.mux, message, sizeof message), 0);
 	}

@@ -310,6 +310,10 @@ static void test_reroute(void **state)
 	      b.out_route, id, a.in_route);
 	assert_int_equal(rec_count(r, 1, MSG_ConnectWithRouteAck), 1);
 	assert_int_equal(rec_count(r, 1, MSG_ConnectionShutdown), 0);
+	assert_int_equal(r->events[NM_EVENT_TRANSPORT_DOWN], 1);
+	assert_int_equal(r->events[NM_EVENT_CONNECTION_UP], 1);
+	assert_int_equal(r->events[NM_EVENT_CONNECTION_MOVED], 1);
+	assert_int_equal(r->events[NM_EVENT_CONNECTION_DOWN], 0);
 	rec_free(r);
 }
 

@@ -37,6 +37,10 @@ static void test_register_refused(void **state)
 	node_join(r, 1, 1, 1);
 	struct msg m = hello("n1", 5);
 	refused(r, 2, 2, &m, CODE_REFUSED);
+	assert_int_equal(r->events[NM_EVENT_ADMISSION_REFUSED], 1);
+	assert_string_equal(r->event_text[NM_EVENT_ADMISSION_REFUSED],
+			    "the name n1 belongs to another key");
+	assert_int_equal(r->events[NM_EVENT_NODE_UP], 1);
 	m = hello("n2", 5);
 	m.register_node.version = PROTOCOL_VERSION + 1;
 	refused(r, 2, 3, &m, CODE_INVALID);

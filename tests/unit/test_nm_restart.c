@@ -802,11 +802,31 @@ static void test_lost_rules(void **state)
 	r->held[2].rule_count = 0;
 	rec_clear(r);
 	node_join(r, 2, 12, 1);
-	assert_true(rec_is_closed(r, 12));
 	rec_pump(r);
-	assert_int_equal(rec_need(r, 1, MSG_AssignConnection)->assign_connection.path, 2);
+	assert_false(rec_is_closed(r, 12));
+	assert_int_equal(rec_count(r, 1, MSG_AssignConnection), 0);
+	assert_int_equal(r->held[2].rule_count, 2);
 	carried(r, 1, 4, id);
-	assert_int_equal(node_join(r, 2, 22, 1).keep, 0);
+	rec_free(r);
+}
+
+/* One that leads elsewhere now, and one that the manager has taken back meanwhile. */
+static void test_old_rules(void **state)
+{
+	(void)state;
+	uint32_t links[4];
+	struct rec *r = diamond(links);
+	uint64_t id = connect_up(r, 1, 4);
+	struct held *h = &r->held[2];
+	assert_int_equal(h->rule_count, 2);
+	h->rules[0].out_route += 1000;
+	h->rules[2] = (struct report_rule){links[0], 99999, links[1], 99999};
+	h->rule_count = 3;
+	node_join(r, 2, 12, 1);
+	rec_pump(r);
+	assert_false(rec_is_closed(r, 12));
+	assert_int_equal(h->rule_count, 2);
+	carried(r, 1, 4, id);
 	rec_free(r);
 }
 
@@ -834,6 +854,7 @@ int main(void)
 		cmocka_unit_test(test_report_breaks_rules),
 		cmocka_unit_test(test_lost_words),
 		cmocka_unit_test(test_lost_rules),
+		cmocka_unit_test(test_old_rules),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,6 +36,7 @@ static void fill(struct nm_store *s)
 	for (unsigned i = 0; i < 3; i++) {
 		struct nm_node_record node = {.id = id[i]};
 		snprintf(node.name, sizeof node.name, "n%u", i + 1);
+		node.no_transit = i == 2;
 		nm_store_node_put(s, &node, 1000);
 	}
 	nm_store_link_put(s, &id[1], &id[0]);
@@ -43,6 +44,8 @@ static void fill(struct nm_store *s)
 	nm_store_link_transport(s, &id[1], &id[0], 7);
 	nm_store_link_transport(s, &id[2], &id[1], 4000000000u); /* either order */
 	nm_store_link_transport(s, &id[0], &id[2], 9);		 /* no such link */
+	nm_store_link_options(s, &id[1], &id[0],
+			      &(struct nm_link_options){.cost = 4711, .upkeep = 1});
 	for (unsigned i = 0; i < 3; i++)
 		nm_store_counter_put(s, NM_COUNTER_TRANSPORT, 4000000000u + i);
 	nm_store_counter_put(s, NM_COUNTER_LABEL, 17);
@@ -59,6 +62,20 @@ static void holds(struct rec *r, unsigned n, uint32_t transport, unsigned peer)
 	struct held *h = &r->held[n];
 	h->transports[h->transport_count++] = (struct report_transport){
 		.transport = transport, .peer = node_id(peer), .initiator = n < peer, .up = 1};
+}
+
+/* What was said about nodes and links. */
+static void check_policy(struct rec *r)
+{
+	struct mesh_id id[4] = {node_id(1), node_id(2), node_id(3)}, nodes[4];
+	uint64_t cost;
+	for (unsigned i = 0; i < 3; i++) {
+		struct nm_node_info info;
+		assert_int_equal(nm_node_get(r->nm, &id[i], &info), 0);
+		assert_int_equal(info.transit, i != 2);
+	}
+	assert_int_equal(nm_find_route(r->nm, &id[0], &id[1], nodes, 4, &cost), 2);
+	assert_int_equal(cost, 4711);
 }
 
 static void test_comes_back(void **state)
@@ -86,6 +103,7 @@ static void test_comes_back(void **state)
 	for (unsigned n = 1; n <= 3; n++)
 		assert_int_equal(node_join(r, n, n, 5).keep, 1);
 	assert_int_equal(rec_status(r).transports_connected, 2);
+	check_policy(r);
 	rec_sleep(r, 60 * SECOND);
 	assert_int_equal(r->count, 3); /* three acks, and nothing to mend */
 	assert_int_equal(rec_status(r).routes, 1);

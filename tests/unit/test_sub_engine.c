@@ -24,6 +24,7 @@ struct world {
 	char requested[32], method[16], released[65];
 	unsigned requests, renews, probes, opens, closes, onlines, offlines, holds, releases, saves;
 	int online_error;
+	char events[512]; /* kinds, one after the other */
 };
 
 static void op_ask(void *ctx, const struct sub_gateway *g, uint64_t serial)
@@ -108,8 +109,22 @@ static void op_discover(void *ctx)
 	(void)ctx;
 }
 
-static const struct sub_ops ops = {op_ask,   op_request, op_renew,   op_probe, op_release, op_open,
-				   op_close, op_online,	 op_offline, op_save,  op_discover};
+static void op_event(void *ctx, const struct sub_event *event)
+{
+	struct world *w = ctx;
+	size_t len = strlen(w->events);
+	snprintf(w->events + len, sizeof w->events - len, "%s%s%s ", sub_event_name(event->kind),
+		 event->kind == SUB_EVENT_STATE ? ":" : "",
+		 event->kind == SUB_EVENT_STATE ? sub_state_name(event->to) : "");
+	if (event->kind == SUB_EVENT_FAILOVER)
+		assert_in_range(event->outage_us, 1, 60000000);
+	if (event->kind == SUB_EVENT_LOST)
+		assert_true(event->gateway && event->why[0]);
+}
+
+static const struct sub_ops ops = {op_ask,     op_request, op_renew,	op_probe,
+				   op_release, op_open,	   op_close,	op_online,
+				   op_offline, op_save,	   op_discover, op_event};
 
 static const struct sub_policy policy = {
 	.methods = {"mesh"},
@@ -240,6 +255,10 @@ static void test_moves_on_when_probes_are_lost(void **state)
 	assert_int_equal(s.state, SUB_ONLINE);
 	assert_int_equal(s.failovers, 1);
 	assert_in_range(s.last_outage_us, 1200000, 1300000);
+	assert_string_equal(w.events,
+			    "session.state:requesting session.state:opening session.state:online "
+			    "gateway.lost session.state:idle session.state:requesting "
+			    "session.state:opening session.state:online session.failover ");
 	sub_engine_free(w.e);
 }
 

@@ -1,0 +1,181 @@
+"""Which ways connections take: a link gets bad, operators have their say, the manager is away; with a
+stream running whose every byte is checked."""
+import time
+
+import pytest
+
+from conftest import finish
+from emulator import Emulator
+from lab import Lab, bin_dir, rpc, wait
+from meshapp import EchoStream
+
+NODES = ("a", "r1", "r2", "b")
+LINKS = (("a", "r1"), ("r1", "b"), ("a", "r2"), ("r2", "b"))
+
+
+class Diamond(Lab):
+    """a - (r1 | r2) - b, with a cable of the manager to each; an emulator between a and r1."""
+
+    def __init__(self):
+        super().__init__()
+        try:
+            self._build()
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self):
+        self.add(*NODES, "mgr")
+        self.emulator = Emulator(self)
+        self.emulator.join("a", "r1", "10.90.1.0/24")
+        for i, (a, b) in enumerate(LINKS[1:], 2):
+            self.link(a, b, f"10.90.{i}.0/24")
+        for i, n in enumerate(NODES, 1):
+            self.link("mgr", n, f"10.91.{i}.0/24")
+        self.emulator.start(delay=0.1)
+        self.settle()
+
+    def _start(self):
+        self.daemon("mgr", "apptracker")
+        self.manager = self.daemon("mgr", "nodemanager")
+        wait(lambda: 1234 in [p for _, p in self["mgr"].listening()], 10, "the manager listens")
+        for n in NODES:
+            self.daemon(n, "node", {
+                "node": {"Name": n, "ManagerAddr": f"{self[n].links['mgr'][2]}:5999"},
+                "transport": {"StatsInterval": 500}})
+        wait(lambda: len(self.ids()) == 4, 20, "all nodes register")
+        for a, b in LINKS:
+            self.rpc("connectNodes", a=a, b=b)
+        self.run("b", "echo", f"{bin_dir()}/echo", "server")
+        wait(lambda: self.rpc("listApps")["apps"], 10, "the echo server is listed")
+
+    def rpc(self, method, /, **params):
+        return rpc(self["mgr"], 1234, method, params)
+
+    def ids(self):
+        return {n["name"]: n["id"] for n in self.rpc("listNodes")["nodes"] if n["connected"]}
+
+    def transport(self, a, b):
+        return next(t for t in self.rpc("listAllTransports")["transports"]
+                    if {t["a_name"], t["b_name"]} == {a, b})
+
+    def relays(self):
+        """Those with rules; two while a connection moves."""
+        return [r for r in ("r1", "r2") if self.rpc("listRoutes", node=r)["routes"]]
+
+
+@pytest.fixture(scope="module")
+def diamond(request):
+    lab = Diamond()
+    yield lab
+    finish(lab, request)
+
+
+@pytest.fixture
+def stream(diamond):
+    """Runs over r1, which is the cheaper way by the word of the operator."""
+    diamond.emulator.start(delay=0.1)
+    wait(lambda: len(diamond.ids()) == 4, 20, "all nodes are there")
+    wait(lambda: all(diamond.transport(*pair)["status"] == "connected" for pair in LINKS), 20,
+         "all transports are up")
+    for r in ("r1", "r2"):
+        diamond.meshctl("mgr", "set-transit", r, "yes")
+    diamond.meshctl("mgr", "set-cost", "a", "r2", "1500")
+    diamond.meshctl("mgr", "set-cost", "a", "r1", "100")
+    s = EchoStream(diamond["a"], diamond.ids()["b"])
+    time.sleep(0.5)
+    assert diamond.relays() == ["r1"]
+    yield s
+    s.app.close()
+
+
+def moved(diamond, stream, relay, timeout, began):
+    """Waits until it runs over that relay alone; no byte is lost and nobody notices."""
+    wait(lambda: diamond.relays() == [relay], timeout, f"the connection runs over {relay}")
+    print(f"moved after {time.monotonic() - began:.1f} s")
+    time.sleep(0.5)
+    pause = stream.pause_since(began)
+    stream.finish()
+    return pause
+
+
+def test_link_gets_bad(diamond, stream):
+    diamond.meshctl("mgr", "set-cost", "a", "r1", "auto")
+    assert diamond.transport("a", "r1")["cost"] < 1000 and diamond.relays() == ["r1"]
+    diamond.emulator.start(delay=60)
+    began = time.monotonic()
+    assert moved(diamond, stream, "r2", 20, began) < 1.5
+    assert diamond.transport("a", "r1")["cost"] > 5000
+
+
+def test_set_cost(diamond, stream):
+    began = time.monotonic()
+    diamond.meshctl("mgr", "set-cost", "a", "r1", "90000")
+    assert moved(diamond, stream, "r2", 5, began) < 1
+    t = diamond.transport("a", "r1")
+    assert t["cost"] == t["set_cost"] == 90000
+    assert "r2" in diamond.meshctl("mgr", "find-route", "a", "b")
+    both = diamond.meshctl("mgr", "find-route", "a", "b", "--paths", "3")
+    assert "path 1" in both and "path 2" in both and "path 3" not in both
+    assert "a -> r1 -> b" in both and "a -> r2 -> b" in both
+
+
+def test_set_transit(diamond, stream):
+    began = time.monotonic()
+    diamond.meshctl("mgr", "set-transit", "r1", "no")
+    assert moved(diamond, stream, "r2", 5, began) < 1
+    assert [n["transit"] for n in diamond.rpc("listNodes")["nodes"] if n["name"] == "r1"] == [False]
+    assert "a -> r1" in diamond.meshctl("mgr", "find-route", "a", "r1")  # still an end
+
+
+def test_what_was_said_outlives_the_manager(diamond):
+    diamond.meshctl("mgr", "set-transit", "r1", "no")
+    diamond.meshctl("mgr", "set-cost", "r2", "b", "777")
+    diamond.manager.kill()
+    diamond.manager.start()
+    wait(lambda: len(diamond.ids()) == 4, 20, "all nodes are back")
+    wait(lambda: diamond.transport("r2", "b")["cost"] == 777, 20, "the transport is up, and dear")
+    assert "a -> r2 -> b" in diamond.meshctl("mgr", "find-route", "a", "b")
+
+
+# --- Degree = N -----------------------------------------------------------------------------------
+
+def neighbours(lab):
+    """name -> names, over transports that are up."""
+    found = {}
+    for t in rpc(lab["one"], 1234, "listAllTransports")["transports"]:
+        if t["status"] == "connected":
+            found.setdefault(t["a_name"], set()).add(t["b_name"])
+            found.setdefault(t["b_name"], set()).add(t["a_name"])
+    return found
+
+
+def is_whole(lab, names, degree):
+    """Each of these has so many of the others, and all of them hang together."""
+    near = {n: others & names for n, others in neighbours(lab).items() if n in names}
+    seen, todo = set(), [min(names)]
+    while todo:
+        n = todo.pop()
+        if n not in seen:
+            seen.add(n)
+            todo += near.get(n, ())
+    return seen == names and all(len(near[n]) >= degree for n in names)
+
+
+def test_degree(empty):
+    """Twelve nodes find together by themselves; three die, and the others close the gaps."""
+    empty.add("one")
+    empty.daemon("one", "nodemanager", {"nodemanager": {"Degree": 3}})
+    wait(lambda: 1234 in [p for _, p in empty["one"].listening()], 10, "the manager listens")
+    nodes = {}
+    for i in range(12):
+        keys = {"Name": f"n{i}", "AppTalkAddr": f"127.0.0.1:{17100 + i}"}
+        nodes[f"n{i}"] = empty.daemon("one", "node", {"node": keys}, name=f"n{i}")
+    wait(lambda: is_whole(empty, set(nodes), 3), 30, "each has three links, and all are joined", 0.2)
+    time.sleep(5)
+    links = sum(map(len, neighbours(empty).values())) / 2
+    assert links <= 12 * 3, "more links than are good for anything"
+    for n in ("n0", "n5", "n7"):
+        nodes.pop(n).kill()
+    wait(lambda: is_whole(empty, set(nodes), 3), 60, "the gaps are closed", 0.2)
