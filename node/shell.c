@@ -494,6 +494,7 @@ static int open_udp(struct node_shell *s)
 	struct udp_config c = {
 		.base = s->daemon->base,
 		.buffer_bytes = (int)cfg->transport_socket_buffer,
+		.mark = (uint32_t)cfg->node_firewall_mark,
 		.input = on_udp_input,
 		.batch_end = on_udp_batch_end,
 		.ctx = s,
@@ -577,6 +578,7 @@ static int open_manager(struct node_shell *s)
 		.cb = {on_manager_up, on_manager_msg, on_manager_down, NULL},
 		.arg = s,
 		.pin = manager_pin,
+		.mark = (uint32_t)cfg->node_firewall_mark,
 	};
 
 	channel_key(s, &key);

@@ -398,6 +398,8 @@ static void set_options(struct udp_socket *s)
 		set_option(s->fd, SOL_SOCKET, SO_RCVBUF, bytes);
 	if (setsockopt(s->fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes))
 		set_option(s->fd, SOL_SOCKET, SO_SNDBUF, bytes);
+	if (s->udp->config.mark)
+		set_option(s->fd, SOL_SOCKET, SO_MARK, (int)s->udp->config.mark);
 	set_option(s->fd, SOL_UDP, UDP_GRO, 1);
 	/* Never fragmented by the network, and no router's word is believed about the size. */
 	set_option(s->fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);

@@ -18,6 +18,7 @@ struct udp_config {
 	struct event_base *base;
 	struct net_addr bind; /* port ignored; "::" takes IPv4 too */
 	int buffer_bytes;     /* of each socket, each direction */
+	uint32_t mark;	      /* SO_MARK; 0: none */
 	/* What has come for one transport from one address; blocks are counted. */
 	void (*input)(void *ctx, uint32_t transport, struct block *b, const struct udp_slice *v,
 		      size_t n, const struct net_addr *from);

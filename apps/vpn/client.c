@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <event2/event.h>
+#include <limits.h>
 #include <net/if.h>
 #include <signal.h>
 #include <sodium.h>
@@ -7,10 +8,12 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "io/netlink.h"
+#include "io/child.h"
 #include "libmeshapp/meshapp.h"
 #include "tunnel/tunnel.h"
+#include "vpn/host.h"
 #include "vpn/offer.h"
+#include "vpn/resolv.h"
 #include "vpn/vpn.h"
 
 #define RETRY_S 1
@@ -22,8 +25,10 @@ struct client {
 	struct meshconn *stream; /* our addresses are ours while it is open */
 	struct vpn_offer offer;
 	void *tunnel;
+	struct vpn_host *host;
+	struct child *resolvectl;
 	bool up;
-	struct event *retry;
+	struct event *retry, *give_up;
 	char app_id[NAME_MAX_BYTES + 1];
 };
 
@@ -51,6 +56,7 @@ static void try_again(struct client *c, const char *reason)
 		tunnel_mesh.client_close(c->tunnel);
 	c->tunnel = NULL;
 	vpn_offer_free(&c->offer);
+	vpn_host_offline(c->host);
 	if (c->up)
 		tell_down(c, reason);
 	else
@@ -74,35 +80,24 @@ static void fail(struct client *c, const char *reason)
 
 /* --- up --------------------------------------------------------------------------------------- */
 
-static int add_route(struct nl *nl, uint32_t link, const struct net_prefix *to)
+/* systemd-resolved forgets it with the interface. */
+static void tell_resolved(struct client *c, const char *interface)
 {
-	struct nl_route r = {.family = to->addr.family, .dst = net_prefix_network(to), .dev = link};
-	char text[NET_PREFIX_TEXT];
-	int rc = nl_route_add(nl, &r);
+	const struct vpn_advice *a = &c->offer.advice;
+	char text[VPN_DNS_MAX][NET_ADDR_TEXT];
+	const char *argv[VPN_DNS_MAX + 4] = {"resolvectl", "dns", interface};
+	const struct child_spec spec = {.name = "resolvectl", .argv = argv};
+	int rc;
 
-	if (rc && rc != -EEXIST)
-		log_warn("vpn: route to %s: %s", net_prefix_text(to, text), strerror(-rc));
-	return rc;
-}
-
-/* They vanish with the interface. */
-static void add_routes(struct client *c, const char *interface)
-{
-	struct nl *nl;
-	int link;
-
-	if (nl_open(&nl))
+	if (!a->dns_count || !c->opt->cfg->vpn_use_dns || !vpn_resolv_is_managed())
 		return;
-	link = nl_link_index(nl, interface);
-	if (link > 0) {
-		if (c->offer.ip4.addr.family)
-			add_route(nl, (uint32_t)link, &c->offer.ip4);
-		if (c->offer.ip6.addr.family)
-			add_route(nl, (uint32_t)link, &c->offer.ip6);
-		for (unsigned i = 0; i < c->opt->route_count; i++)
-			add_route(nl, (uint32_t)link, &c->opt->routes[i]);
-	}
-	nl_close(nl);
+	for (unsigned i = 0; i < a->dns_count; i++)
+		argv[3 + i] = net_addr_ip_text(&a->dns[i], text[i]);
+	child_free(c->resolvectl);
+	c->resolvectl = NULL;
+	rc = child_start(&c->resolvectl, c->base, &spec);
+	if (rc)
+		log_warn("vpn: resolvectl: %s; names are resolved as before", strerror(-rc));
 }
 
 static void add_prefix(struct json_object *o, const char *key, const struct net_prefix *p)
@@ -130,7 +125,24 @@ static void tell_up(struct client *c, const char *interface)
 		json_object_object_add(
 			o, "gateway6",
 			json_object_new_string(net_addr_ip_text(&c->offer.gateway6, text)));
+	json_object_object_add(o, "full", json_object_new_boolean(c->opt->full));
 	vpn_say(c->opt->json, o);
+}
+
+/* Not from within a state of the tunnel, which must not be closed there. */
+static void fail_later(struct client *c, const char *reason)
+{
+	const struct timeval now = {0};
+
+	log_error("vpn: %s", reason);
+	evtimer_add(c->give_up, &now);
+}
+
+static void on_give_up(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	fail(arg, "this host does not take the routes");
 }
 
 static void on_tunnel(enum tunnel_state state, const char *text, void *arg)
@@ -141,8 +153,12 @@ static void on_tunnel(enum tunnel_state state, const char *text, void *arg)
 		fail(c, text);
 	} else if (state == TUNNEL_UP && !c->up) {
 		const char *interface = tunnel_mesh.client_interface(c->tunnel);
+		if (vpn_host_online(c->host, interface, &c->offer)) {
+			fail_later(c, "this host does not take the routes");
+			return;
+		}
+		tell_resolved(c, interface);
 		c->up = true;
-		add_routes(c, interface);
 		tell_up(c, interface);
 	}
 }
@@ -242,6 +258,35 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 	event_base_loopbreak(c->base);
 }
 
+/* The same at every start, so that the server gives us the same address. */
+static int own_id(struct client *c)
+{
+	const char *dir = c->opt->cfg->general_state_dir;
+	char path[PATH_MAX];
+	FILE *f;
+
+	if (c->opt->app_id) {
+		snprintf(c->app_id, sizeof c->app_id, "%s", c->opt->app_id);
+		return 0;
+	}
+	snprintf(path, sizeof path, "%s/vpn-client.id", dir);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%63[a-z0-9-]", c->app_id) != 1)
+		c->app_id[0] = '\0';
+	if (f)
+		fclose(f);
+	if (c->app_id[0])
+		return 0;
+	snprintf(c->app_id, sizeof c->app_id, "vpn-client-%08x", randombytes_random());
+	f = fopen(path, "we");
+	int rc = f && fprintf(f, "%s\n", c->app_id) > 0 ? 0 : -errno;
+	if (f && fclose(f))
+		rc = -errno;
+	if (rc)
+		log_error("vpn-client: %s: %s", path, strerror(-rc));
+	return rc;
+}
+
 static int start(struct client *c)
 {
 	struct meshapp_options mo = {
@@ -251,13 +296,15 @@ static int start(struct client *c)
 		.cb = {.on_state = on_state},
 		.arg = c,
 	};
+	int rc = vpn_host_open(&c->host, false, c->opt);
 
-	if (c->opt->app_id)
-		snprintf(c->app_id, sizeof c->app_id, "%s", c->opt->app_id);
-	else
-		snprintf(c->app_id, sizeof c->app_id, "vpn-client-%08x", randombytes_random());
+	if (!rc)
+		rc = own_id(c);
+	if (rc)
+		return rc;
 	c->retry = evtimer_new(c->base, on_retry, c);
-	if (!c->retry)
+	c->give_up = evtimer_new(c->base, on_give_up, c);
+	if (!c->retry || !c->give_up)
 		return -ENOMEM;
 	c->app = meshapp_open(c->base, &mo);
 	if (c->app)
@@ -274,8 +321,12 @@ static void stop(struct client *c)
 		meshconn_close(c->stream, CODE_CLOSED, "the client ends");
 	vpn_offer_free(&c->offer);
 	meshapp_close(c->app);
+	child_free(c->resolvectl);
+	vpn_host_close(c->host);
 	if (c->retry)
 		event_free(c->retry);
+	if (c->give_up)
+		event_free(c->give_up);
 }
 
 int vpn_client_run(struct event_base *base, const struct vpn_options *opt)

@@ -50,6 +50,14 @@ uint32_t vpn_hosts_take(struct vpn_hosts *h)
 	return 0;
 }
 
+bool vpn_hosts_claim(struct vpn_hosts *h, uint32_t host)
+{
+	if (host < FIRST_CLIENT || host >= h->end || h->used[host / 32] & 1u << host % 32)
+		return false;
+	h->used[host / 32] |= 1u << host % 32;
+	return true;
+}
+
 void vpn_hosts_give_back(struct vpn_hosts *h, uint32_t host)
 {
 	h->used[host / 32] &= ~(1u << host % 32);

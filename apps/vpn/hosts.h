@@ -2,6 +2,7 @@
 #ifndef VPN_HOSTS_H
 #define VPN_HOSTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/prefix.h"
@@ -22,6 +23,8 @@ void vpn_hosts_free(struct vpn_hosts *h);
 /* A free host number; 0 when there is none.  Not the one that was given back last, so that late
  * packets of its former owner find nobody. */
 uint32_t vpn_hosts_take(struct vpn_hosts *h);
+/* False: it is no client's number, or taken. */
+bool vpn_hosts_claim(struct vpn_hosts *h, uint32_t host);
 void vpn_hosts_give_back(struct vpn_hosts *h, uint32_t host);
 /* Family 0 without such a subnet. */
 struct net_addr vpn_hosts_addr4(const struct vpn_hosts *h, uint32_t host);

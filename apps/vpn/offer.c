@@ -83,8 +83,23 @@ static void set_family(struct json_object *o, const struct net_prefix *subnet,
 	set_text(o, v4 ? "gateway4" : "gateway6", net_addr_ip_text(gateway, text));
 }
 
+static void set_advice(struct json_object *o, const struct vpn_advice *a)
+{
+	struct json_object *routes = json_object_new_array(), *dns = json_object_new_array();
+	char text[NET_PREFIX_TEXT];
+
+	for (unsigned i = 0; i < a->route_count; i++)
+		json_object_array_add(routes,
+				      json_object_new_string(net_prefix_text(&a->routes[i], text)));
+	for (unsigned i = 0; i < a->dns_count; i++)
+		json_object_array_add(dns,
+				      json_object_new_string(net_addr_ip_text(&a->dns[i], text)));
+	json_object_object_add(o, "routes", routes);
+	json_object_object_add(o, "dns", dns);
+}
+
 struct json_object *vpn_offer_new(const struct vpn_hosts *h, uint32_t host,
-				  struct json_object *mesh)
+				  const struct vpn_advice *advice, struct json_object *mesh)
 {
 	struct net_addr own4 = vpn_hosts_addr4(h, host), own6 = vpn_hosts_addr6(h, host);
 	struct net_addr gateway4 = vpn_hosts_addr4(h, 1), gateway6 = vpn_hosts_addr6(h, 1);
@@ -92,6 +107,7 @@ struct json_object *vpn_offer_new(const struct vpn_hosts *h, uint32_t host,
 
 	set_family(o, &h->subnet4, &own4, &gateway4);
 	set_family(o, &h->subnet6, &own6, &gateway6);
+	set_advice(o, advice);
 	json_object_object_add(o, "mesh", mesh);
 	return o;
 }
@@ -119,6 +135,38 @@ static bool take_family(struct json_object *o, bool v4, struct net_prefix *own,
 	       own->addr.family == family && gateway->family == family;
 }
 
+/* The text of an element, or NULL. */
+static const char *element(struct json_object *list, size_t i)
+{
+	struct json_object *v = json_object_array_get_idx(list, i);
+
+	return json_object_is_type(v, json_type_string) ? json_object_get_string(v) : NULL;
+}
+
+/* Both may be missing: older servers give none.  False: one is malformed, or there are too many. */
+static bool take_advice(struct json_object *o, struct vpn_advice *a)
+{
+	struct json_object *routes = get(o, "routes", json_type_array);
+	struct json_object *dns = get(o, "dns", json_type_array);
+	size_t n_routes = routes ? json_object_array_length(routes) : 0;
+	size_t n_dns = dns ? json_object_array_length(dns) : 0;
+	const char *text;
+
+	if (n_routes > VPN_ROUTES_MAX || n_dns > VPN_DNS_MAX)
+		return false;
+	for (; a->route_count < n_routes; a->route_count++) {
+		text = element(routes, a->route_count);
+		if (!text || net_prefix_parse(&a->routes[a->route_count], text))
+			return false;
+	}
+	for (; a->dns_count < n_dns; a->dns_count++) {
+		text = element(dns, a->dns_count);
+		if (!text || net_addr_parse(&a->dns[a->dns_count], text, 0))
+			return false;
+	}
+	return true;
+}
+
 int vpn_offer_read(struct vpn_offer *out, const uint8_t *data, size_t len, char why[VPN_TEXT_MAX])
 {
 	struct json_object *error;
@@ -130,7 +178,8 @@ int vpn_offer_read(struct vpn_offer *out, const uint8_t *data, size_t len, char 
 	out->mesh = out->root ? get(out->root, "mesh", json_type_object) : NULL;
 	good = out->mesh && !error && take_family(out->root, true, &out->ip4, &out->gateway4) &&
 	       take_family(out->root, false, &out->ip6, &out->gateway6) &&
-	       (out->ip4.addr.family || out->ip6.addr.family);
+	       (out->ip4.addr.family || out->ip6.addr.family) &&
+	       take_advice(out->root, &out->advice);
 	if (good)
 		return 0;
 	/* The text is a peer's: only what is safe to show. */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "vpn/host.h"
 #include "vpn/vpn.h"
 
 void vpn_say(bool json, struct json_object *status)
@@ -23,19 +24,30 @@ void vpn_say(bool json, struct json_object *status)
 	json_object_put(status);
 }
 
-int vpn_main(bool server, int argc, char **argv)
+static int run(bool server, const struct vpn_options *o)
 {
-	struct vpn_options o;
-	int verdict = vpn_options_parse(&o, server, argc, argv);
-
-	if (verdict)
-		return verdict < 0 ? 2 : 0;
 	struct event_base *base = sodium_init() < 0 ? NULL : event_base_new();
+	int code;
+
 	if (!base) {
 		log_error("cannot start the event loop");
 		return 1;
 	}
-	int code = server ? vpn_server_run(base, &o) : vpn_client_run(base, &o);
+	code = server ? vpn_server_run(base, o) : vpn_client_run(base, o);
 	event_base_free(base);
+	return code;
+}
+
+int vpn_main(bool server, int argc, char **argv)
+{
+	static struct vpn_options o;
+	int verdict = vpn_options_parse(&o, server, argc, argv);
+	int code = verdict < 0 ? 2 : 0;
+
+	if (verdict == 0)
+		code = run(server, &o);
+	else if (verdict == 2)
+		code = vpn_host_cleanup(server, &o) ? 1 : 0;
+	vpn_options_free(&o);
 	return code;
 }

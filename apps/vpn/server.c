@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <limits.h>
 #include <event2/event.h>
 #include <net/if.h>
 #include <signal.h>
@@ -8,9 +9,12 @@
 #include <sys/queue.h>
 
 #include "base/log.h"
+#include "io/clock.h"
 #include "libmeshapp/meshapp.h"
 #include "tunnel/tunnel.h"
+#include "vpn/host.h"
 #include "vpn/offer.h"
+#include "vpn/store.h"
 #include "vpn/vpn.h"
 
 /* A client's stream; with `host` its addresses and its lease at the tunnel. */
@@ -28,7 +32,9 @@ struct server {
 	struct meshapp *app;
 	void *tunnel;
 	char interface[IFNAMSIZ];
-	struct vpn_hosts hosts;
+	struct vpn_hosts hosts; /* used: of a client, whether it is there or not */
+	struct vpn_store *store;
+	struct vpn_host *host;
 	LIST_HEAD(, session) sessions;
 };
 
@@ -62,7 +68,6 @@ static void session_free(struct session *s)
 	if (s->host) {
 		tell_client(s, "gone");
 		tunnel_mesh.gateway_close(v->tunnel, s->sid);
-		vpn_hosts_give_back(&v->hosts, s->host);
 	}
 	LIST_REMOVE(s, link);
 	free(s);
@@ -115,6 +120,84 @@ static void end_older(struct session *s)
 	}
 }
 
+/* --- addresses ------------------------------------------------------------------------------ */
+
+struct eviction {
+	struct server *server;
+	uint32_t host;
+};
+
+static bool is_unused(uint32_t host, void *ctx)
+{
+	struct eviction *e = ctx;
+	const struct session *s;
+
+	LIST_FOREACH(s, &e->server->sessions, link)
+		if (s->host == host)
+			return true;
+	e->host = host;
+	return false;
+}
+
+/* The address of the client that has been away for longest. */
+static uint32_t evict(struct server *v)
+{
+	struct eviction e = {.server = v};
+
+	if (vpn_store_list(v->store, is_unused, &e) || !e.host ||
+	    vpn_store_forget(v->store, e.host))
+		return 0;
+	return e.host;
+}
+
+/* The one that it had, a free one, or one that was somebody's; 0: none.  It is written down. */
+static uint32_t address_for(struct session *s)
+{
+	struct server *v = s->server;
+	const struct mesh_id *node = meshconn_peer_node(s->conn);
+	const char *app = meshconn_peer_app(s->conn);
+	uint32_t host = vpn_store_find(v->store, node, app);
+
+	if (!host)
+		host = vpn_hosts_take(&v->hosts);
+	if (!host)
+		host = evict(v);
+	return host && vpn_store_save(v->store, node, app, host, daemon_wall_s()) ? 0 : host;
+}
+
+struct claim {
+	struct server *server;
+	bool stale[VPN_HOSTS_MAX];
+};
+
+static bool claim(uint32_t host, void *ctx)
+{
+	struct claim *c = ctx;
+
+	if (!vpn_hosts_claim(&c->server->hosts, host) && host < VPN_HOSTS_MAX)
+		c->stale[host] = true;
+	return true;
+}
+
+/* Those of an earlier run.  What the subnets have no room for any more is forgotten. */
+static int load_addresses(struct server *v)
+{
+	struct claim *c = calloc(1, sizeof *c);
+	int rc = c ? 0 : -ENOMEM;
+
+	if (c) {
+		c->server = v;
+		rc = vpn_store_list(v->store, claim, c);
+	}
+	for (uint32_t host = 0; !rc && host < VPN_HOSTS_MAX; host++)
+		if (c->stale[host])
+			rc = vpn_store_forget(v->store, host);
+	free(c);
+	return rc;
+}
+
+/* --- requests ------------------------------------------------------------------------------- */
+
 /* 0, or -errno and why not. */
 static int open_lease(struct session *s, struct json_object *options, struct json_object *mesh,
 		      char *why)
@@ -122,7 +205,7 @@ static int open_lease(struct session *s, struct json_object *options, struct jso
 	struct server *v = s->server;
 	struct tunnel_lease lease = {.sid = s->sid, .options = options};
 	uint8_t random[(VPN_SID_BYTES - 1) / 2];
-	uint32_t host = vpn_hosts_take(&v->hosts);
+	uint32_t host = address_for(s);
 	int rc;
 
 	if (!host) {
@@ -135,9 +218,7 @@ static int open_lease(struct session *s, struct json_object *options, struct jso
 	lease.ip6 = vpn_hosts_addr6(&v->hosts, host);
 	name_peer(s, options);
 	rc = tunnel_mesh.gateway_open(v->tunnel, &lease, mesh, v->interface, why);
-	if (rc)
-		vpn_hosts_give_back(&v->hosts, host);
-	else
+	if (!rc)
 		s->host = host;
 	return rc;
 }
@@ -161,7 +242,7 @@ static void on_request(struct meshconn *conn, const uint8_t *data, size_t len)
 		answer(s, vpn_refusal_new(why));
 		json_object_put(mesh);
 	} else {
-		answer(s, vpn_offer_new(&s->server->hosts, s->host, mesh));
+		answer(s, vpn_offer_new(&s->server->hosts, s->host, &s->server->opt->advice, mesh));
 		tell_client(s, "new");
 	}
 	json_object_put(options);
@@ -236,6 +317,18 @@ static int start_tunnel(struct server *v)
 	return rc;
 }
 
+static int open_state(struct server *v)
+{
+	char path[PATH_MAX];
+	int rc = vpn_host_open(&v->host, true, v->opt);
+
+	if (rc)
+		return rc;
+	snprintf(path, sizeof path, "%s/vpn-server.db", v->opt->cfg->general_state_dir);
+	rc = vpn_store_open(&v->store, path, v->opt->cfg);
+	return rc ? rc : load_addresses(v);
+}
+
 static int start(struct server *v)
 {
 	const struct meshapp_options mo = {
@@ -251,13 +344,17 @@ static int start(struct server *v)
 		log_error("vpn-server: the subnets have no room for a server and a client");
 		return rc;
 	}
+	rc = open_state(v);
+	if (rc)
+		return rc;
 	v->app = meshapp_open(v->base, &mo);
 	if (!v->app) {
 		log_error("vpn-server: node %s, app %s: %s", mo.node_addr, mo.app_id,
 			  strerror(errno));
 		return -errno;
 	}
-	return start_tunnel(v);
+	rc = start_tunnel(v);
+	return rc ? rc : vpn_host_serve(v->host, &v->hosts);
 }
 
 static void tell_up(struct server *v)
@@ -285,6 +382,8 @@ static void stop(struct server *v)
 	if (v->tunnel)
 		tunnel_mesh.gateway_stop(v->tunnel);
 	meshapp_close(v->app);
+	vpn_host_close(v->host);
+	vpn_store_close(v->store);
 	vpn_hosts_free(&v->hosts);
 }
 

@@ -2,8 +2,11 @@
  * vpn-server and vpn-client: a network of their own between apps of the mesh.  Both ends are the
  * tunnel method "mesh" (common/tunnel/mesh.c), which gatewayd and subscriberd use as well; here is
  * only who gets which address, and the command line.
- *   options.c  the command line
+ *   options.c  the command line and section [vpn] of the configuration
  *   hosts.c    addresses of a subnet, pure
+ *   store.c    which client has which of them
+ *   host.c     routes, rules, forwarding: what is changed on the host, and taken back
+ *   resolv.c   /etc/resolv.conf
  *   offer.c    what the two say to each other, as JSON
  *   server.c   client.c
  *
@@ -21,31 +24,36 @@
 #include "base/id.h"
 #include "base/limits.h"
 #include "base/prefix.h"
+#include "io/config.h"
+#include "vpn/offer.h"
 
 struct event_base;
 
 #define VPN_SERVER_TYPE "vpn_server"
 #define VPN_CLIENT_TYPE "vpn_client"
-#define VPN_ROUTES_MAX 64u
-#define VPN_MTU_DEFAULT 1420u
 #define VPN_SID_BYTES 33 /* 32 hex digits */
 
 struct vpn_options {
+	struct config *cfg;
 	const char *node_addr, *app_id, *interface;
 	uint32_t mtu;
 	bool json;
 	/* server */
 	struct net_prefix subnet4, subnet6; /* family 0: none */
+	struct vpn_advice advice;
 	/* client */
-	const char *to;
+	bool full;
+	char to[NAME_MAX_BYTES + 1];
 	struct mesh_id to_node;
 	bool has_to_node;
 	struct net_prefix routes[VPN_ROUTES_MAX];
 	unsigned route_count;
 };
 
-/* 0: run; 1: done (--help); -1: bad, said so. */
+/* 0: run; 1: done (--help); 2: take back what an earlier run has left (--cleanup); -1: bad, said
+ * so. Free it in any case. */
 int vpn_options_parse(struct vpn_options *o, bool server, int argc, char **argv);
+void vpn_options_free(struct vpn_options *o);
 
 /* Both run until SIGINT or SIGTERM and return the exit code. */
 int vpn_server_run(struct event_base *base, const struct vpn_options *opt);

@@ -80,6 +80,7 @@ struct chan_options {
 	unsigned max_unauthenticated; /* not yet ready; 64; one more ends the oldest of them */
 	unsigned unix_mode;	      /* of a Unix socket; 0660 */
 	/* Clients only. */
+	uint32_t mark; /* SO_MARK of connections to a numeric address, where we may; 0: none */
 	const struct mesh_id *expected; /* the peer's key, copied; NULL: `pin` decides, or any */
 	/* Asked before our own identity is shown.  False refuses (log why yourself). */
 	bool (*pin)(void *arg, const struct mesh_id *peer);

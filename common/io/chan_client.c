@@ -104,16 +104,30 @@ static int connect_twin(const struct chan_client *c)
 	return -1;
 }
 
+/* -1: libevent makes one. */
+static int marked_socket(const struct chan_client *c)
+{
+	int mark = (int)c->group.opt.mark, fd;
+
+	if (!mark || !c->sa_len || c->sa.ss_family == AF_UNIX)
+		return -1;
+	fd = socket(c->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark);
+	return fd;
+}
+
 static void attempt(struct chan_client *c)
 {
 	struct chan_group *g = &c->group;
 	bool encrypted = g->opt.key && !(g->opt.plain_local && c->local);
 	int twin = connect_twin(c);
-	struct bufferevent *bev = bufferevent_socket_new(g->base, twin, BEV_OPT_CLOSE_ON_FREE);
+	int fd = twin >= 0 ? twin : marked_socket(c);
+	struct bufferevent *bev = bufferevent_socket_new(g->base, fd, BEV_OPT_CLOSE_ON_FREE);
 	struct chan *ch = bev ? chan_new(g, bev, true, encrypted) : NULL;
 
-	if (!bev && twin >= 0)
-		close(twin);
+	if (!bev && fd >= 0)
+		close(fd);
 	if (!ch) {
 		arm_retry(c);
 		return;

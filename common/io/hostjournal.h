@@ -70,6 +70,7 @@ int host_sysctl_restore(struct hostjournal *j, const char *key);
 
 /* A table that is ours already is replaced in one transaction. */
 int host_nft_gateway(struct hostjournal *j, const struct nft_gateway *gw);
+int host_nft_masquerade(struct hostjournal *j, const struct nft_masquerade *m);
 int host_nft_killswitch(struct hostjournal *j, const struct nft_killswitch *ks);
 int host_nft_remove(struct hostjournal *j, const char *table);
 #endif

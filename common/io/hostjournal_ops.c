@@ -387,6 +387,21 @@ int host_nft_gateway(struct hostjournal *j, const struct nft_gateway *gw)
 	return table_make(j, gw->table, gateway_create, gateway_replace, gw);
 }
 
+static int masquerade_create(struct hostjournal *j, const void *what)
+{
+	return nft_masquerade_create(hostjournal_nft(j), what, false);
+}
+
+static int masquerade_replace(struct hostjournal *j, const void *what)
+{
+	return nft_masquerade_create(hostjournal_nft(j), what, true);
+}
+
+int host_nft_masquerade(struct hostjournal *j, const struct nft_masquerade *m)
+{
+	return table_make(j, m->table, masquerade_create, masquerade_replace, m);
+}
+
 static int killswitch_create(struct hostjournal *j, const void *what)
 {
 	return nft_killswitch_create(hostjournal_nft(j), what, false);

@@ -90,6 +90,15 @@ typedef void nft_lease_visit(const struct nft_lease_counters *c, void *ctx);
 int nft_gateway_counters(struct nft *nft, const char *table, struct nft_gateway_counters *out,
 			 nft_lease_visit *visit, void *ctx);
 
+/* ---- VPN server ---- */
+struct nft_masquerade {
+	const char *table;
+	struct net_prefix net4, net6; /* family 0: none */
+};
+/* What comes from the networks and leaves for others gets the address of the interface that it
+ * leaves by; TCP learns the path's size.  Errors and `replace` as above. */
+int nft_masquerade_create(struct nft *nft, const struct nft_masquerade *m, bool replace);
+
 /* ---- subscriber ---- */
 struct nft_killswitch {
 	const char *table;  /* "meshnet_sub" */

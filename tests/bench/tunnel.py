@@ -117,13 +117,14 @@ class Meshnet(Tunnel):
         net = self.net
         self.overlay.start()
         self.processes = list(self.overlay.nodes.values())
-        self._app(net.last, "vpn-server", "--subnet", "10.85.0.0/24")
+        self._app(net.last, "vpn-server", "--subnet", "10.85.0.0/24", "-o", "vpn.forward=no")
         self._app(net.first, "vpn-client", "--to", "vpn@" + self.overlay.node_id(net.last))
         self.address = "10.85.0.1"
 
     def _app(self, ns, program, *options):
         self.processes.append(self.net.run(ns, f"{ns}-{program}",
-                                           os.path.join(tools.bin_dir(), program), *options))
+                                           os.path.join(tools.bin_dir(), program), *options,
+                                           "-o", f"general.statedir={self.net.folder}/{program}"))
 
     def relay(self):
         """The process of one node that only forwards."""

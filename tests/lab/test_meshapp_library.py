@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -117,7 +118,9 @@ def test_thousands_of_connections_and_a_node_that_goes(mesh):
     start(mesh, "gw2", "echo", os.path.join(tools.bin_dir(), "echo"), "server", "--id", "many")
     wait(lambda: "many" in mesh.meshctl("mgr", "apps"), 10, "the echo server is listed")
     app = start(mesh, "r1", "manyconn", program, NODE, "many", MANY)
+    began = time.monotonic()
     app.wait_log(rf"^all {MANY}$", 60)
+    print(f"{MANY} connections: {time.monotonic() - began:.2f} s, {app.rss_kb()} kB")
     assert app.rss_kb() < 60_000
     mesh.d["r1-node"].kill()
     app.wait_log(rf"^ended {MANY} code lost \w+", 15)
@@ -126,3 +129,16 @@ def test_thousands_of_connections_and_a_node_that_goes(mesh):
     wait(lambda: app.log().count(f"all {MANY}\n") == 2, 90, "all are made again")
     assert re.findall(r"^(up|down|all)", app.log(), re.M) == ["up", "all", "down", "up", "all"]
     assert "bad" not in app.log()
+
+
+def test_calls_that_wait(mesh):
+    program = compile_app(mesh.prefix_dir, os.path.join(tools.TOP, "tests", "lab", "synccheck.c"))
+    start(mesh, "gw1", "sync-echo", os.path.join(tools.bin_dir(), "echo"), "server", "--id", "back")
+    wait(lambda: "back" in mesh.meshctl("mgr", "apps"), 10, "the echo server is listed")
+    app = start(mesh, "sub", "synccheck", program, NODE, "back")
+    app.wait_log(r"^ready$|^line", 60)
+    assert "ready" in app.log(), app.log()
+    mesh.d["sub-node"].kill()
+    mesh.d["sub-node"].start()
+    assert app.popen.wait(60) == 0, app.log()
+    assert "done" in app.log()

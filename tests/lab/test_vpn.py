@@ -17,7 +17,8 @@ def program(name):
 
 
 def start(mesh, ns, name, *argv):
-    p = Process(mesh, mesh[ns], f"{ns}-{name}", [program(name), "--json", *argv], must_end=True)
+    p = Process(mesh, mesh[ns], f"{ns}-{name}", [program(name), "--json", "-o",
+                f"general.statedir={mesh.folder}/{ns}-{name}.state", *argv], must_end=True)
     mesh.processes.append(p)
     return p
 

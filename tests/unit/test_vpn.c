@@ -113,7 +113,11 @@ static void test_offer_round_trip(void **state)
 	(void)state;
 	assert_int_equal(hosts_init(&h, "10.1.0.0/16", "fd00::/64"), 0);
 	json_object_object_add(mesh, "mtu", json_object_new_int(1420));
-	o = vpn_offer_new(&h, 258, mesh);
+	struct vpn_advice advice = {.routes = {prefix("192.168.7.0/24"), prefix("fd07::/64")},
+				    .route_count = 2,
+				    .dns_count = 1};
+	assert_int_equal(net_addr_parse(&advice.dns[0], "10.1.0.1", 0), 0);
+	o = vpn_offer_new(&h, 258, &advice, mesh);
 	const char *text = json_object_to_json_string(o);
 	assert_int_equal(vpn_offer_read(&got, (const uint8_t *)text, strlen(text), why), 0);
 	expect_addr(&got.ip4.addr, "10.1.1.2");
@@ -122,6 +126,10 @@ static void test_offer_round_trip(void **state)
 	expect_addr(&got.ip6.addr, "fd00::102");
 	expect_addr(&got.gateway6, "fd00::1");
 	assert_int_equal(json_object_get_int(json_object_object_get(got.mesh, "mtu")), 1420);
+	assert_true(got.advice.route_count == 2 && got.advice.dns_count == 1);
+	assert_true(got.advice.routes[1].addr.family == 6 && got.advice.routes[1].bits == 64);
+	expect_addr(&got.advice.routes[0].addr, "192.168.7.0");
+	expect_addr(&got.advice.dns[0], "10.1.0.1");
 	vpn_offer_free(&got);
 	json_object_put(o);
 	vpn_hosts_free(&h);
@@ -140,6 +148,31 @@ static void test_offer_round_trip(void **state)
 	json_object_put(o);
 }
 
+#define GOOD "{\"mesh\":{},\"ipv4\":\"10.0.0.2/24\",\"gateway4\":\"10.0.0.1\""
+
+/* The longest that a server may be told to say fits into one message. */
+static void test_longest_offer(void **state)
+{
+	struct vpn_advice advice = {.route_count = VPN_ROUTES_MAX, .dns_count = VPN_DNS_MAX};
+	struct vpn_hosts h;
+	struct vpn_offer got;
+	char why[VPN_TEXT_MAX];
+
+	(void)state;
+	assert_int_equal(hosts_init(&h, "10.1.0.0/16", "fd00::/64"), 0);
+	for (unsigned i = 0; i < VPN_ROUTES_MAX; i++)
+		advice.routes[i] = prefix("fd07:1111:2222:3333:4444:5555:6666:7777/128");
+	for (unsigned i = 0; i < VPN_DNS_MAX; i++)
+		advice.dns[i] = advice.routes[i].addr;
+	struct json_object *o = vpn_offer_new(&h, 258, &advice, json_object_new_object());
+	const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
+	assert_true(strlen(text) + 256 <= VPN_MESSAGE_MAX);
+	assert_int_equal(vpn_offer_read(&got, (const uint8_t *)text, strlen(text), why), 0);
+	vpn_offer_free(&got);
+	json_object_put(o);
+	vpn_hosts_free(&h);
+}
+
 static void test_bad_messages(void **state)
 {
 	static const char *const offers[] = {
@@ -155,6 +188,10 @@ static void test_bad_messages(void **state)
 		"{\"mesh\":[],\"ipv4\":\"10.0.0.2/24\",\"gateway4\":\"10.0.0.1\"}",
 		"{\"mesh\":{},\"ipv4\":7,\"gateway4\":\"10.0.0.1\"}",
 		"{\"mesh\":{},\"ipv4\":\"10.0.0.2/24\",\"gateway4\":\"10.0.0.1\"} x",
+		GOOD ",\"routes\":[7]}",
+		GOOD ",\"routes\":[\"10.0.0.0/33\"]}",
+		GOOD ",\"dns\":[\"x\"]}",
+		GOOD ",\"dns\":[\"1.1.1.1\",\"1.1.1.1\",\"1.1.1.1\",\"1.1.1.1\"]}",
 		"{\"error\":\"no\",\"mesh\":{},\"ipv4\":\"10.0.0.2/24\",\"gateway4\":\"10.0.0.1\"}",
 	};
 	static const char *const requests[] = {"",
@@ -207,6 +244,14 @@ static int parse(struct vpn_options *o, bool server, const char *line)
 	return verdict;
 }
 
+static int parse_free(struct vpn_options *o, bool server, const char *line)
+{
+	int verdict = parse(o, server, line);
+
+	vpn_options_free(o);
+	return verdict;
+}
+
 #define NODE "aa000000000000000000000000000000000000000000000000000000000000bb"
 
 static void test_command_line(void **state)
@@ -220,6 +265,9 @@ static void test_command_line(void **state)
 		"--subnet 10.0.0.0/24 --mtu 100",
 		"--subnet 10.0.0.0/24 --mtu 1420x",
 		"--subnet 10.0.0.0/24 --to x",
+		"-o vpn.vpnsubnet=10.0.0.0/24,10.1.0.0/24",
+		"--subnet 10.0.0.0/24 --dns x",
+		"--subnet 10.0.0.0/24 -o vpn.nonsense=1",
 		"--nonsense",
 		"--subnet 10.0.0.0/24 --interface a-very-long-interface-name"};
 	static const char *const bad_client[] = {"", "--to x@12", "--to x --route nonsense",
@@ -228,14 +276,23 @@ static void test_command_line(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof bad_server / sizeof *bad_server; i++)
-		assert_int_equal(parse(&o, true, bad_server[i]), -1);
+		assert_int_equal(parse_free(&o, true, bad_server[i]), -1);
 	for (unsigned i = 0; i < sizeof bad_client / sizeof *bad_client; i++)
-		assert_int_equal(parse(&o, false, bad_client[i]), -1);
+		assert_int_equal(parse_free(&o, false, bad_client[i]), -1);
 	assert_int_equal(parse(&o, true, "--help"), 1);
 	assert_int_equal(parse(&o, false, "--version"), 1);
 	assert_int_equal(parse(&o, true, "--subnet 10.0.0.0/24 --subnet6 fd00::/64 --json"), 0);
 	assert_true(o.json && o.subnet4.bits == 24 && o.subnet6.bits == 64 && o.mtu == 1420);
 	assert_string_equal(o.app_id, "vpn");
+	vpn_options_free(&o);
+	assert_int_equal(parse(&o, true,
+			       "-o vpn.vpnsubnet=fd00::/64,10.0.0.0/24 --route 10.9.0.0/16 "
+			       "-o vpn.dns=10.0.0.1,fd00::1"),
+			 0);
+	assert_true(o.subnet4.bits == 24 && o.subnet6.bits == 64);
+	assert_true(o.advice.route_count == 1 && o.advice.dns_count == 2);
+	vpn_options_free(&o);
+	assert_int_equal(parse_free(&o, false, "--cleanup"), 2);
 	assert_int_equal(parse(&o, false,
 			       "--to office@" NODE " --route 10.0.0.0/8 --route fd00::/8 "
 			       "--interface vpn0"),
@@ -244,6 +301,10 @@ static void test_command_line(void **state)
 	assert_true(o.has_to_node && o.to_node.b[0] == 0xaa && o.route_count == 2);
 	assert_string_equal(o.interface, "vpn0");
 	assert_null(o.app_id);
+	assert_false(o.full);
+	vpn_options_free(&o);
+	assert_int_equal(parse_free(&o, false, "-o vpn.server=x -o vpn.fulltunnel=yes"), 0);
+	assert_true(o.full);
 }
 
 int main(void)
@@ -251,7 +312,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_hosts),    cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_reuse),	     cmocka_unit_test(test_offer_round_trip),
-		cmocka_unit_test(test_bad_messages), cmocka_unit_test(test_command_line),
+		cmocka_unit_test(test_bad_messages), cmocka_unit_test(test_longest_offer),
+		cmocka_unit_test(test_command_line),
 	};
 	return cmocka_run_group_tests_name("vpn", tests, NULL, NULL);
 }

@@ -77,7 +77,7 @@ enum meshapp_code {
 	MESHAPP_NOT_FOUND = 2,	 /* no such node or app */
 	MESHAPP_NO_ROUTE = 3,	 /* there is no way to that node now */
 	MESHAPP_BUSY = 4,	 /* a limit is reached; try later */
-	MESHAPP_INVALID = 5,	 /* the request makes no sense */
+	MESHAPP_INVALID = 5,	 /* the request makes no sense: an app cannot connect to itself */
 	MESHAPP_UNAVAILABLE = 6, /* a daemon that is needed is away (the tracker) */
 	MESHAPP_TIMEOUT = 7,	 /* no answer in time */
 	MESHAPP_PORT_IN_USE = 8, /* never seen by apps */
@@ -173,8 +173,8 @@ struct meshconn_callbacks {
 };
 
 /* `node` NULL: any node that has the app.  `connection_class`: enum meshapp_class.  on_up or
- * on_closed follows (MESHAPP_TIMEOUT 20 s after the node was asked; it is asked for 48 at a time, the
- * others wait here).  NULL with errno: ENOTCONN (our node is away), EINVAL (name), ENOSPC
+ * on_closed follows (MESHAPP_TIMEOUT 20 s after the node was asked; it is asked for 48 at a time,
+ * the others wait here).  NULL with errno: ENOTCONN (our node is away), EINVAL (name), ENOSPC
  * (MESHAPP_CONNS_MAX), ENOMEM. */
 struct meshconn *meshapp_connect(struct meshapp *app, const struct mesh_id *node,
 				 const char *app_id, uint8_t connection_class,
