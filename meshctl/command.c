@@ -176,6 +176,7 @@ static const struct view view_rules = {
 				     {"OUT TRANSPORT", "out_transport", VIEW_NONZERO},
 				     {"OUT ROUTE", "out_route", VIEW_NUMBER},
 				     {"CONNECTION", "connection", VIEW_NONZERO},
+				     {"STANDBY", "standby", VIEW_YES_NO},
 				     {0}}};
 
 static const struct view view_apps = {

@@ -312,6 +312,9 @@ void node_engine_manager_message(struct node_engine *e, const struct msg *m, uin
 	case MSG_ConnectionShutdown:
 		conn_message(e, m, now);
 		break;
+	case MSG_StandbyRoute:
+		standby_message(e, m);
+		break;
 	case MSG_ConnectWithRouteAck:
 	case MSG_AppListResponse:
 	case MSG_RegisterAppAck:

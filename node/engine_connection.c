@@ -269,6 +269,7 @@ void conn_link_lost(struct node_link *l)
 {
 	struct node_conn *c;
 
+	standby_link_is_bad(l);
 	while ((c = TAILQ_FIRST(&l->conns)))
 		leave_link(c);
 }
@@ -388,17 +389,26 @@ static struct connection *make_connection(struct node_conn *c, uint64_t now)
 	return connection;
 }
 
-static void take_path(struct node_conn *c, const struct msg_assign_connection *a,
-		      struct node_link *l, uint64_t now)
+void conn_set_route(struct node_conn *c, struct node_link *l, uint32_t out_route, uint64_t now)
 {
 	leave_link(c);
 	c->link = l;
 	TAILQ_INSERT_TAIL(&l->conns, c, of_link);
-	c->path = a->path;
-	c->out_route = a->out_route;
-	connection_set_route(c->connection, a->out_route, transport_packet_bytes(l->transport),
-			     now);
+	c->out_route = out_route;
+	connection_set_route(c->connection, out_route, transport_packet_bytes(l->transport), now);
 	conn_touch(c);
+}
+
+static void take_path(struct node_conn *c, const struct msg_assign_connection *a,
+		      struct node_link *l, uint64_t now)
+{
+	c->path = a->path;
+	c->standby.out_transport = 0;
+	c->route_is_bad = false;
+	/* Where it has gone over to the standby route by itself, all that was in flight has been
+	 * said again already. */
+	if (c->link != l || c->out_route != a->out_route)
+		conn_set_route(c, l, a->out_route, now);
 }
 
 static uint16_t assign_new(struct node_engine *e, const struct msg_assign_connection *a,
@@ -527,6 +537,8 @@ void conn_bind(struct node_engine *e, const struct node_request *r, uint64_t id)
 
 void conn_flush(struct node_conn *c, uint64_t now)
 {
+	if (c->route_is_bad)
+		standby_flush(c, now);
 	if (c->connection)
 		connection_flush(c->connection, now);
 	conn_flush_credit(c);

@@ -104,6 +104,10 @@ struct node_conn {
 	struct node_app *app; /* NULL when leaving */
 	struct connection *connection;
 	struct node_link *link; /* NULL while there is no path */
+	struct {
+		uint32_t out_transport, out_route, in_transport, in_route;
+	} standby;	   /* out_transport 0: there is none */
+	bool route_is_bad; /* the next flush goes over to the standby route */
 	struct node_conn *twin;
 	struct local_queue local; /* messages from the twin that wait for our app */
 	size_t local_count;
@@ -251,6 +255,19 @@ void conn_close_unbound(struct node_engine *e, uint64_t now);
 void conn_reap(struct node_engine *e);
 void conn_free_all(struct node_engine *e);
 void conn_link_lost(struct node_link *l);
+/* Its packets leave by this link with this label from now on. */
+void conn_set_route(struct node_conn *c, struct node_link *l, uint32_t out_route, uint64_t now);
+
+/* engine_standby.c: a second route, taken without asking */
+void standby_message(struct node_engine *e, const struct msg *m);
+/* The link is silent or lost: connections that begin there look at their standby route. */
+void standby_link_is_bad(struct node_link *l);
+/* ROUTE_ERROR for a label that one of our connections puts on. */
+void standby_route_error(struct node_link *l, uint32_t label);
+/* A packet of the connection came in there. */
+void standby_heard(struct node_conn *c, const struct node_link *l, uint32_t label);
+/* Goes over, if it must and can. */
+void standby_flush(struct node_conn *c, uint64_t now);
 
 /* engine_stream.c: between a connection and its app */
 /* One message for the app; false: not now (`stalled` is set). */

@@ -97,8 +97,9 @@ static struct route_rule *rule_that_sends(struct node_engine *e, uint32_t transp
 
 /*
  * A signal names the label that we put on: it concerns whoever sent us what we forwarded there. The
- * walk over all rules is paid for by the limit on signals.  At the origin nothing is asked of the
- * manager: it learns of a lost transport from both of its ends sooner than we could say.
+ * walk over all rules is paid for by the limit on signals.  At the origin a connection goes over to
+ * its standby route; nothing is asked of the manager, which learns of a lost transport from both of
+ * its ends sooner than we could say.
  */
 static void signal_arrived(struct node_link *l, uint32_t label, uint64_t now)
 {
@@ -107,6 +108,7 @@ static void signal_arrived(struct node_link *l, uint32_t label, uint64_t now)
 	e->past.route_errors++;
 	if (!signal_allowed(e, now))
 		return;
+	standby_route_error(l, label);
 	struct route_rule *r = rule_that_sends(e, l->id, label);
 	struct node_link *back = r && r->in_transport ? link_find(e, r->in_transport) : NULL;
 	if (back && !back->dead &&
@@ -172,6 +174,9 @@ void route_deliver(struct node_link *l, struct pkt *p, uint64_t now)
 	} else if (n->out) {
 		forward(e, n->rule, n->out, p, now);
 	} else {
-		deliver_here(e, n->conn, p, now);
+		struct node_conn *c = n->conn;
+		if (c && c->standby.out_transport)
+			standby_heard(c, l, label);
+		deliver_here(e, c, p, now);
 	}
 }

@@ -128,6 +128,8 @@ static void op_suspect(void *ctx, struct transport *t, bool suspect, uint64_t no
 	m.transport_suspect.transport = l->id;
 	m.transport_suspect.suspect = suspect;
 	engine_manager_send(l->engine, &m);
+	if (suspect)
+		standby_link_is_bad(l);
 }
 
 static const struct transport_ops link_ops = {

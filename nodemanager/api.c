@@ -269,6 +269,7 @@ static void add_rule_json(void *arg, const struct nm_rule_info *r)
 	rpc_set_u64(o, "out_transport", r->out_transport);
 	rpc_set_u64(o, "out_route", r->out_route);
 	rpc_set_str(o, "connection", number);
+	rpc_set_bool(o, "standby", r->standby);
 	json_object_array_add(arg, o);
 }
 

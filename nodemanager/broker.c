@@ -48,6 +48,8 @@ static void conn_free(struct nm *nm, struct nm_conn *c)
 	nm_request_drop(nm, &c->requests);
 	nm_trace_free(c->trace);
 	timerq_cancel(&nm->timers, &c->deadline);
+	timerq_cancel(&nm->timers, &c->standby_timer);
+	nm_standby_drop(nm, c);
 	if (c->state == NM_CONN_WAITING)
 		TAILQ_REMOVE(&nm->waiting, c, wait);
 	if (c->path)
@@ -126,6 +128,20 @@ static void wait_for_path(struct nm *nm, struct nm_conn *c, uint64_t now)
 		conn_end(nm, c, CODE_BUSY, "the nodemanager is out of memory", NULL);
 }
 
+static void assign(struct nm *nm, struct nm_conn *c, uint64_t now);
+
+/* Its rules are in place: the ends only need to be told. */
+static bool use_standby(struct nm *nm, struct nm_conn *c, uint64_t now)
+{
+	struct nm_path *path = nm_standby_take(nm, c);
+	if (!path)
+		return false;
+	path->ops = &conn_path;
+	c->next = path;
+	assign(nm, c, now);
+	return true;
+}
+
 /* May end (and free) the connection. */
 static void route(struct nm *nm, struct nm_conn *c, uint64_t now)
 {
@@ -136,6 +152,8 @@ static void route(struct nm *nm, struct nm_conn *c, uint64_t now)
 			conn_end(nm, c, CODE_NOT_FOUND, "a node is not connected", NULL);
 		return;
 	}
+	if (use_standby(nm, c, now))
+		return;
 	int err = nm_path_find(nm, c->id, c->end[0].node, c->end[1].node, NM_COST_ANY, &conn_path,
 			       c, &c->next, now);
 	if (!err)
@@ -209,6 +227,12 @@ bool nm_conn_move(struct nm *nm, struct nm_conn *c, uint64_t cost_max, uint64_t 
 	return true;
 }
 
+void nm_conn_reroute(struct nm *nm, struct nm_conn *c, uint64_t now)
+{
+	if (nm_conn_can_move(c))
+		route(nm, c, now);
+}
+
 void nm_conn_strand(struct nm *nm, struct nm_conn *c, uint64_t now)
 {
 	wait_for_path(nm, c, now);
@@ -218,7 +242,7 @@ void nm_conn_strand(struct nm *nm, struct nm_conn *c, uint64_t now)
 static void path_suspect(struct nm *nm, struct nm_path *path, uint64_t now)
 {
 	struct nm_conn *c = path->owner;
-	if (path == c->path && nm_conn_can_move(c))
+	if (path == c->path && nm_conn_can_move(c) && !use_standby(nm, c, now))
 		nm_conn_move(nm, c, NM_COST_SUSPECT - 1, now);
 }
 
@@ -246,6 +270,7 @@ static void path_traced(struct nm *nm, void *owner, struct nm_path *path, uint64
 	c->trace = NULL;
 	c->path = path;
 	set_state(c, NM_CONN_ON);
+	nm_standby_want(c, now);
 	if (!path)
 		route(nm, c, now);
 	else if (nm_path_is_suspect(path))
@@ -276,8 +301,9 @@ static void established(struct nm *nm, struct nm_conn *c)
 	tell_on(nm, c);
 }
 
-static void assigned(struct nm *nm, struct nm_conn *c)
+static void assigned(struct nm *nm, struct nm_conn *c, uint64_t now)
 {
+	nm_standby_drop(nm, c); /* it stood by for the path that ends here */
 	if (c->path)
 		nm_path_remove(nm, c->path);
 	c->path = c->next;
@@ -291,6 +317,7 @@ static void assigned(struct nm *nm, struct nm_conn *c)
 		established(nm, c);
 	else
 		nm_event_conn(nm, NM_EVENT_CONNECTION_MOVED, c, NULL);
+	nm_standby_want(c, now);
 }
 
 static void assign_acked(struct nm *nm, void *owner, uint32_t side, const struct nm_reply *reply,
@@ -300,7 +327,7 @@ static void assign_acked(struct nm *nm, void *owner, uint32_t side, const struct
 	if (reply->code == CODE_OK) {
 		c->end[side].acked = true;
 		if (c->local || c->end[!side].acked)
-			assigned(nm, c);
+			assigned(nm, c, now);
 		return;
 	}
 	if (c->established && reply->code == CODE_LOST && c->end[side].node->present) {
@@ -384,6 +411,7 @@ static struct nm_conn *conn_new(struct nm *nm, uint64_t id, struct nm_node *a, s
 	c->nm = nm;
 	c->id = id;
 	timer_init(&c->deadline, waited_too_long, c);
+	nm_standby_init(c);
 	if (map_put(&nm->conns, &c->id, c)) {
 		free(c);
 		return NULL;
@@ -533,6 +561,7 @@ bool nm_conn_adopt(struct nm *nm, struct nm_node *const node[2],
 		tell_on(nm, c);
 	if (c->local)
 		return true;
+	nm_standby_renew(nm, c, now);
 	c->trace = nm_trace_new(c->id, &ends, &conn_path, c);
 	if (!c->trace)
 		path_traced(nm, c, NULL, now);
@@ -542,7 +571,7 @@ bool nm_conn_adopt(struct nm *nm, struct nm_node *const node[2],
 }
 
 bool nm_conn_confirm(struct nm *nm, struct nm_conn *c, const struct nm_node *node,
-		     const struct nm_reported_conn *item)
+		     const struct nm_reported_conn *item, uint64_t now)
 {
 	const struct nm_conn_end *e = &c->end[item->initiator ? 0 : 1];
 	const struct nm_conn_end *far = &c->end[item->initiator && !c->local ? 1 : 0];
@@ -550,6 +579,9 @@ bool nm_conn_confirm(struct nm *nm, struct nm_conn *c, const struct nm_node *nod
 		return false;
 	if (c->established && !item->started)
 		tell_on(nm, c);
+	if (!c->local)
+		nm_standby_reported(nm, c, item->initiator ? 0 : 1, item->out_transport,
+				    item->out_route, now);
 	return true;
 }
 

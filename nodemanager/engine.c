@@ -209,6 +209,9 @@ static void dispatch(struct nm *nm, struct nm_node *node, const struct msg *m, u
 	case MSG_TransportSuspect:
 		nm_transport_suspect(nm, node, &m->transport_suspect, now);
 		break;
+	case MSG_RouteSwitched:
+		nm_route_switched(nm, node, &m->route_switched, now);
+		break;
 	case MSG_ConnectDirectly:
 		nm_connect_directly(nm, node, m, now);
 		break;

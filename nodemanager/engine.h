@@ -7,11 +7,11 @@
  * nodes still owe us an answer for, transport.c and link.c transports and the links that are wanted
  * to stay, suspect.c detours around what has fallen silent, ports.c UDP ports per host,
  * candidates.c addresses for OpenUDP, path.c rules along a path, route.c paths by hand, broker.c
- * connections, review.c and cost.c when they move to better paths, policy.c what operators say
- * about links and nodes, degree.c links that keep the mesh together, apps.c apps and the
- * apptracker, view.c what RPC shows, graph.c shortest paths; and for what outlives a channel or a
- * manager: event.c what watchers are told, report.c what a node holds against what we know, claim.c
- * what two nodes must agree on, trace.c paths found again.
+ * connections, standby.c their second ways, review.c and cost.c when they move to better paths,
+ * policy.c what operators say about links and nodes, degree.c links that keep the mesh together,
+ * apps.c apps and the apptracker, view.c what RPC shows, graph.c shortest paths; and for what
+ * outlives a channel or a manager: event.c what watchers are told, report.c what a node holds
+ * against what we know, claim.c what two nodes must agree on, trace.c paths found again.
  *
  * What is alive is known by the nodes that keep it alive, so a manager that was killed learns it
  * from them; the store has only what people and the manager have decided (names, wanted links and
@@ -141,7 +141,8 @@ struct nm_config {
 	uint16_t max_packet_size, retransmit_limit;
 	/* Limits. */
 	size_t nodes_max, transports_per_node_max, connections_per_node_max, apps_per_node_max;
-	size_t degree; /* links that each node is given; 0: only those that are asked for */
+	size_t standby_paths; /* of each connection: 0 or 1 */
+	size_t degree;	      /* links that each node is given; 0: only those that are asked for */
 	size_t connections_per_pair_max; /* that one node has asked another for */
 	size_t connecting_per_node_max;	 /* connections of a node that are being made */
 	/* Of one node, a second and at once: messages; links and connections it asks for; apps that
@@ -270,6 +271,7 @@ struct nm_transport_info {
 struct nm_rule_info {
 	uint32_t in_transport, in_route, out_transport, out_route;
 	uint64_t connection; /* or the number of a built route */
+	bool standby;	     /* carries nothing unless the connection's path fails */
 };
 struct nm_status {
 	size_t nodes, nodes_connected, links, transports, transports_connected, connections, routes,

@@ -295,7 +295,7 @@ static void conns_compare(struct nm *nm, struct nm_node *node, struct nm_report 
 	while (e) {
 		struct nm_conn_end *next = LIST_NEXT(e, of_node);
 		struct nm_reported_conn *item = conn_find(r, e->conn->id);
-		if (item && nm_conn_confirm(nm, e->conn, node, item))
+		if (item && nm_conn_confirm(nm, e->conn, node, item, now))
 			item->known = true;
 		else if (e->assigned)
 			nm_conn_lost(nm, e->conn, node);

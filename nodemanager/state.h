@@ -46,8 +46,13 @@
 #define NM_CONNS_AT_ONCE 64	   /* that look for a path in one go */
 #define NM_COST_SUSPECT (1u << 30) /* more than any path of sound links */
 #define NM_COST_ANY UINT64_MAX
-#define NM_REVIEWS_AT_ONCE 4 /* connections that are looked at for a better path, */
-#define NM_REVIEW_US 50000u  /* so often */
+#define NM_STANDBY_DELAY_US 500000u /* short connections do without */
+#define NM_STANDBY_SPREAD_US 500000u
+#define NM_STANDBY_RETRY_US 30000000u
+#define NM_STANDBYS_PER_SECOND 200
+#define NM_SWITCH_US 1000000u /* an end that complains more often is not heard */
+#define NM_REVIEWS_AT_ONCE 4  /* connections that are looked at for a better path, */
+#define NM_REVIEW_US 50000u   /* so often */
 #define NM_REVIEW_AGAIN_US 5000000u
 #define NM_BETTER_US                                                                               \
 	10000000u /* so long a better path must have been better; doubles with moves               \
@@ -580,6 +585,11 @@ struct nm_conn {
 	struct timer deadline; /* runs while it has no path */
 	uint64_t ask_channel;
 	uint32_t ask_seq;
+	/* standby.c */
+	struct nm_path *standby;
+	bool standby_ready, standby_used; /* the ends know it; an end has gone over to it */
+	struct timer standby_timer;	  /* to make one, or to see about the one there is */
+	uint64_t switched_us;
 	/* review.c */
 	bool is_urgent;
 	uint64_t better_since; /* there is a better path; 0: there is none */
@@ -601,7 +611,7 @@ bool nm_conn_adopt(struct nm *nm, struct nm_node *const node[2],
 		   const struct nm_reported_conn *const end[2], uint64_t now);
 /* The node reports this end of it; false when it does not fit. */
 bool nm_conn_confirm(struct nm *nm, struct nm_conn *c, const struct nm_node *node,
-		     const struct nm_reported_conn *item);
+		     const struct nm_reported_conn *item, uint64_t now);
 /* The node has it no more. */
 void nm_conn_lost(struct nm *nm, struct nm_conn *c, const struct nm_node *node);
 /* Those that look for their old path try again. */
@@ -617,6 +627,27 @@ bool nm_conn_can_move(const struct nm_conn *c);
 bool nm_conn_move(struct nm *nm, struct nm_conn *c, uint64_t cost_max, uint64_t now);
 /* Its path may be used no longer and there is no other: it waits for one, and perhaps ends. */
 void nm_conn_strand(struct nm *nm, struct nm_conn *c, uint64_t now);
+
+/* The ends get another path: the standby, when it is sound, at once; otherwise the best. */
+void nm_conn_reroute(struct nm *nm, struct nm_conn *c, uint64_t now);
+
+/* --- standby.c: a second path for each connection ------------------------------------------- */
+
+void nm_standby_init(struct nm_conn *c);
+/* It is on a path and has no standby: one is made soon. */
+void nm_standby_want(struct nm_conn *c, uint64_t now);
+/* Its standby is the caller's now, or NULL: there is none that could carry. */
+struct nm_path *nm_standby_take(struct nm *nm, struct nm_conn *c);
+/* Takes the rules back; nobody is told. */
+void nm_standby_drop(struct nm *nm, struct nm_conn *c);
+/* The ends may know what we do not: they forget it, and a new one is made. */
+void nm_standby_renew(struct nm *nm, struct nm_conn *c, uint64_t now);
+/* An end of it reports where it begins: perhaps it has gone over while nobody heard it. */
+void nm_standby_reported(struct nm *nm, struct nm_conn *c, unsigned side, uint32_t out_transport,
+			 uint32_t out_route, uint64_t now);
+void nm_route_switched(struct nm *nm, struct nm_node *node, const struct msg_route_switched *m,
+		       uint64_t now);
+bool nm_path_is_standby(const struct nm_path *path);
 
 /* --- review.c: connections move to better paths --------------------------------------------- */
 
@@ -691,6 +722,9 @@ struct nm {
 	bool review_again; /* one of them waits until what is better has stayed so */
 	TAILQ_HEAD(, nm_route) route_list;
 	size_t route_count;
+
+	uint64_t standby_second; /* that standby_count counts in */
+	unsigned standby_count;
 
 	struct timer degree_timer;
 	size_t degree_at; /* who is looked at next, among `online` */

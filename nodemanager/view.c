@@ -153,8 +153,9 @@ void nm_rules_each(const struct nm *nm, const struct mesh_id *id,
 	if (!node)
 		return;
 	LIST_FOREACH(r, &node->rules, of_node) {
-		struct nm_rule_info info = {r->in_transport, r->in_route, r->out_transport,
-					    r->out_route, r->path->number};
+		struct nm_rule_info info = {r->in_transport,  r->in_route,
+					    r->out_transport, r->out_route,
+					    r->path->number,  nm_path_is_standby(r->path)};
 		each(arg, &info);
 	}
 }

@@ -42,9 +42,10 @@ def stream(diamond):
 
 
 def rules(mesh):
-    """Everything that the manager knows of routes and transports, but for what is measured."""
-    found = {n: sorted(tuple(sorted(r.items())) for r in mesh.manager("listRoutes", node=n)["routes"])
-             for n in NODES}
+    """Everything that the manager knows of routes and transports, but for what is measured, and for
+    standby paths, which each manager makes anew."""
+    found = {n: sorted(tuple(sorted(r.items())) for r in mesh.manager("listRoutes", node=n)["routes"]
+                       if not r["standby"]) for n in NODES}
     found["transports"] = sorted((t["id"], t["status"], t["a"], t["b"], t["a_port"], t["b_port"])
                                  for t in mesh.transports())
     found["connections"] = mesh.manager("status")["connections"]
@@ -52,7 +53,7 @@ def rules(mesh):
 
 
 def relay_in_use(mesh):
-    return next(r for r in ("r2", "r3") if mesh.manager("listRoutes", node=r)["routes"])
+    return next(r for r in ("r2", "r3") if rules(mesh)[r])
 
 
 def restart_manager(mesh, away):

@@ -18,6 +18,7 @@ class Diamond(Lab):
 
     def __init__(self):
         super().__init__()
+        self.nodes = {}
         try:
             self._build()
             self._start()
@@ -41,7 +42,7 @@ class Diamond(Lab):
         self.manager = self.daemon("mgr", "nodemanager")
         wait(lambda: 1234 in [p for _, p in self["mgr"].listening()], 10, "the manager listens")
         for n in NODES:
-            self.daemon(n, "node", {
+            self.nodes[n] = self.daemon(n, "node", {
                 "node": {"Name": n, "ManagerAddr": f"{self[n].links['mgr'][2]}:5999"},
                 "transport": {"StatsInterval": 500}})
         wait(lambda: len(self.ids()) == 4, 20, "all nodes register")
@@ -61,8 +62,11 @@ class Diamond(Lab):
                     if {t["a_name"], t["b_name"]} == {a, b})
 
     def relays(self):
-        """Those with rules; two while a connection moves."""
-        return [r for r in ("r1", "r2") if self.rpc("listRoutes", node=r)["routes"]]
+        """Those that carry; two while a connection moves."""
+        return [r for r in ("r1", "r2") if self.rules(r, standby=False)]
+
+    def rules(self, node, standby):
+        return [r for r in self.rpc("listRoutes", node=node)["routes"] if r["standby"] == standby]
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +131,35 @@ def test_set_transit(diamond, stream):
     assert moved(diamond, stream, "r2", 5, began) < 1
     assert [n["transit"] for n in diamond.rpc("listNodes")["nodes"] if n["name"] == "r1"] == [False]
     assert "a -> r1" in diamond.meshctl("mgr", "find-route", "a", "r1")  # still an end
+
+
+@pytest.mark.parametrize("manager", ["there", "away"])
+def test_relay_dies(diamond, stream, manager):
+    """Both ends go over to the standby path by themselves."""
+    wait(lambda: diamond.rules("r2", standby=True), 10, "a standby path is there")
+    if manager == "away":
+        diamond.manager.kill()
+    began = time.monotonic()
+    diamond.nodes["r1"].kill()
+    time.sleep(4)
+    pause = stream.pause_since(began)
+    print(f"relay killed, the manager {manager}: pause {pause * 1000:.0f} ms")
+    stream.check()
+    assert stream.times[-1] > began + 3.5
+    if manager == "away":
+        diamond.manager.start()
+        wait(lambda: len(diamond.ids()) == 3, 20, "the others are back")
+    diamond.meshctl("mgr", "set-cost", "a", "r1", "1500")  # no reason to go back there
+    diamond.nodes["r1"].start()
+    wait(lambda: len(diamond.ids()) == 4, 20, "all nodes are back")
+    wait(lambda: diamond.relays() == ["r2"], 20, "the manager knows that it runs over r2")
+    wait(lambda: all(diamond.transport(*pair)["status"] == "connected" for pair in LINKS), 20,
+         "all transports are up")
+    wait(lambda: diamond.rules("r1", standby=True), 40, "a new standby path is there")
+    stream.finish()
+    assert pause < 1.5
+    wait(lambda: not any(diamond.rpc("listRoutes", node=n)["routes"] for n in NODES), 5,
+         "closed: no rule is left")
 
 
 def test_what_was_said_outlives_the_manager(diamond):

@@ -1,0 +1,316 @@
+/* The nodemanager's standby paths. */
+#include "nm_recorder.h"
+
+static uint32_t links[4];
+
+static void pass(struct rec *r, unsigned seconds)
+{
+	while (seconds--) {
+		rec_sleep(r, SECOND);
+		rec_pump(r);
+	}
+}
+
+/* 1 - 2 - 4 and 1 - 3 - 4, and a connection from 1 to 4 over the relay in *used. */
+static struct rec *start(unsigned *used, uint64_t *id)
+{
+	struct rec *r = rec_new();
+	r->config.standby_paths = 1;
+	rec_start(r);
+	for (unsigned n = 1; n <= 4; n++)
+		node_join(r, n, n, 1);
+	links[0] = rec_link(r, 1, 2);
+	links[1] = rec_link(r, 2, 4);
+	links[2] = rec_link(r, 1, 3);
+	links[3] = rec_link(r, 3, 4);
+	rec_clear(r);
+	struct msg m = ask_connect(4, "echo", 7);
+	node_say(r, 1, &m);
+	rec_pump(r);
+	*id = rec_need(r, 1, MSG_ConnectionOn)->connection_on.connection;
+	*used = r->held[2].rule_count ? 2 : 3;
+	assert_int_equal(r->held[2].rule_count + r->held[3].rule_count, 2);
+	return r;
+}
+
+static void other_way(struct rec *r, unsigned used)
+{
+	pass(r, 2);
+	assert_int_equal(r->held[used].rule_count, 2);
+	assert_int_equal(r->held[5 - used].rule_count, 2);
+}
+
+static struct msg_standby_route standby_of(struct rec *r, uint64_t channel)
+{
+	return rec_need(r, channel, MSG_StandbyRoute)->standby_route;
+}
+
+static bool has_rule(const struct rec *r, unsigned n, uint32_t it, uint32_t ir, uint32_t ot,
+		     uint32_t or)
+{
+	for (size_t i = 0; i < r->held[n].rule_count; i++) {
+		const struct report_rule *x = &r->held[n].rules[i];
+		if (x->in_transport == it && x->in_route == ir && x->out_transport == ot &&
+			    x->out_route == or)
+			return true;
+	}
+	return false;
+}
+
+static void count_standby(void *arg, const struct nm_rule_info *rule)
+{
+	*(size_t *)arg += rule->standby;
+}
+
+static size_t standby_rules(struct rec *r, unsigned n)
+{
+	struct mesh_id id = node_id(n);
+	size_t count = 0;
+	nm_rules_each(r->nm, &id, count_standby, &count);
+	return count;
+}
+
+static void lose(struct rec *r, uint64_t channel, uint32_t transport)
+{
+	struct msg m = {.type = MSG_TransportShutdown};
+	m.transport_shutdown.transport = transport;
+	m.transport_shutdown.code = CODE_LOST;
+	node_say(r, channel, &m);
+}
+
+static void test_is_made(void **state)
+{
+	(void)state;
+	unsigned used;
+	uint64_t id;
+	struct rec *r = start(&used, &id);
+	assert_int_equal(rec_count(r, 1, MSG_StandbyRoute), 0);
+	other_way(r, used);
+	struct msg_standby_route a = standby_of(r, 1), b = standby_of(r, 4);
+	assert_true(a.connection == id && a.path == 1 && b.connection == id && b.path == 1);
+	assert_int_equal(a.out_transport, links[used == 2 ? 2 : 0]);
+	assert_int_equal(b.out_transport, links[used == 2 ? 3 : 1]);
+	/* What one puts on, the relay knows and the other expects. */
+	assert_true(
+		has_rule(r, 5 - used, a.out_transport, a.out_route, b.in_transport, b.in_route));
+	assert_true(
+		has_rule(r, 5 - used, b.out_transport, b.out_route, a.in_transport, a.in_route));
+	assert_int_equal(standby_rules(r, used), 0);
+	assert_int_equal(standby_rules(r, 5 - used), 2);
+	assert_int_equal(standby_rules(r, 1), 2);
+	rec_clear(r);
+	pass(r, 300);
+	assert_int_equal(r->count, 0);
+	struct msg m = {.type = MSG_ConnectionShutdown};
+	m.connection_shutdown.connection = id;
+	node_say(r, 1, &m);
+	for (unsigned n = 1; n <= 4; n++)
+		assert_int_equal(r->held[n].rule_count, 0);
+	pass(r, 60);
+	rec_free(r);
+}
+
+/* The path dies: no rule has to be made, the ends are told at once. */
+static void test_is_taken(void **state)
+{
+	(void)state;
+	unsigned used;
+	uint64_t id;
+	struct rec *r = start(&used, &id);
+	other_way(r, used);
+	struct msg_standby_route a = standby_of(r, 1);
+	rec_clear(r);
+	lose(r, used, links[used == 2 ? 1 : 3]);
+	for (unsigned n = 1; n <= 4; n++)
+		assert_int_equal(rec_count(r, n, MSG_AddRoute), 0);
+	const struct msg_assign_connection *m =
+		&rec_need(r, 1, MSG_AssignConnection)->assign_connection;
+	assert_true(m->path == 2 && m->out_transport == a.out_transport &&
+		    m->out_route == a.out_route);
+	rec_pump(r);
+	assert_int_equal(r->held[used].rule_count, 0);
+	assert_int_equal(standby_rules(r, 5 - used), 0);
+	pass(r, 100); /* the link is made again, and with it a new standby */
+	assert_int_equal(standby_rules(r, used), 2);
+	assert_int_equal(r->held[5 - used].rule_count, 2);
+	rec_free(r);
+}
+
+/* An end has gone over by itself. */
+static void test_switched(void **state)
+{
+	(void)state;
+	unsigned used;
+	uint64_t id;
+	struct rec *r = start(&used, &id);
+	other_way(r, used);
+	struct msg_standby_route a = standby_of(r, 1);
+	struct msg m = {.type = MSG_RouteSwitched};
+	m.route_switched = (struct msg_route_switched){id, 1, a.out_transport, a.out_route};
+	rec_clear(r);
+	node_say(r, 2, &m); /* not its own */
+	node_say(r, 4, &(struct msg){.type = MSG_RouteSwitched});
+	assert_int_equal(r->count, 0);
+	node_say(r, 1, &m);
+	assert_int_equal(rec_count(r, 4, MSG_AddRoute), 0);
+	assert_int_equal(rec_need(r, 4, MSG_AssignConnection)->assign_connection.path, 2);
+	node_say(r, 1, &m); /* twice is once */
+	rec_pump(r);
+	node_say(r, 1, &m);
+	assert_int_equal(rec_count(r, 4, MSG_AssignConnection), 1);
+	assert_int_equal(r->held[used].rule_count, 0);
+	/* One that lies is given a path anew, once a second. */
+	m.route_switched.out_route++;
+	rec_sleep(r, 2 * SECOND);
+	rec_pump(r);
+	rec_clear(r);
+	for (unsigned i = 0; i < 100; i++) {
+		node_say(r, 1, &m);
+		rec_pump(r);
+	}
+	assert_in_range(rec_count(r, 4, MSG_AssignConnection), 0, 1);
+	assert_int_equal(rec_status(r).connections, 1);
+	rec_free(r);
+}
+
+/* It went over while its channel was down: the report says so. */
+static void test_switched_unheard(void **state)
+{
+	(void)state;
+	unsigned used;
+	uint64_t id;
+	struct rec *r = start(&used, &id);
+	other_way(r, used);
+	struct msg_standby_route a = standby_of(r, 1);
+	nm_node_down(r->nm, 1, r->now);
+	held_conn(&r->held[1], id)->out_transport = a.out_transport;
+	held_conn(&r->held[1], id)->out_route = a.out_route;
+	rec_clear(r);
+	node_join(r, 1, 11, 1);
+	pass(r, 1);
+	const struct msg_assign_connection *m =
+		&rec_need(r, 11, MSG_AssignConnection)->assign_connection;
+	assert_true(m->path == 2 && m->out_route == a.out_route);
+	pass(r, 5);
+	assert_int_equal(standby_rules(r, used), 2);
+	/* A channel that came back without that: the standby is made anew, the path stays. */
+	nm_node_down(r->nm, 4, r->now);
+	rec_clear(r);
+	node_join(r, 4, 14, 1);
+	pass(r, 5);
+	assert_int_equal(rec_count(r, 14, MSG_AssignConnection), 0);
+	assert_int_equal(rec_find(r, 14, MSG_StandbyRoute, 0)->m.standby_route.out_transport, 0);
+	assert_int_not_equal(rec_find(r, 14, MSG_StandbyRoute, 1)->m.standby_route.out_transport,
+			     0);
+	assert_int_equal(standby_rules(r, used), 2);
+	rec_free(r);
+}
+
+/* The next manager: the path goes on, whichever it is; the other one is forgotten and made anew. */
+static void test_restart(void **state)
+{
+	(void)state;
+	for (unsigned switched = 0; switched < 3; switched++) { /* so many ends */
+		unsigned used, now_used;
+		uint64_t id;
+		struct rec *r = start(&used, &id);
+		other_way(r, used);
+		for (unsigned i = 0; i < switched; i++) {
+			struct msg_standby_route s = standby_of(r, i ? 4 : 1);
+			held_conn(&r->held[i ? 4 : 1], id)->out_transport = s.out_transport;
+			held_conn(&r->held[i ? 4 : 1], id)->out_route = s.out_route;
+		}
+		rec_restart(r);
+		for (unsigned n = 1; n <= 4; n++)
+			node_join(r, n, 10 + n, 1);
+		assert_int_equal(rec_need(r, 11, MSG_StandbyRoute)->standby_route.out_transport, 0);
+		assert_int_equal(rec_need(r, 14, MSG_StandbyRoute)->standby_route.out_transport, 0);
+		rec_pump(r);
+		assert_int_equal(rec_count(r, 11, MSG_AssignConnection), switched == 1);
+		pass(r, 60);
+		assert_int_equal(rec_status(r).connections, 1);
+		now_used = standby_rules(r, 2) ? 3 : 2;
+		assert_true(switched == 1 || now_used == (switched ? 5 - used : used));
+		assert_int_equal(standby_rules(r, 5 - now_used), 2);
+		for (unsigned n = 2; n <= 3; n++)
+			assert_int_equal(r->held[n].rule_count, 2);
+		rec_free(r);
+	}
+}
+
+/* A relay that may be in the middle no more is none of a standby either. */
+static void test_transit(void **state)
+{
+	(void)state;
+	unsigned used;
+	uint64_t id;
+	struct rec *r = start(&used, &id);
+	other_way(r, used);
+	struct mesh_id relay = node_id(5 - used);
+	rec_clear(r);
+	assert_int_equal(nm_set_transit(r->nm, &relay, false, r->now), 0);
+	pass(r, 2);
+	assert_int_equal(standby_of(r, 1).out_transport, 0);
+	assert_int_equal(r->held[5 - used].rule_count, 0);
+	assert_int_equal(r->held[used].rule_count, 2);
+	/* The word is taken back, and a standby is found at the next look. */
+	assert_int_equal(nm_set_transit(r->nm, &relay, true, r->now), 0);
+	pass(r, 60);
+	assert_int_equal(standby_rules(r, 5 - used), 2);
+	rec_free(r);
+}
+
+/* Between neighbours the second way is any but their link. */
+static void test_neighbours(void **state)
+{
+	(void)state;
+	struct rec *r = rec_new();
+	r->config.standby_paths = 1;
+	rec_start(r);
+	for (unsigned n = 1; n <= 3; n++)
+		node_join(r, n, n, 1);
+	uint32_t direct = rec_link(r, 1, 2);
+	struct msg m = ask_connect(2, "echo", 7);
+	node_say(r, 1, &m);
+	rec_pump(r);
+	pass(r, 60);
+	assert_int_equal(rec_count(r, 1, MSG_StandbyRoute), 0); /* there is none */
+	rec_link(r, 1, 3), rec_link(r, 3, 2);
+	pass(r, 60);
+	assert_int_equal(standby_rules(r, 3), 2);
+	lose(r, 1, direct);
+	rec_pump(r);
+	assert_int_equal(standby_rules(r, 3), 0);
+	assert_int_equal(rec_status(r).connections, 1);
+	rec_free(r);
+}
+
+/* A standby whose rules are refused costs the connection nothing. */
+static void test_refused(void **state)
+{
+	(void)state;
+	unsigned used;
+	uint64_t id;
+	struct rec *r = start(&used, &id);
+	rec_clear(r);
+	rec_sleep(r, 2 * SECOND);
+	node_ack(r, rec_find(r, 5 - used, MSG_AddRoute, 0), CODE_BUSY, 0);
+	assert_int_equal(rec_count(r, 1, MSG_StandbyRoute), 0);
+	assert_int_equal(rec_count(r, 1, MSG_ConnectionShutdown), 0);
+	assert_int_equal(standby_rules(r, 1), 0);
+	rec_pump(r);
+	pass(r, 60);
+	assert_int_equal(standby_rules(r, 5 - used), 2);
+	rec_free(r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_is_made),	   cmocka_unit_test(test_is_taken),
+		cmocka_unit_test(test_switched),   cmocka_unit_test(test_switched_unheard),
+		cmocka_unit_test(test_restart),	   cmocka_unit_test(test_transit),
+		cmocka_unit_test(test_neighbours), cmocka_unit_test(test_refused),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
