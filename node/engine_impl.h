@@ -216,6 +216,9 @@ void link_stats_fire(struct timer *t, uint64_t now);
 
 /* engine_route.c */
 void route_message(struct node_engine *e, const struct msg *m);
+/* The link is silent: those whose packets leave by it are told, so that they may take another way.
+ */
+void route_link_is_bad(struct node_link *l, uint64_t now);
 /* Consumes p. */
 void route_deliver(struct node_link *l, struct pkt *p, uint64_t now);
 void route_drop_all(struct node_engine *e);

@@ -95,6 +95,15 @@ static struct route_rule *rule_that_sends(struct node_engine *e, uint32_t transp
 	return NULL;
 }
 
+static void signal_back(struct node_engine *e, const struct route_rule *r, uint64_t now)
+{
+	struct node_link *back = r->in_transport ? link_find(e, r->in_transport) : NULL;
+
+	if (back && !back->dead &&
+	    !transport_send_signal(back->transport, PACKET_ROUTE_ERROR, r->in_route, now))
+		link_touch(back);
+}
+
 /*
  * A signal names the label that we put on: it concerns whoever sent us what we forwarded there. The
  * walk over all rules is paid for by the limit on signals.  At the origin a connection goes over to
@@ -110,10 +119,19 @@ static void signal_arrived(struct node_link *l, uint32_t label, uint64_t now)
 		return;
 	standby_route_error(l, label);
 	struct route_rule *r = rule_that_sends(e, l->id, label);
-	struct node_link *back = r && r->in_transport ? link_find(e, r->in_transport) : NULL;
-	if (back && !back->dead &&
-	    !transport_send_signal(back->transport, PACKET_ROUTE_ERROR, r->in_route, now))
-		link_touch(back);
+	if (r)
+		signal_back(e, r, now);
+}
+
+void route_link_is_bad(struct node_link *l, uint64_t now)
+{
+	struct node_engine *e = l->engine;
+	size_t it = 0;
+	struct route_rule *r;
+
+	while ((r = route_table_next(&e->routes, &it)))
+		if (r->out_transport == l->id && r->in_transport && signal_allowed(e, now))
+			signal_back(e, r, now);
 }
 
 /* --- forwarding ------------------------------------------------------------------------------ */

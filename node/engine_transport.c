@@ -122,14 +122,15 @@ static void op_suspect(void *ctx, struct transport *t, bool suspect, uint64_t no
 	struct msg m = {.type = MSG_TransportSuspect};
 
 	(void)t;
-	(void)now;
 	log_info("transport %u: %s", l->id,
 		 suspect ? "the peer is silent under traffic" : "the peer is heard again");
 	m.transport_suspect.transport = l->id;
 	m.transport_suspect.suspect = suspect;
 	engine_manager_send(l->engine, &m);
-	if (suspect)
-		standby_link_is_bad(l);
+	if (!suspect)
+		return;
+	standby_link_is_bad(l);
+	route_link_is_bad(l, now);
 }
 
 static const struct transport_ops link_ops = {

@@ -1,10 +1,17 @@
 /*
  * Standby paths: for each connection a second path that shares no node with the first but the ends,
- * with its rules in place and known to both ends, who go over to it by themselves.  It is made a
- * little after the connection, so that short ones cost nothing, and never outlives the path that it
- * stands by for.  A manager that has been started anew has the ends forget what the last one made.
+ * or else as little as may be, with its rules in place and known to both ends, who go over to it by
+ * themselves.  It is made a little after the connection, so that short ones cost nothing, and never
+ * outlives the path that it stands by for.  A manager that has been started anew has the ends
+ * forget what the last one made.
  */
 #include "nodemanager/state.h"
+
+#include <errno.h>
+
+#define SHARED_COST (1u << 23) /* more than any sound link; a path of them is still below suspect  \
+				*/
+_Static_assert((uint64_t)SHARED_COST *NM_HOPS_MAX < NM_COST_SUSPECT, "a path seems suspect");
 
 static const struct nm_path_owner standby_path;
 
@@ -74,9 +81,11 @@ static bool could_carry(const struct nm_path *path)
 		if (!node || (node->doubted && node != path->ends[0] && node != path->ends[1]))
 			return false;
 	}
-	for (size_t i = 0; i < path->hop_count; i++)
-		if (path->hops[i].transport->link->retire_us)
+	for (size_t i = 0; i < path->hop_count; i++) {
+		const struct nm_transport *t = path->hops[i].transport;
+		if (t->edge == GRAPH_NONE || t->link->retire_us) /* about to be broken, or to go */
 			return false;
+	}
 	return true;
 }
 
@@ -128,9 +137,8 @@ static const struct nm_path_owner standby_path = {
 	.dearer = dearer,
 };
 
-/* For the search that follows: the nodes in the middle of the path are none for others, and a path
- * of one link is no choice. */
-static void shun(struct nm *nm, const struct nm_path *path, bool shunned)
+/* For the search that follows: the nodes in the middle of the path are none for others. */
+static void nodes_shun(struct nm *nm, const struct nm_path *path, bool shunned)
 {
 	for (size_t i = 0; i < path->rule_count; i++) {
 		const struct nm_node *node = path->rules[i].node;
@@ -139,19 +147,61 @@ static void shun(struct nm *nm, const struct nm_path *path, bool shunned)
 	}
 }
 
+/* And its links are the last choice; `costs` is what they cost, for links_restore. */
+static void links_shun(struct nm *nm, const struct nm_path *path, uint32_t costs[NM_HOPS_MAX])
+{
+	for (size_t i = 0; i < path->hop_count; i++) {
+		uint32_t edge = path->hops[i].transport->edge;
+		costs[i] = graph_edge_cost(nm->graph, edge);
+		graph_edge_set_cost(nm->graph, edge, costs[i] + SHARED_COST);
+	}
+}
+
+static void links_restore(struct nm *nm, const struct nm_path *path,
+			  const uint32_t costs[NM_HOPS_MAX])
+{
+	for (size_t i = 0; i < path->hop_count; i++)
+		graph_edge_set_cost(nm->graph, path->hops[i].transport->edge, costs[i]);
+}
+
+static bool has_link(const struct nm_path *path, uint32_t transport)
+{
+	for (size_t i = 0; i < path->hop_count; i++)
+		if (path->hops[i].transport->id == transport)
+			return true;
+	return false;
+}
+
+/* Does what has been found leave the path anywhere? */
+static bool found_differs(const struct nm *nm, const struct nm_path *path)
+{
+	for (size_t i = 0; i < nm->found.count; i++)
+		if (!has_link(path, nm->found.hops[i].tag))
+			return true;
+	return false;
+}
+
+static int find_now(struct nm *nm, struct nm_conn *c, uint64_t now)
+{
+	struct nm_node *from = c->end[0].node, *to = c->end[1].node;
+	uint64_t best = nm_path_best(nm, c->id, from, to);
+	if (best >= NM_COST_SUSPECT || !found_differs(nm, c->path))
+		return -ENETUNREACH;
+	return nm_path_find(nm, c->id, from, to, NM_COST_SUSPECT - 1, &standby_path, c, &c->standby,
+			    now);
+}
+
+/* No node in common but the ends; otherwise as few links as may be. */
 static int find(struct nm *nm, struct nm_conn *c, uint64_t now)
 {
-	const struct nm_transport *only =
-		c->path->hop_count == 1 ? c->path->hops[0].transport : NULL;
-	uint32_t cost = only ? graph_edge_cost(nm->graph, only->edge) : 0;
-	shun(nm, c->path, true);
-	if (only)
-		graph_edge_set_cost(nm->graph, only->edge, NM_COST_SUSPECT);
-	int err = nm_path_find(nm, c->id, c->end[0].node, c->end[1].node, NM_COST_SUSPECT - 1,
-			       &standby_path, c, &c->standby, now);
-	if (only)
-		graph_edge_set_cost(nm->graph, only->edge, cost);
-	shun(nm, c->path, false);
+	uint32_t costs[NM_HOPS_MAX];
+	links_shun(nm, c->path, costs);
+	nodes_shun(nm, c->path, true);
+	int err = find_now(nm, c, now);
+	nodes_shun(nm, c->path, false);
+	if (err == -ENETUNREACH)
+		err = find_now(nm, c, now);
+	links_restore(nm, c->path, costs);
 	return err;
 }
 

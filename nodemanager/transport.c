@@ -246,6 +246,7 @@ void nm_transport_drop(struct nm *nm, struct nm_transport *t, const struct nm_no
 	nm_request_drop(nm, &t->requests);
 	if (t->edge != GRAPH_NONE) {
 		graph_edge_remove(nm->graph, t->edge);
+		t->edge = GRAPH_NONE;
 		nm->transports_up--;
 	}
 	map_del(&nm->transports, &t->id);

@@ -36,7 +36,7 @@ def stream(diamond):
     wait(lambda: diamond.registered() >= set(NODES), 20, "all nodes are registered")
     wait(lambda: diamond.links_up(ALL_LINKS), 25, "all transports are up")
     s = EchoStream(diamond["sub"], node_id(diamond, "gw1"))
-    time.sleep(1)
+    time.sleep(1.5)  # and a standby path is there
     yield s
     s.app.close()
 

@@ -285,6 +285,44 @@ static void test_neighbours(void **state)
 	rec_free(r);
 }
 
+/* There is only one way to begin, 1 - 2: then what the second shares is as little as may be. */
+static void test_shared(void **state)
+{
+	(void)state;
+	struct rec *r = rec_new();
+	r->config.standby_paths = 1;
+	rec_start(r);
+	for (unsigned n = 1; n <= 5; n++)
+		node_join(r, n, n, 1);
+	uint32_t shared = rec_link(r, 1, 2);
+	uint32_t side[2] = {rec_link(r, 2, 3), rec_link(r, 2, 4)};
+	rec_link(r, 3, 5), rec_link(r, 4, 5);
+	struct msg m = ask_connect(5, "echo", 7);
+	node_say(r, 1, &m);
+	rec_pump(r);
+	unsigned used = r->held[3].rule_count ? 3 : 4;
+	pass(r, 2);
+	assert_int_equal(standby_rules(r, 7 - used), 2);
+	assert_int_equal(standby_rules(r, 2), 2);
+	struct msg_standby_route a = standby_of(r, 1);
+	assert_int_equal(a.out_transport, shared);
+	rec_clear(r);
+	lose(r, 2, side[used - 3]);
+	assert_int_equal(rec_count(r, 2, MSG_AddRoute), 0);
+	assert_int_equal(rec_need(r, 1, MSG_AssignConnection)->assign_connection.out_route,
+			 a.out_route);
+	pass(r, 60);
+	assert_int_equal(standby_rules(r, used), 2);
+	/* What both share dies: no way is left, until it is back. */
+	lose(r, 1, shared);
+	rec_pump(r);
+	assert_int_equal(standby_rules(r, 7 - used) + standby_rules(r, used), 0);
+	pass(r, 60);
+	assert_int_equal(rec_status(r).connections, 1);
+	assert_int_equal(standby_rules(r, 3) + standby_rules(r, 4), 2);
+	rec_free(r);
+}
+
 /* A standby whose rules are refused costs the connection nothing. */
 static void test_refused(void **state)
 {
@@ -310,7 +348,8 @@ int main(void)
 		cmocka_unit_test(test_is_made),	   cmocka_unit_test(test_is_taken),
 		cmocka_unit_test(test_switched),   cmocka_unit_test(test_switched_unheard),
 		cmocka_unit_test(test_restart),	   cmocka_unit_test(test_transit),
-		cmocka_unit_test(test_neighbours), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_neighbours), cmocka_unit_test(test_shared),
+		cmocka_unit_test(test_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
