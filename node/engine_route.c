@@ -189,6 +189,11 @@ void route_deliver(struct node_link *l, struct pkt *p, uint64_t now)
 	if (!n) {
 		unknown_label(l, label, now);
 		pkt_free(&e->pool, p);
+	} else if (n->out && n->out->lost) {
+		/* The other way, for who has one; it is sent again where there is none. */
+		if (signal_allowed(e, now))
+			signal_back(e, n->rule, now);
+		pkt_free(&e->pool, p);
 	} else if (n->out) {
 		forward(e, n->rule, n->out, p, now);
 	} else {

@@ -306,6 +306,8 @@ static bool link_begin_anew(struct node_link *l, uint64_t now)
 	l->dead = false;
 	l->lost = true;
 	l->quiet_bytes = 0;
+	standby_link_is_bad(l);
+	route_link_is_bad(l, now);
 	seek_peer(l, now);
 	return true;
 }

@@ -146,6 +146,10 @@ void host_open(struct sim *s, unsigned index)
 	h->engine = node_engine_new(&c, &ops, h, host_now(h));
 	addr = network_address(h, 0);
 	node_engine_set_addrs(h->engine, &addr, 1);
+	if (h->kept.settings.max_packet_size) {
+		node_engine_restore(h->engine, &h->kept, host_now(h));
+		keep_free(&h->kept);
+	}
 }
 
 void host_move(struct sim_host *h)
@@ -183,6 +187,9 @@ void host_crash(struct sim_host *h)
 {
 	for (unsigned i = 0; i < SIM_APPS; i++)
 		h->apps[i].handle = NULL;
+	/* Some disks do not outlive it. */
+	if (sim_chance(h->sim, 750000) && node_engine_keep(h->engine, &h->kept))
+		sim_log(h->sim, "host %u has nothing to keep", h->index);
 	node_engine_free(h->engine);
 	h->engine = NULL;
 }
@@ -194,6 +201,7 @@ void host_close(struct sim_host *h)
 			node_engine_app_down(h->engine, h->apps[i].handle, host_now(h));
 		h->apps[i].handle = NULL;
 	}
+	keep_free(&h->kept);
 	node_engine_free(h->engine);
 	h->engine = NULL;
 }

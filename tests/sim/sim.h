@@ -77,6 +77,7 @@ struct sim_host {
 	uint64_t channel; /* number of the control channel; 0: down */
 	uint64_t to_manager_us, to_node_us;
 	struct sim_app apps[SIM_APPS];
+	struct keep_state kept; /* on its disk when it crashed */
 	size_t most_queued, may_queue;
 };
 
