@@ -9,8 +9,8 @@
 
 #include <errno.h>
 
-#define SHARED_COST (1u << 23) /* more than any sound link; a path of them is still below suspect  \
-				*/
+/* More than any sound link; a path of shared ones is still below suspect. */
+#define SHARED_COST (1u << 23)
 _Static_assert((uint64_t)SHARED_COST *NM_HOPS_MAX < NM_COST_SUSPECT, "a path seems suspect");
 
 static const struct nm_path_owner standby_path;
@@ -194,7 +194,7 @@ static int find_now(struct nm *nm, struct nm_conn *c, uint64_t now)
 /* No node in common but the ends; otherwise as few links as may be. */
 static int find(struct nm *nm, struct nm_conn *c, uint64_t now)
 {
-	uint32_t costs[NM_HOPS_MAX];
+	uint32_t costs[NM_HOPS_MAX] = {0};
 	links_shun(nm, c->path, costs);
 	nodes_shun(nm, c->path, true);
 	int err = find_now(nm, c, now);

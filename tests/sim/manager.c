@@ -202,6 +202,7 @@ void manager_open(struct sim *s)
 	struct nm_config c;
 
 	nm_config_default(&c);
+	c.standby_paths = 1;
 	s->nm = nm_new(&c, &ops, s);
 	for (unsigned i = 0; i < s->store.node_count; i++)
 		nm_load_node(s->nm, &s->store.nodes[i]);
