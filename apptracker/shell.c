@@ -208,6 +208,7 @@ static void write_metrics(struct metrics *m, void *arg)
 	const struct shell *s = arg;
 
 	tracker_metrics_write(m, s->engine);
+	chan_listener_metrics(s->listener, m);
 	metrics_process(m, "apptracker");
 }
 

@@ -164,12 +164,13 @@ static void print_word(const char *word, void *arg)
 enum ctl_exit ctl_run_complete(const struct ctl_args *a, const struct ctl_command *c, FILE *out,
 			       FILE *err)
 {
-	char *words[CTL_WORDS_MAX];
+	char *words[CTL_WORDS_MAX] = {0};
+	size_t count = 0;
 
 	(void)c, (void)err;
 	for (size_t i = 1; i < a->count; i++)
-		words[i - 1] = (char *)(uintptr_t)a->words[i];
-	ctl_complete(a, words, a->count - 1, print_word, out);
+		words[count++] = (char *)(uintptr_t)a->words[i];
+	ctl_complete(a, words, count, print_word, out);
 	return CTL_OK;
 }
 

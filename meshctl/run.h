@@ -52,6 +52,6 @@ bool ctl_sleep_us(uint64_t us);
 
 enum ctl_exit ctl_run_status(const struct ctl_args *a, const struct ctl_command *c, FILE *out,
 			     FILE *err);
-enum ctl_exit ctl_run_help(const struct ctl_args *a, const struct ctl_command *c, FILE *out,
+enum ctl_exit ctl_run_help(const struct ctl_args *a, const struct ctl_command *self, FILE *out,
 			   FILE *err);
 #endif

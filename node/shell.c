@@ -556,6 +556,7 @@ static void write_metrics(struct metrics *m, void *arg)
 	const struct node_shell *s = arg;
 
 	node_metrics_write(m, s->engine);
+	chan_listener_metrics(s->apps, m);
 	metrics_process(m, "node");
 }
 

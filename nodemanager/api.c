@@ -163,6 +163,7 @@ static void add_transport_json(void *arg, const struct nm_transport_info *t)
 	struct json_object *o = json_object_new_object();
 	rpc_set_u64(o, "id", t->id);
 	rpc_set_str(o, "status", nm_transport_status_name(t->status));
+	rpc_set_bool(o, "suspect", t->suspect);
 	rpc_set_str(o, "a", mesh_id_text(&t->a, id));
 	rpc_set_str(o, "b", mesh_id_text(&t->b, id));
 	rpc_set(o, "a_name", rpc_text(t->a_name));

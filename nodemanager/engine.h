@@ -259,6 +259,7 @@ const char *nm_transport_status_name(enum nm_transport_status status);
 struct nm_transport_info {
 	uint32_t id;
 	enum nm_transport_status status;
+	bool suspect; /* an end hears nothing under traffic */
 	struct mesh_id a, b;
 	const char *a_name, *b_name;
 	uint16_t a_port, b_port;

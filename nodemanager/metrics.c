@@ -1,7 +1,7 @@
 #include "nodemanager/metrics.h"
 
 struct sums {
-	uint64_t by_status[NM_TRANSPORT_CONNECTED + 1];
+	uint64_t by_status[NM_TRANSPORT_CONNECTED + 1], suspect;
 };
 
 static void add(void *arg, const struct nm_transport_info *t)
@@ -9,6 +9,7 @@ static void add(void *arg, const struct nm_transport_info *t)
 	struct sums *s = arg;
 
 	s->by_status[t->status]++;
+	s->suspect += t->suspect;
 }
 
 static void write_transports(struct metrics *m, const struct nm *nm)
@@ -21,6 +22,8 @@ static void write_transports(struct metrics *m, const struct nm *nm)
 	for (unsigned i = 0; i <= NM_TRANSPORT_CONNECTED; i++)
 		metrics_sample(m, "status", nm_transport_status_name((enum nm_transport_status)i),
 			       sums.by_status[i]);
+	metrics_gauge(m, "meshnet_nodemanager_transports_suspect",
+		      "Of these, those that an end hears nothing on under traffic.", sums.suspect);
 }
 
 static void write_events(struct metrics *m, const struct nm_status *s)

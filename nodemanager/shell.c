@@ -437,6 +437,7 @@ static void on_metrics(const struct rpc_ctx *ctx, const char *path, const char *
 	page->type = METRICS_TYPE;
 	metrics_begin(&m, page->body);
 	nm_metrics_write(&m, s->engine);
+	chan_listener_metrics(s->nodes, &m);
 	events_metrics(s->events, s->http, &m);
 	metrics_process(&m, "nodemanager");
 }

@@ -110,6 +110,7 @@ static struct nm_transport_info transport_info(const struct nm *nm, const struct
 	return (struct nm_transport_info){
 		.id = t->id,
 		.status = t->status,
+		.suspect = t->end[0].suspect || t->end[1].suspect,
 		.a = t->end[0].node->id,
 		.b = t->end[1].node->id,
 		.a_name = t->end[0].node->name,

@@ -99,6 +99,9 @@ int chan_listen(struct chan_listener **out, struct event_base *base, const char 
 void chan_listener_free(struct chan_listener *l);
 /* Bound port of the first TCP address; 0 when there is none. */
 uint16_t chan_listener_port(const struct chan_listener *l);
+struct metrics;
+/* meshnet_channels and meshnet_channel_events_total. */
+void chan_listener_metrics(const struct chan_listener *l, struct metrics *m);
 const struct chan_counters *chan_listener_counters(const struct chan_listener *l);
 
 /* Connects now and, whenever the channel ends, again after 200 ms doubling to 5 s, with jitter;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "io/clock.h"
+#include "io/metrics.h"
 #include "io/sockaddr.h"
 
 #define BACKLOG 256
@@ -52,7 +53,9 @@ static void make_room(struct chan_listener *l)
 	struct chan_group *g = &l->group;
 	struct chan *oldest = TAILQ_FIRST(&g->unready);
 
-	if (g->unready_count <= g->opt.max_unauthenticated || !oldest)
+	bool full = g->ready_count + g->unready_count > g->opt.max_channels;
+
+	if ((g->unready_count <= g->opt.max_unauthenticated && !full) || !oldest)
 		return;
 	note_refused(l, oldest->text, "too many at once that have not registered");
 	chan_end(oldest, CODE_BUSY, "too many channels");
@@ -102,7 +105,7 @@ static void on_accept(struct evconnlistener *lev, evutil_socket_t fd, struct soc
 	sockaddr_to_net(&remote, sa);
 	g->counters.accepted++;
 	/* make_room may run the owner's on_down, which may free us: no channel is made then. */
-	if (g->ready_count + g->unready_count >= g->opt.max_channels) {
+	if (g->ready_count >= g->opt.max_channels) {
 		note_refused(s->owner, net_addr_text(&remote, text), "too many channels");
 		close(fd);
 		return;
@@ -314,6 +317,30 @@ uint16_t chan_listener_port(const struct chan_listener *l)
 		if (l->sockets[i].addr.family)
 			return l->sockets[i].addr.port;
 	return 0;
+}
+
+void chan_listener_metrics(const struct chan_listener *l, struct metrics *m)
+{
+	const struct chan_counters *c = &l->group.counters;
+	const struct {
+		const char *event;
+		uint64_t count;
+	} rows[] = {
+		{"accepted", c->accepted},
+		{"refused", c->refused},
+		{"handshake_failed", c->handshake_failed},
+		{"timeout", c->timeouts},
+		{"protocol_error", c->protocol_errors},
+	};
+
+	metrics_family(m, "meshnet_channels", METRIC_GAUGE,
+		       "Channels of those whom this daemon listens to, registered and not yet.");
+	metrics_sample(m, "state", "ready", l->group.ready_count);
+	metrics_sample(m, "state", "unready", l->group.unready_count);
+	metrics_family(m, "meshnet_channel_events_total", METRIC_COUNTER,
+		       "What has become of connections to this daemon.");
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		metrics_sample(m, "event", rows[i].event, rows[i].count);
 }
 
 const struct chan_counters *chan_listener_counters(const struct chan_listener *l)

@@ -85,9 +85,16 @@ static void opened(struct rpc_stream *stream, const char *last_event_id, void *a
 {
 	const struct timeval every = {.tv_sec = EVENTS_HEARTBEAT_S};
 	struct events *e = arg;
+	char text[128];
 
 	e->watchers[e->counters.watchers++] = stream;
-	watcher_send(e, stream, ": events of this daemon\nretry: 2000\n\n");
+	snprintf(text, sizeof text, ": events of this daemon\nretry: 2000\nid: %" PRIu64 "\n\n",
+		 e->next - 1);
+	/* An id without data: from here on, also for who sees no event before the line breaks. */
+	if (!last_event_id)
+		watcher_send(e, stream, text);
+	else
+		watcher_send(e, stream, ": events of this daemon\nretry: 2000\n\n");
 	resume(e, stream, last_event_id);
 	if (e->counters.watchers == 1)
 		event_add(e->heartbeat, &every);

@@ -525,11 +525,11 @@ int rpc_http_get(struct rpc_http *http, const char *path, enum rpc_access access
 }
 
 int rpc_http_stream(struct rpc_http *http, const char *path, enum rpc_access access,
-		    const struct rpc_stream_ops *stream, void *arg)
+		    const struct rpc_stream_ops *ops, void *arg)
 {
 	if (http->hook_count == HOOKS_MAX)
 		return -ENOMEM;
-	http->hooks[http->hook_count++] = (struct hook){path, access, NULL, stream, arg};
+	http->hooks[http->hook_count++] = (struct hook){path, access, NULL, ops, arg};
 	return 0;
 }
 

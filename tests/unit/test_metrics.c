@@ -184,14 +184,16 @@ static void test_events(void **state)
 
 	emit(f, "a.before", "nobody sees this now");
 	fd = watch(f, "");
-	assert_true(read_until(f->base, fd, "retry: 2000\n\n", out, sizeof out));
+	assert_true(read_until(f->base, fd, "retry: 2000\nid: ", out, sizeof out));
 	assert_non_null(strstr(out, "HTTP/1.1 200"));
 	assert_non_null(strstr(out, "Content-Type: text/event-stream"));
 	assert_null(strstr(out, "a.before"));
 	emit(f, "b.one", "line\nfeed");
 	assert_true(read_until(f->base, fd, "feed", out, sizeof out));
 	assert_non_null(strstr(out, "event: b.one\ndata: {\"text\":\"line\\nfeed\",\"time\":"));
-	id = strstr(out, "id: ");
+	id = strstr(out, "id: "); /* where it begins; then that of the event */
+	assert_non_null(id);
+	id = strstr(id + 4, "id: ");
 	assert_non_null(id);
 	snprintf(headers, sizeof headers, "Last-Event-ID: %llu\r\n", strtoull(id + 4, NULL, 10));
 	close(fd);
