@@ -51,10 +51,10 @@ struct meshconn {
 	uint8_t class;
 	bool up, want_write, blocked, manual_credit;
 	bool asking, deferred; /* deferred: too many ask already, it waits for its turn */
-	int64_t credit;	      /* bytes that we may send; below zero by at most one message */
-	size_t unconsumed;    /* bytes delivered to the app and not consumed yet */
-	size_t credit_due;    /* consumed, not yet told to the node */
-	uint64_t deadline_us; /* to come up */
+	int64_t credit;	       /* bytes that we may send; below zero by at most one message */
+	size_t unconsumed;     /* bytes delivered to the app and not consumed yet */
+	size_t credit_due;     /* consumed, not yet told to the node */
+	uint64_t deadline_us;  /* to come up */
 	struct tunroute_counters tun_counters;
 	struct mesh_id peer;
 	char peer_app[NAME_MAX_BYTES + 1];

@@ -340,21 +340,36 @@ static void table_name(char out[NFT_TABLE_NAME_MAX], const struct vpn_options *o
 	snprintf(out, NFT_TABLE_NAME_MAX, "meshnet_vpn_%08x", hash);
 }
 
+static int forward(struct vpn_host *h, const struct vpn_hosts *hosts)
+{
+	int rc = 0;
+
+	if (hosts->subnet4.addr.family)
+		rc = host_sysctl_set(h->journal, "net.ipv4.ip_forward", "1");
+	if (!rc && hosts->subnet6.addr.family)
+		rc = forwarding6(h);
+	return rc;
+}
+
+void vpn_host_keep_serving(struct vpn_host *h, const struct vpn_hosts *hosts)
+{
+	/* The journal has logged what went wrong. */
+	if (h->opt->cfg->vpn_forward)
+		(void)forward(h, hosts);
+}
+
 int vpn_host_serve(struct vpn_host *h, const struct vpn_hosts *hosts)
 {
 	const struct config *cfg = h->opt->cfg;
 	char table[NFT_TABLE_NAME_MAX];
 	const struct nft_masquerade m = {
 		.table = table, .net4 = hosts->subnet4, .net6 = hosts->subnet6};
-	int rc = 0;
+	int rc;
 
 	if (!cfg->vpn_forward)
 		return 0;
 	table_name(table, h->opt);
-	if (hosts->subnet4.addr.family)
-		rc = host_sysctl_set(h->journal, "net.ipv4.ip_forward", "1");
-	if (!rc && hosts->subnet6.addr.family)
-		rc = forwarding6(h);
+	rc = forward(h, hosts);
 	if (!rc && cfg->vpn_nat)
 		rc = host_nft_masquerade(h->journal, &m);
 	if (rc)

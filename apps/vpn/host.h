@@ -30,4 +30,6 @@ void vpn_host_offline(struct vpn_host *h);
 
 /* Server: forwarding and translation for the subnets.  0 or -errno (logged). */
 int vpn_host_serve(struct vpn_host *h, const struct vpn_hosts *hosts);
+/* Server: forwarding again, should another program have taken it back at its own end. */
+void vpn_host_keep_serving(struct vpn_host *h, const struct vpn_hosts *hosts);
 #endif

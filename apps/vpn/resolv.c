@@ -144,7 +144,7 @@ static int load(const char *state_dir, struct content *c)
 {
 	char path[PATH_MAX], *text = malloc(CONTENT_MAX + 32), *body;
 	unsigned mode;
-	size_t len;
+	size_t len = 0;
 	int err = text ? read_whole(saved_path(state_dir, path), text, CONTENT_MAX + 32, &len)
 		       : -ENOMEM;
 

@@ -17,6 +17,8 @@
 #include "vpn/store.h"
 #include "vpn/vpn.h"
 
+#define WATCH_S 3
+
 /* A client's stream; with `host` its addresses and its lease at the tunnel. */
 struct session {
 	LIST_ENTRY(session) link;
@@ -35,6 +37,7 @@ struct server {
 	struct vpn_hosts hosts; /* used: of a client, whether it is there or not */
 	struct vpn_store *store;
 	struct vpn_host *host;
+	struct event *watch; /* of forwarding */
 	LIST_HEAD(, session) sessions;
 };
 
@@ -329,6 +332,23 @@ static int open_state(struct server *v)
 	return rc ? rc : load_addresses(v);
 }
 
+static void on_watch(evutil_socket_t fd, short what, void *arg)
+{
+	struct server *v = arg;
+
+	(void)fd;
+	(void)what;
+	vpn_host_keep_serving(v->host, &v->hosts);
+}
+
+static int watch_forwarding(struct server *v)
+{
+	const struct timeval every = {.tv_sec = WATCH_S};
+
+	v->watch = event_new(v->base, -1, EV_PERSIST, on_watch, v);
+	return v->watch && event_add(v->watch, &every) == 0 ? 0 : -ENOMEM;
+}
+
 static int start(struct server *v)
 {
 	const struct meshapp_options mo = {
@@ -354,7 +374,9 @@ static int start(struct server *v)
 		return -errno;
 	}
 	rc = start_tunnel(v);
-	return rc ? rc : vpn_host_serve(v->host, &v->hosts);
+	if (!rc)
+		rc = vpn_host_serve(v->host, &v->hosts);
+	return rc ? rc : watch_forwarding(v);
 }
 
 static void tell_up(struct server *v)
@@ -382,6 +404,8 @@ static void stop(struct server *v)
 	if (v->tunnel)
 		tunnel_mesh.gateway_stop(v->tunnel);
 	meshapp_close(v->app);
+	if (v->watch)
+		event_free(v->watch);
 	vpn_host_close(v->host);
 	vpn_store_close(v->store);
 	vpn_hosts_free(&v->hosts);

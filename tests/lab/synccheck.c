@@ -22,7 +22,8 @@ static void check(int good, int line, const char *what)
 
 static void opening(const char *node, struct meshapp_sync **app)
 {
-	struct meshapp_options o = {.node_addr = "nonsense", .app_id = "sync", .app_type = "test"};
+	struct meshapp_options o = {
+		.node_addr = "nonsense", .app_id = "sync", .app_type = "synccheck"};
 	struct meshapp_sync *other = NULL;
 
 	CHECK(meshapp_open_sync(&other, &o, SECOND) == -EINVAL);
@@ -89,7 +90,8 @@ static void lists(struct meshapp_sync *app)
 	struct meshapp_entry *list = NULL;
 	size_t count = 0;
 
-	CHECK(meshapp_list_sync(app, MESHAPP_BY_TYPE, "test", &list, &count, 10 * SECOND) == 0);
+	CHECK(meshapp_list_sync(app, MESHAPP_BY_TYPE, "synccheck", &list, &count, 10 * SECOND) ==
+	      0);
 	CHECK(count == 1 && strcmp(list[0].app, "sync") == 0);
 	free(list);
 	CHECK(meshapp_list_sync(app, MESHAPP_BY_TYPE, "none such", &list, &count, 10 * SECOND) ==
