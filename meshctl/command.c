@@ -259,7 +259,7 @@ static const struct ctl_command commands[] = {
 	 "setRole", 2, 2, params_role, NULL, view_object, 0},
 	{"invite", "[--uses N] [--expires 2d] [--role ROLE]",
 	 "a token that lets nodes in (1 use, 2 days, member)", CTL_MANAGER, "invite", 0, 0,
-	 params_invite, NULL, view_object, 0},
+	 params_invite, NULL, view_invite, 0},
 	{"invites", "", "the invites and what is left of them", CTL_MANAGER, "listInvites", 0, 0,
 	 params_none, &view_invites, NULL, 0},
 	{"remove-invite", "TOKEN or number", "it lets nobody in any more", CTL_MANAGER,
