@@ -244,6 +244,26 @@ void view_object(struct json_object *result, FILE *out)
 		fprintf(out, "done\n");
 }
 
+void view_invite(struct json_object *result, FILE *out)
+{
+	static const struct view_column lines[] = {{"token", "token", VIEW_TEXT},
+						   {"role", "role", VIEW_TEXT},
+						   {"uses", "uses", VIEW_NUMBER},
+						   {"expires", "expires", VIEW_TIME},
+						   {"number", "number", VIEW_NUMBER}};
+	struct json_object *admission = member(result, "admission");
+	char text[TABLE_CELL_MAX], safe[TABLE_CELL_MAX];
+
+	for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+		view_value(member(result, lines[i].keys), lines[i].format, text, sizeof text);
+		bytes_to_cstr(bytes_str(text), safe, sizeof safe);
+		fprintf(out, "%s: %s\n", lines[i].title, safe);
+	}
+	if (admission && strcmp(json_object_get_string(admission), "token") != 0)
+		line_print("note: nodes are not asked for tokens now; admission is", admission,
+			   out);
+}
+
 /* "a -> b -> c", without an end of line. */
 static void nodes_print(struct json_object *nodes, FILE *out)
 {

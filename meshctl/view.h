@@ -40,6 +40,8 @@ void view_value(struct json_object *value, enum view_format format, char *out, s
 void view_list(struct json_object *result, const struct view *view, FILE *out);
 /* "key: value" lines; objects inside as "outer.inner". */
 void view_object(struct json_object *result, FILE *out);
+/* A new invite: its token, what it is good for, and whether anybody is asked for it. */
+void view_invite(struct json_object *result, FILE *out);
 /* "a -> b -> c" and what else the route has. */
 void view_route(struct json_object *result, FILE *out);
 #endif

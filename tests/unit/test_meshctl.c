@@ -397,6 +397,13 @@ static void test_views(void **state)
 		    "a -> b -> 01234567 -> -\nhops: 2\ncost: 1.50\n");
 	check_shown("status", "{\"a\":{\"b\":1,\"c\":{\"d\":true}},\"e\":[1,2]}",
 		    "a.b: 1\na.c.d: yes\ne: 1, 2\n");
+	check_shown("invite",
+		    "{\"token\":\"abc\",\"role\":\"relay\",\"uses\":2,\"expires\":0,"
+		    "\"number\":7,\"admission\":\"token\"}",
+		    "token: abc\nrole: relay\nuses: 2\nexpires: -\nnumber: 7\n");
+	check_shown("invite", "{\"token\":\"a\\u001b\",\"admission\":\"open\"}",
+		    "token: a?\nrole: -\nuses: -\nexpires: -\nnumber: -\n"
+		    "note: nodes are not asked for tokens now; admission is: open\n");
 	check_shown("disconnect", "null", "done\n");
 	check_shown("disconnect", "{}", "done\n");
 	check_shown("sessions", "{\"sessions\":[{\"sid\":\"s\",\"timeoutTimestamp\":0}]}",
