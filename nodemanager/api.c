@@ -376,11 +376,13 @@ static void list_apps(struct rpc_call *call, struct json_object *params, void *a
 static void status(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct nm_api *api = arg;
+	char id[MESH_ID_TEXT];
 	struct nm_status s;
 	struct json_object *o = json_object_new_object();
 	(void)params;
 	nm_status_get(api->nm, &s);
 	rpc_set_str(o, "version", MESHNET_VERSION);
+	rpc_set_str(o, "key", mesh_id_text(&api->id, id));
 	rpc_set_u64(o, "nodes", s.nodes);
 	rpc_set_u64(o, "nodes_connected", s.nodes_connected);
 	rpc_set_u64(o, "links", s.links);

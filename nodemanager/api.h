@@ -13,6 +13,7 @@ struct event_base;
 struct nm_api {
 	struct nm *nm;
 	struct nm_spawner *spawner;
+	struct mesh_id id; /* our public key: what nodes are told as ManagerKey */
 	struct event_base *base;
 	/* After an operation that may have changed what the engine waits for. */
 	void (*touched)(void *ctx);

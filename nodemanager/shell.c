@@ -468,6 +468,7 @@ static int open_rpc(struct shell *s)
 	if (!s->spawner)
 		return -ENOMEM;
 	s->api = (struct nm_api){.nm = s->engine,
+				 .id = s->keys.id,
 				 .spawner = s->spawner,
 				 .base = s->daemon->base,
 				 .touched = timer_arm,
