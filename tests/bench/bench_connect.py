@@ -1,7 +1,7 @@
 """ConnectWithRoute on a mesh of 10,000 nodes and 30,000 links: asked for, to ConnectionOn."""
 from swarm import Swarm
 
-NODES, LINKS, ASKED, P99_MS = 10000, 30000, 2000, 5
+NODES, LINKS, ASKED, BROKEN, P99_MS = 10000, 30000, 2000, 200, 5
 
 
 def run(report):
@@ -21,3 +21,7 @@ def run(report):
             report.add(f"{name}: CPU time of the manager", ASKED / made["cpu"], "a second")
             if made["99th percentile"] > P99_MS and at_once == 1:
                 report.fail(f"wanted are {P99_MS} ms")
+        broken = swarm.ask(f"break {BROKEN}")
+    report.add("a link ends: its connections are told of new ways, median", broken["median"], "ms")
+    report.add("the same, slowest of all links that carried any", broken["slowest"], "ms")
+    report.add(f"connections that move with one link, of {2 * ASKED}", broken["moved"], "a link")

@@ -75,8 +75,7 @@ static void flush_caches(void)
 		buffer[i]++;
 }
 
-/* --- the graphs ---------------------------------------------------------------------------------
- */
+/* --- the graphs ------------------------------------------------------------------------------- */
 
 static void add_link(struct world *w, uint32_t a, uint32_t b, double distance)
 {
@@ -200,8 +199,7 @@ static void world_free(struct world *w)
 	free(w->links);
 }
 
-/* --- queries
- * -------------------------------------------------------------------------------------- */
+/* --- queries ---------------------------------------------------------------------------------- */
 
 /* Seconds, or < 0: failed.  *cost 0: no way. */
 static double ask_ours(struct world *w, uint32_t a, uint32_t b, uint64_t *cost)
@@ -267,8 +265,7 @@ static bool compare(struct world *w, const char *graph)
 	return true;
 }
 
-/* --- changes
- * -------------------------------------------------------------------------------------- */
+/* --- changes ---------------------------------------------------------------------------------- */
 
 struct change_times {
 	double change[CHANGES], ask[CHANGES];

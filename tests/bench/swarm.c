@@ -9,6 +9,7 @@
  *   hold SECONDS    answer pings and nothing else
  *   links COUNT     ConnectDirectly, until all of these transports are up
  *   connect COUNT AT_ONCE    ConnectWithRoute between any two, to ConnectionOn
+ *   break COUNT     one link after the other ends; how long until its connections are on new ways
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,6 +33,7 @@
 #define LINKING_MAX 256u
 #define EVENTS 256
 #define STALL_SECONDS 20.0 /* without any progress */
+#define QUIET_SECONDS 0.03
 #define HOSTS_A_NET 250u
 
 struct node {
@@ -42,8 +44,8 @@ struct node {
 	struct channel channel;
 	uint8_t *in, *out; /* what is not whole yet; what the socket did not take */
 	size_t in_len, out_len;
-	uint32_t seq;
-	double asked_at; /* 0: nothing is asked */
+	uint32_t seq, transport; /* the last that it has made */
+	double asked_at;	 /* 0: nothing is asked */
 };
 
 struct swarm {
@@ -52,7 +54,9 @@ struct swarm {
 	uint16_t port;
 	int epoll;
 	uint32_t registered, linked, connected, refused;
-	double *took; /* seconds from ConnectWithRoute to ConnectionOn */
+	double *took;	/* seconds from ConnectWithRoute to ConnectionOn */
+	uint32_t moved; /* ends of connections that were given another way */
+	double moved_at;
 	double progress_at;
 	uint64_t rng;
 	uint8_t scratch[2 * BODY_MAX];
@@ -83,8 +87,7 @@ static uint32_t below(struct swarm *s, uint32_t n)
 	return (uint32_t)(mix(s->rng += 0x9e3779b97f4a7c15u) % n);
 }
 
-/* --- bytes of one node
- * ---------------------------------------------------------------------------- */
+/* --- bytes of one node ------------------------------------------------------------------------ */
 
 static void watch(struct swarm *s, struct node *n, int op)
 {
@@ -161,8 +164,7 @@ static void say_handshake(struct swarm *s, struct node *n)
 		transmit(s, n, frame, FRAME_HEADER_BYTES + (size_t)len);
 }
 
-/* --- what a node does
- * ----------------------------------------------------------------------------- */
+/* --- what a node does ------------------------------------------------------------------------- */
 
 static void say_register(struct swarm *s, struct node *n)
 {
@@ -224,14 +226,21 @@ static void on_message(struct swarm *s, struct node *n, const struct msg *m)
 		say_ack(s, n, m->seq, m->ping.nonce);
 		return; /* no progress */
 	case MSG_TransportCreate:
+		n->transport = m->transport_create.transport;
 		say_ack(s, n, m->seq, m->transport_create.port);
 		break;
 	case MSG_OpenUDP:
 		say_ack(s, n, m->seq, 0);
 		say_connected(s, n, &m->open_udp);
 		break;
-	case MSG_AddRoute:
 	case MSG_AssignConnection:
+		if (m->assign_connection.path > 1) {
+			s->moved++;
+			s->moved_at = wall_seconds();
+		}
+		say_ack(s, n, m->seq, 0);
+		break;
+	case MSG_AddRoute:
 		say_ack(s, n, m->seq, 0);
 		break;
 	case MSG_ConnectDirectlyAck:
@@ -294,13 +303,12 @@ static void on_readable(struct swarm *s, struct node *n)
 	keep(&n->in, &n->in_len, s->scratch + used, len - used);
 }
 
-/* --- all of them
- * ---------------------------------------------------------------------------------- */
+/* --- all of them ------------------------------------------------------------------------------ */
 
-static void turn(struct swarm *s)
+static void turn(struct swarm *s, int wait_ms)
 {
 	struct epoll_event events[EVENTS];
-	int count = epoll_wait(s->epoll, events, EVENTS, 100);
+	int count = epoll_wait(s->epoll, events, EVENTS, wait_ms);
 	for (int i = 0; i < count; i++) {
 		struct node *n = events[i].data.ptr;
 		if (events[i].events & EPOLLOUT)
@@ -342,7 +350,7 @@ static void do_register(struct swarm *s)
 	while (s->registered < s->count) {
 		while (s->started < s->count && s->started - s->registered < REGISTERING_MAX)
 			start(s, &s->nodes[s->started++]);
-		turn(s);
+		turn(s, 100);
 	}
 	print_result("registrations", s->count / (wall_seconds() - begin), "a second");
 }
@@ -352,7 +360,7 @@ static void do_hold(struct swarm *s, double seconds)
 	double until = wall_seconds() + seconds;
 	while (wall_seconds() < until) {
 		s->progress_at = wall_seconds();
-		turn(s);
+		turn(s, 100);
 	}
 	print_result("held", seconds, "s");
 }
@@ -378,7 +386,7 @@ static void do_links(struct swarm *s, uint32_t count)
 	while (s->linked < count) {
 		while (asked < count && asked - s->linked < LINKING_MAX)
 			ask_link(s, asked++);
-		turn(s);
+		turn(s, 100);
 	}
 	if (s->refused)
 		die("a link was refused");
@@ -421,7 +429,7 @@ static void do_connect(struct swarm *s, uint32_t count, uint32_t at_once)
 	while (s->connected < count) {
 		for (; asked < count && asked - s->connected < at_once; asked++)
 			ask_connection(s);
-		turn(s);
+		turn(s, 100);
 	}
 	double seconds = wall_seconds() - begin;
 	qsort(s->took, count, sizeof *s->took, by_value);
@@ -432,8 +440,49 @@ static void do_connect(struct swarm *s, uint32_t count, uint32_t at_once)
 	free(s->took);
 }
 
-/* --- life
- * ----------------------------------------------------------------------------------------- */
+/* Until nothing has moved for a while. */
+static double break_one(struct swarm *s)
+{
+	struct msg m = {.type = MSG_TransportShutdown};
+	struct node *n;
+	do
+		n = &s->nodes[below(s, s->count)];
+	while (!n->transport);
+	m.transport_shutdown.transport = n->transport;
+	m.transport_shutdown.code = CODE_CLOSED;
+	m.transport_shutdown.text = bytes_str("the bench ends it");
+	n->transport = 0;
+	double begin = s->moved_at = wall_seconds();
+	say(s, n, &m);
+	while (wall_seconds() - s->moved_at < QUIET_SECONDS)
+		turn(s, 5);
+	return s->moved_at - begin;
+}
+
+static void do_break(struct swarm *s, uint32_t count)
+{
+	double *took = calloc(count, sizeof *took);
+	uint32_t with = 0, moved = 0;
+	if (!took)
+		die("out of memory");
+	s->progress_at = wall_seconds();
+	for (uint32_t i = 0; i < count; i++) {
+		s->moved = 0;
+		double seconds = break_one(s);
+		if (s->moved)
+			took[with++] = seconds;
+		moved += s->moved;
+	}
+	if (!with)
+		die("no link carried a connection");
+	qsort(took, with, sizeof *took, by_value);
+	print_result("median", took[with / 2] * 1e3, "ms");
+	print_result("slowest", took[with - 1] * 1e3, "ms");
+	print_result("moved", moved / 2.0 / count, "connections a link");
+	free(took);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void make_keys(struct swarm *s)
 {
@@ -457,6 +506,8 @@ static void command(struct swarm *s, const char *line)
 		do_links(s, count);
 	else if (sscanf(line, "connect %u %u", &count, &at_once) == 2)
 		do_connect(s, count, at_once);
+	else if (sscanf(line, "break %u", &count) == 1)
+		do_break(s, count);
 	else
 		die("no such command");
 	printf("\n");
