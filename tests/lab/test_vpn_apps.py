@@ -1,5 +1,6 @@
 """vpn-server and vpn-client as they are used: routes and name servers handed out, split and full
 tunnels, the same address for the same client, and nothing left behind."""
+import contextlib
 import json
 import os
 import re
@@ -37,6 +38,8 @@ class Resolv:
     def remove(self):
         os.unlink(self.path)
         os.rmdir(self.folder)
+        with contextlib.suppress(OSError):
+            os.rmdir("/etc/netns")  # unless others have something there
 
 
 def foreign(ns):
