@@ -1,8 +1,10 @@
 """vpn-server and vpn-client as they are used: routes and name servers handed out, split and full
 tunnels, the same address for the same client, and nothing left behind."""
+import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 
 import pytest
@@ -14,7 +16,8 @@ from topology import HTTP_ADDR, HTTP_ADDR6
 SUBNET, SUBNET6 = "10.200.0.0/24", "fd00:200::/64"
 SUBNET_V4_ONLY = "10.201.0.0/24"
 DNS, MARK = "10.200.0.1", 1749
-GW1_UPLINK = "192.0.2.6"  # what the Internet sees of gw1
+GW1_UPLINK, GW2_UPLINK = "192.0.2.6", "192.0.2.10"  # what the Internet sees of them
+SO_MARK = 36
 BEFORE = "# the host's own\nsearch lab\nnameserver 192.0.2.53\n"
 
 
@@ -35,6 +38,8 @@ class Resolv:
     def remove(self):
         os.unlink(self.path)
         os.rmdir(self.folder)
+        with contextlib.suppress(OSError):
+            os.rmdir("/etc/netns")  # unless others have something there
 
 
 def foreign(ns):
@@ -115,6 +120,18 @@ def seen_by_internet(vpn, ns):
     assert fetch(vpn, ns)
     with open(os.path.join(vpn.folder, "http.log"), encoding="utf-8") as f:
         return re.findall(r"^(\S+) - - ", f.read()[before:], re.M)[-1]
+
+
+def datagram_comes_from(vpn, mark):
+    """The address from which the Internet sees a datagram of gw2 with that mark."""
+    there = vpn["inet"].socket(socket.AF_INET, socket.SOCK_DGRAM)
+    here = vpn["gw2"].socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with there, here:
+        there.bind((HTTP_ADDR, 0))
+        there.settimeout(3)
+        here.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+        here.sendto(b"x", there.getsockname())
+        return there.recvfrom(10)[1][0]
 
 
 def state_of(vpn, ns):
@@ -207,6 +224,8 @@ def test_full_tunnel(vpn, full):
     # Connected networks, and what the mesh itself is carried by, stay outside.
     assert "to-r3" in vpn["gw2"].ip("route", "get", vpn["gw2"].links["r3"][2])
     assert "to-inet" in vpn["gw2"].ip("route", "get", "8.8.8.8", "mark", MARK)
+    assert datagram_comes_from(vpn, 0) == GW1_UPLINK
+    assert datagram_comes_from(vpn, MARK) == GW2_UPLINK
     counter = re.search(r"mark \w+ counter packets (\d+)", vpn["gw2"].run("nft", "list", "ruleset"))
     assert int(counter.group(1)) > 10
     # A server that is gone does not send us back to our own uplink.
