@@ -321,9 +321,9 @@ def kill_and_start(daemons, away):
         d.start()
 
 
-@pytest.mark.parametrize("victims", [("apptracker",), ("nodemanager",), ("nodemanager", "apptracker"),
-                                     ("apptracker", "nodemanager")])
-@pytest.mark.parametrize("away", [0.0, 2.0])
+@pytest.mark.parametrize("victims,away", [
+    (("apptracker",), 0.0), (("apptracker",), 2.0), (("nodemanager",), 2.0),
+    (("nodemanager", "apptracker"), 0.0), (("apptracker", "nodemanager"), 2.0)])
 def test_every_app_is_listed_once(line, stream, victims, away):
     quiet = [QuietApp(line[ns], f"quiet-{i}") for ns in ("sub", "gw1", "gw2") for i in range(5)]
     expected = wait(lambda: len(names(line) or []) >= 17 and names(line), 10, "all are listed")
@@ -344,7 +344,7 @@ def registered_or_none(mesh):
     return False
 
 
-@pytest.mark.parametrize("after_ms", [0, 3, 10, 30, 80])
+@pytest.mark.parametrize("after_ms", [0, 5, 30])
 def test_manager_dies_while_it_makes_a_transport(line, after_ms):
     pair = ("r3", "gw1")
     asking = threading.Thread(target=ask_quietly, args=(line, *pair))
