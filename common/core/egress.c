@@ -192,7 +192,9 @@ static bool admit(struct egress *e, struct egress_flow *f, struct pkt *p, uint64
 	if (!codel_acts(e, f, p, now))
 		return true;
 	if (!droppable(p)) {
+		uint32_t taken = p->len;
 		put_back(e, f, p, 1);
+		f->deficit += (int64_t)(taken - p->len);
 		p->flags |= PACKET_FLAG_MARKED;
 		e->marked++;
 		return true;
