@@ -14,11 +14,13 @@ from topology import LINKS, MANAGER_PORT, NODES
 
 
 @pytest.fixture(scope="module")
-def line(overlay):
-    """sub - r1 - r2 - gw1, and an echo server at gw1."""
-    overlay.run("gw1", "echo-server", f"{bin_dir()}/echo", "server")
-    settled(overlay)
-    return overlay
+def line(network):
+    """sub - r1 - r2 - gw1, and an echo server at gw1.  There is no other way than the one that is
+    tried here."""
+    network.start_overlay(StandbyPaths=0)
+    network.run("gw1", "echo-server", f"{bin_dir()}/echo", "server")
+    settled(network)
+    return network
 
 
 def echo_servers(mesh):

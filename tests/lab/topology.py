@@ -109,10 +109,10 @@ class MeshLab(Lab):
         section = {"DirectNetworks": "10.77.0.0/16", "ScanInterval": 3, **keys}
         return self.start("sub", "subscriberd", {"subscriber": section})
 
-    def start_overlay(self):
-        """Manager, tracker and all nodes, registered and linked along the lines."""
+    def start_overlay(self, **keys):
+        """Manager (with these keys), tracker and all nodes, registered and linked along the lines."""
         self.start_tracker()
-        self.start_manager()
+        self.start_manager(**keys)
         for n in NODES:
             self.start_node(n)
         wait(lambda: self.registered() >= set(NODES), 20, "all nodes register")
