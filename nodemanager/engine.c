@@ -31,7 +31,7 @@ void nm_config_default(struct nm_config *c)
 		.message_rate = 5000,
 		.message_burst = 10000,
 		.connect_rate = 200,
-		.connect_burst = 1000,
+		.connect_burst = 4096, /* as many as a node may have: its apps may all come back */
 		.app_rate = 20,
 		.app_burst = 512,
 		.queries_per_node_max = 320,

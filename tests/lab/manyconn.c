@@ -16,6 +16,7 @@ struct one {
 
 struct many {
 	struct event_base *base;
+	struct meshapp *app;
 	const char *to;
 	int count, back, ended;
 	struct one one[MANY_MAX];
@@ -39,24 +40,44 @@ static void consume(struct meshconn *c, const uint8_t *data, size_t len)
 		printf("all %d\n", o->many->back);
 }
 
+static void connect_one(struct one *o);
+
+static void again(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	connect_one(arg);
+}
+
 static void on_closed(struct meshconn *c, uint16_t code, const char *reason)
 {
+	static const struct timeval moment = {0, 300000};
 	struct one *o = meshconn_arg(c);
 	struct many *m = o->many;
 
+	/* A node that has just been started has not registered yet. */
+	if (code == MESHAPP_UNAVAILABLE) {
+		event_base_once(m->base, -1, EV_TIMEOUT, again, o, &moment);
+		return;
+	}
 	if (++m->ended == m->count || code != MESHAPP_LOST)
 		printf("ended %d code %s %s\n", m->ended, meshapp_code_name(code), reason);
 }
 
-static void connect_all(struct meshapp *app, struct many *m)
+static void connect_one(struct one *o)
 {
 	static const struct meshconn_callbacks cb = {
 		.on_up = on_up, .consume = consume, .on_closed = on_closed};
+	struct many *m = o->many;
 
+	if (!meshapp_connect(m->app, NULL, m->to, MESHAPP_STREAM, &cb, o))
+		printf("bad connect\n");
+}
+
+static void connect_all(struct many *m)
+{
 	for (int i = 0; i < m->count; i++) {
 		m->one[i] = (struct one){m, i};
-		if (!meshapp_connect(app, NULL, m->to, MESHAPP_STREAM, &cb, &m->one[i]))
-			printf("bad connect\n");
+		connect_one(&m->one[i]);
 	}
 }
 
@@ -66,8 +87,9 @@ static void on_state(struct meshapp *app, bool up, const char *text)
 
 	printf("%s %s\n", up ? "up" : "down", text);
 	m->back = m->ended = 0;
+	m->app = app;
 	if (up)
-		connect_all(app, m);
+		connect_all(m);
 }
 
 int main(int argc, char **argv)

@@ -78,7 +78,7 @@ enum meshapp_code {
 	MESHAPP_NO_ROUTE = 3,	 /* there is no way to that node now */
 	MESHAPP_BUSY = 4,	 /* a limit is reached; try later */
 	MESHAPP_INVALID = 5,	 /* the request makes no sense: an app cannot connect to itself */
-	MESHAPP_UNAVAILABLE = 6, /* a daemon that is needed is away (the tracker) */
+	MESHAPP_UNAVAILABLE = 6, /* a daemon that is needed is away (the manager, the tracker): later */
 	MESHAPP_TIMEOUT = 7,	 /* no answer in time */
 	MESHAPP_PORT_IN_USE = 8, /* never seen by apps */
 	MESHAPP_CLOSED = 9,	 /* the other side closed it */
