@@ -195,7 +195,7 @@ void engine_manager_ack(struct node_engine *e, uint32_t seq, uint16_t code, uint
 /* TransportShutdown or ConnectionShutdown.  While the manager is away nothing is said: it will see
  * what is missing in the report. */
 void engine_ended(struct node_engine *e, uint16_t type, uint64_t id, uint16_t code);
-void engine_take_settings(struct node_engine *e, const struct keep_settings *s);
+void engine_take_settings(struct node_engine *e, const struct keep_settings *a);
 /* Counts and logs that a limit was reached. */
 void engine_refused(struct node_engine *e, const char *what, uint64_t now);
 

@@ -39,12 +39,12 @@ static void take_transports(struct node_engine *e, struct keep_state *out)
 	struct node_link *l;
 
 	TAILQ_FOREACH(l, &e->all_links, all) {
-		if (l->dead || out->transport_count == e->links.count)
+		if (l->dead || !out->transports || out->transport_count == e->links.count)
 			continue;
 		link_remember_remote(l);
 		out->transports[out->transport_count++] = l->kept;
 	}
-	if (out->transport_count)
+	if (out->transports && out->transport_count)
 		qsort(out->transports, out->transport_count, sizeof *out->transports,
 		      transport_cmp);
 }
@@ -63,10 +63,10 @@ static void take_rules(const struct node_engine *e, struct keep_state *out)
 	size_t it = 0;
 
 	while ((r = route_table_next(&e->routes, &it)))
-		if (is_alive(e, r->in_transport) && is_alive(e, r->out_transport))
+		if (out->rules && is_alive(e, r->in_transport) && is_alive(e, r->out_transport))
 			out->rules[out->rule_count++] = (struct keep_rule){
 				r->in_transport, r->in_route, r->out_transport, r->out_route};
-	if (out->rule_count)
+	if (out->rules && out->rule_count)
 		qsort(out->rules, out->rule_count, sizeof *out->rules, rule_cmp);
 }
 
