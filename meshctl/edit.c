@@ -41,7 +41,7 @@ static bool folders_make(const char *path)
 {
 	char part[PATH_BYTES];
 
-	for (size_t i = 1; path[i] && i < sizeof part; i++) {
+	for (size_t i = 1; i < sizeof part && path[i]; i++) {
 		if (path[i] != '/')
 			continue;
 		memcpy(part, path, i);
