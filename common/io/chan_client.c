@@ -20,6 +20,7 @@ struct chan_client {
 	struct event *retry;
 	struct evdns_base *dns; /* only when the address is a name */
 	void (*dns_free)(struct evdns_base *, int);
+	bool dns_sought; /* once is enough, found or not */
 	uint64_t backoff_us;
 	bool local;
 	socklen_t sa_len; /* 0: `host` is to be resolved */
@@ -90,10 +91,12 @@ static void dns_open(struct chan_client *c)
 	struct evdns_base *(*dns_new)(struct event_base *, int);
 	void *library = dlopen("libevent_extra-2.1.so.7", RTLD_NOW | RTLD_GLOBAL);
 	void *new = library ? dlsym(library, "evdns_base_new") : NULL;
-	void *gone = library ? dlsym(library, "evdns_base_free") : NULL;
+	void *gone = new ? dlsym(library, "evdns_base_free") : NULL;
 
-	if (!new || !gone) {
-		log_warn("names are resolved without libevent_extra: %s", dlerror());
+	c->dns_sought = true;
+	if (!gone) {
+		const char *why = dlerror();
+		log_warn("names are resolved without libevent_extra: %s", why ? why : "unusable");
 		return;
 	}
 	/* ISO C has no cast from one kind of pointer to the other; dlsym(3) wants one. */
@@ -107,7 +110,7 @@ static int start_connect(struct chan_client *c, struct bufferevent *bev)
 {
 	if (c->sa_len)
 		return bufferevent_socket_connect(bev, (struct sockaddr *)&c->sa, (int)c->sa_len);
-	if (!c->dns)
+	if (!c->dns_sought)
 		dns_open(c);
 	return bufferevent_socket_connect_hostname(bev, c->dns, AF_UNSPEC, c->host, c->port);
 }
