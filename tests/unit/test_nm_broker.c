@@ -1,5 +1,5 @@
 /* The nodemanager's connections, routes and apps, and random storms over all of it. */
-#include "nm_recorder.h"
+#include "nm_mesh.h"
 
 /* --- rules ------------------------------------------------------------------------------------ */
 
@@ -127,17 +127,6 @@ static void test_connect_three(void **state)
 	rec_free(r);
 }
 
-static uint64_t connect_up(struct rec *r, unsigned from, unsigned to)
-{
-	struct msg m = ask_connect(to, "echo", 7);
-	size_t before = rec_count(r, from, MSG_ConnectionOn);
-	node_say(r, from, &m);
-	rec_pump(r);
-	struct sent *on = rec_find(r, from, MSG_ConnectionOn, before);
-	assert_non_null(on);
-	return on->m.connection_on.connection;
-}
-
 static struct msg shutdown_of(uint64_t connection)
 {
 	struct msg m = {.type = MSG_ConnectionShutdown};
@@ -152,7 +141,7 @@ static void test_connection_end(void **state)
 	(void)state;
 	uint32_t links[2];
 	struct rec *r = row(links);
-	uint64_t id = connect_up(r, 1, 3);
+	uint64_t id = mesh_connect(r, 1, 3);
 	struct msg m = shutdown_of(id);
 	node_say(r, 2, &m); /* a relay has no say */
 	assert_int_equal(rec_status(r).connections, 1);
@@ -238,7 +227,7 @@ static void test_local(void **state)
 	struct rec *r = rec_new();
 	rec_start(r);
 	node_join(r, 1, 1, 1);
-	uint64_t id = connect_up(r, 1, 1);
+	uint64_t id = mesh_connect(r, 1, 1);
 	assert_int_equal(rec_count(r, 1, MSG_AssignConnection), 1);
 	assert_int_equal(rec_need(r, 1, MSG_AssignConnection)->assign_connection.out_transport, 0);
 	assert_int_equal(rec_count(r, 1, MSG_AddRoute), 0);
@@ -251,44 +240,15 @@ static void test_local(void **state)
 
 /* --- paths die -------------------------------------------------------------------------------- */
 
-/* 1 - 2 - 4 and 1 - 3 - 4; the way over 2 is the better one. */
-static struct rec *diamond(uint32_t links[4])
-{
-	struct rec *r = rec_new();
-	rec_start(r);
-	for (unsigned n = 1; n <= 4; n++)
-		node_join(r, n, n, 1);
-	links[0] = rec_link(r, 1, 2);
-	links[1] = rec_link(r, 2, 4);
-	links[2] = rec_link(r, 1, 3);
-	links[3] = rec_link(r, 3, 4);
-	struct msg m = {.type = MSG_TransportStats};
-	m.transport_stats.stats_count = 2;
-	for (unsigned i = 0; i < 2; i++)
-		m.transport_stats.stats[i] =
-			(struct stats_item){.transport = links[i], .up = 1, .rtt_us = 1000};
-	node_say(r, 2, &m);
-	rec_clear(r);
-	return r;
-}
-
-static void lose(struct rec *r, uint64_t channel, uint32_t transport)
-{
-	struct msg m = {.type = MSG_TransportShutdown};
-	m.transport_shutdown.transport = transport;
-	m.transport_shutdown.code = CODE_LOST;
-	node_say(r, channel, &m);
-}
-
 static void test_reroute(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
 	assert_int_equal(rec_count(r, 2, MSG_AddRoute), 2);
 	assert_int_equal(rec_count(r, 3, MSG_AddRoute), 0);
-	lose(r, 4, links[1]);
+	mesh_lose(r, 4, links[1]);
 	/* The new rules first, then the ends, then the old rules go. */
 	assert_int_equal(rec_count(r, 3, MSG_AddRoute), 2);
 	assert_int_equal(rec_count(r, 2, MSG_RemoveRoute), 0);
@@ -323,9 +283,9 @@ static void test_no_other_way(void **state)
 	(void)state;
 	uint32_t links[2];
 	struct rec *r = row(links);
-	uint64_t id = connect_up(r, 1, 3);
+	uint64_t id = mesh_connect(r, 1, 3);
 	uint64_t patience = 2 * (uint64_t)r->config.connection_timeout_us;
-	lose(r, 2, links[1]);
+	mesh_lose(r, 2, links[1]);
 	rec_sleep(r, patience - 1);
 	assert_int_equal(rec_count(r, 1, MSG_ConnectionShutdown), 0);
 	rec_sleep(r, 1);
@@ -349,10 +309,10 @@ static void test_way_comes_back(void **state)
 	struct rec *r = row(links);
 	uint64_t ids[100];
 	for (unsigned i = 0; i < 100; i++)
-		ids[i] = connect_up(r, 1, 3);
+		ids[i] = mesh_connect(r, 1, 3);
 	for (unsigned round = 0; round < 2; round++) {
 		rec_clear(r);
-		lose(r, 2, links[1]);
+		mesh_lose(r, 2, links[1]);
 		assert_int_equal(rec_count(r, 1, MSG_AddRoute), 0);
 		struct msg m = ask_connect(3, "echo", 9); /* who asks now is told now */
 		node_say(r, 1, &m);
@@ -383,10 +343,10 @@ static void test_death_on_the_way(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
+	struct rec *r = mesh_diamond(links);
 	struct msg m = ask_connect(4, "echo", 3);
 	node_say(r, 1, &m);
-	lose(r, 1, links[0]);
+	mesh_lose(r, 1, links[0]);
 	assert_int_equal(rec_count(r, 3, MSG_AddRoute), 2);
 	for (size_t i = 0; i < r->count; i++)
 		if (r->sent[i].m.type == MSG_AddRoute && !r->sent[i].handled)
@@ -396,7 +356,7 @@ static void test_death_on_the_way(void **state)
 	for (size_t i = 0; i < r->count; i++) /* the first link is back */
 		if (r->sent[i].m.type == MSG_TransportCreate || r->sent[i].m.type == MSG_OpenUDP)
 			node_obey(r, &r->sent[i]);
-	lose(r, 3, links[3]);
+	mesh_lose(r, 3, links[3]);
 	rec_pump(r);
 	assert_int_equal(rec_find(r, 4, MSG_AssignConnection, 1)->m.assign_connection.path, 2);
 	assert_int_equal(rec_need(r, 1, MSG_ConnectWithRouteAck)->connect_with_route_ack.code,
@@ -448,7 +408,7 @@ static void test_short_absence(void **state)
 	(void)state;
 	uint32_t links[2];
 	struct rec *r = row(links);
-	connect_up(r, 1, 3);
+	mesh_connect(r, 1, 3);
 	rec_clear(r);
 	nm_node_down(r->nm, 3, r->now);
 	nm_node_down(r->nm, 2, r->now);
@@ -467,7 +427,7 @@ static void test_long_absence(void **state)
 	(void)state;
 	uint32_t links[2];
 	struct rec *r = row(links);
-	uint64_t id = connect_up(r, 1, 3);
+	uint64_t id = mesh_connect(r, 1, 3);
 	nm_node_down(r->nm, 3, r->now);
 	rec_sleep(r, r->config.grace_us);
 	struct msg *m = rec_need(r, 1, MSG_ConnectionShutdown);
@@ -486,7 +446,7 @@ static void test_restart(void **state)
 	(void)state;
 	uint32_t links[2];
 	struct rec *r = row(links);
-	connect_up(r, 1, 3);
+	mesh_connect(r, 1, 3);
 	rec_clear(r);
 	assert_int_equal(node_join(r, 2, 12, 2).keep, 0); /* the relay, with no word before */
 	rec_need(r, 1, MSG_TransportShutdown);
@@ -508,12 +468,12 @@ static void test_debts(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
 	nm_node_down(r->nm, 2, r->now); /* a relay; its links still work */
 	struct msg m = shutdown_of(id);
 	node_say(r, 1, &m);
-	lose(r, 4, links[1]);
+	mesh_lose(r, 4, links[1]);
 	rec_clear(r);
 	assert_int_equal(node_join(r, 2, 12, 1).keep, 1);
 	assert_int_equal(rec_count(r, 12, MSG_RemoveRoute), 2);
@@ -525,10 +485,10 @@ static void test_reroute_waits_for_end(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
 	nm_node_down(r->nm, 4, r->now);
-	lose(r, 2, links[1]);
+	mesh_lose(r, 2, links[1]);
 	assert_int_equal(rec_count(r, 3, MSG_AddRoute), 0);
 	rec_sleep(r, SECOND);
 	assert_int_equal(node_join(r, 4, 14, 1).keep, 1);
@@ -539,8 +499,8 @@ static void test_reroute_waits_for_end(void **state)
 	uint32_t again = rec_need(r, 14, MSG_TransportCreate)->transport_create.transport;
 	/* Away again, and now one link after the other dies: as long as it may come back.  */
 	nm_node_down(r->nm, 14, r->now);
-	lose(r, 3, links[3]);
-	lose(r, 2, again);
+	mesh_lose(r, 3, links[3]);
+	mesh_lose(r, 2, again);
 	rec_sleep(r, r->config.grace_us - 1);
 	assert_null(rec_find(r, 1, MSG_ConnectionShutdown, 0));
 	rec_sleep(r, 1);
@@ -555,7 +515,7 @@ static void test_build_route(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
+	struct rec *r = mesh_diamond(links);
 	struct mesh_id way[] = {node_id(1), node_id(3), node_id(4)},
 		       gap[] = {node_id(2), node_id(3)};
 	nm_build_route(r->nm, way, 3, rec_done, r, r->now);
@@ -572,7 +532,7 @@ static void test_build_route(void **state)
 	assert_string_equal(r->text, "node n1 is named twice");
 	nm_build_route(r->nm, way, 1, rec_done, r, r->now);
 	assert_int_equal(r->code, CODE_INVALID);
-	lose(r, 3, links[2]);
+	mesh_lose(r, 3, links[2]);
 	assert_int_equal(rec_status(r).routes, 0);
 	struct table t;
 	table_fill(&t, r);
@@ -605,7 +565,7 @@ static void test_costs(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
+	struct rec *r = mesh_diamond(links);
 	uint64_t cost = way_cost(r, 2);
 	report(r, 2, links[0], 1100, 0); /* too little to change anything */
 	assert_int_equal(way_cost(r, 2), cost);

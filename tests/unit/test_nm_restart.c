@@ -1,6 +1,6 @@
 /* A nodemanager that is killed and started again: it takes over what both ends report, ends what
  * only one of them has, and hands out nothing twice.  And hostile reports. */
-#include "nm_recorder.h"
+#include "nm_mesh.h"
 
 /* Nodes 1 - 2 - 3 in a row, everybody obeys. */
 static struct rec *row(uint32_t links[2])
@@ -14,50 +14,11 @@ static struct rec *row(uint32_t links[2])
 	return r;
 }
 
-/* 1 - 2 - 4 and 1 - 3 - 4; the way over 2 is the better one. */
-static struct rec *diamond(uint32_t links[4])
-{
-	struct rec *r = rec_new();
-	rec_start(r);
-	for (unsigned n = 1; n <= 4; n++)
-		node_join(r, n, n, 1);
-	links[0] = rec_link(r, 1, 2);
-	links[1] = rec_link(r, 2, 4);
-	links[2] = rec_link(r, 1, 3);
-	links[3] = rec_link(r, 3, 4);
-	struct msg m = {.type = MSG_TransportStats};
-	m.transport_stats.stats_count = 2;
-	for (unsigned i = 0; i < 2; i++)
-		m.transport_stats.stats[i] =
-			(struct stats_item){.transport = links[i], .up = 1, .rtt_us = 1000};
-	node_say(r, 2, &m);
-	return r;
-}
-
-static uint64_t connect_up(struct rec *r, unsigned from, unsigned to)
-{
-	struct msg m = ask_connect(to, "echo", 7);
-	size_t before = rec_count(r, from, MSG_ConnectionOn);
-	node_say(r, from, &m);
-	rec_pump(r);
-	struct sent *on = rec_find(r, from, MSG_ConnectionOn, before);
-	assert_non_null(on);
-	return on->m.connection_on.connection;
-}
-
 static struct msg ended(uint64_t connection)
 {
 	struct msg m = {.type = MSG_ConnectionShutdown};
 	m.connection_shutdown.connection = connection;
 	return m;
-}
-
-static void lose(struct rec *r, uint64_t channel, uint32_t transport)
-{
-	struct msg m = {.type = MSG_TransportShutdown};
-	m.transport_shutdown.transport = transport;
-	m.transport_shutdown.code = CODE_LOST;
-	node_say(r, channel, &m);
 }
 
 static void sum_rule(void *arg, const struct nm_rule_info *rule)
@@ -142,7 +103,7 @@ static void taken_over(const unsigned order[3])
 {
 	uint32_t links[2];
 	struct rec *r = row(links);
-	uint64_t id = connect_up(r, 1, 3), rules = rules_sum(r, 3);
+	uint64_t id = mesh_connect(r, 1, 3), rules = rules_sum(r, 3);
 	size_t held = 0;
 	rec_restart(r);
 	for (unsigned i = 0; i < 3; i++) {
@@ -184,7 +145,7 @@ static void test_again(void **state)
 	(void)state;
 	uint32_t links[2];
 	struct rec *r = row(links);
-	uint64_t id = connect_up(r, 3, 1);
+	uint64_t id = mesh_connect(r, 3, 1);
 	for (uint64_t channel = 10; channel <= 20; channel += 10) {
 		rec_restart(r);
 		node_join(r, 1, channel + 1, 1);
@@ -209,7 +170,7 @@ static void test_local(void **state)
 	struct rec *r = rec_new();
 	rec_start(r);
 	node_join(r, 1, 1, 1);
-	uint64_t id = connect_up(r, 1, 1);
+	uint64_t id = mesh_connect(r, 1, 1);
 	rec_restart(r);
 	node_join(r, 1, 11, 1);
 	assert_int_equal(rec_status(r).connections, 1);
@@ -226,7 +187,7 @@ static void test_begins_late(void **state)
 	(void)state;
 	uint32_t links[2];
 	struct rec *r = row(links);
-	uint64_t id = connect_up(r, 1, 3);
+	uint64_t id = mesh_connect(r, 1, 3);
 	held_conn(&r->held[1], id)->started = 0;
 	rec_restart(r);
 	for (unsigned n = 1; n <= 3; n++)
@@ -278,7 +239,7 @@ static void test_one_is_missing(void **state)
 	(void)state;
 	uint32_t links[2];
 	struct rec *r = row(links);
-	uint64_t id = connect_up(r, 1, 3);
+	uint64_t id = mesh_connect(r, 1, 3);
 	rec_restart(r);
 	node_join(r, 1, 11, 1);
 	node_join(r, 2, 12, 1);
@@ -306,7 +267,7 @@ static void test_one_is_new(void **state)
 	(void)state;
 	uint32_t links[2];
 	struct rec *r = row(links);
-	uint64_t id = connect_up(r, 1, 3);
+	uint64_t id = mesh_connect(r, 1, 3);
 	rec_restart(r);
 	node_join(r, 1, 11, 1);
 	node_join(r, 2, 12, 1);
@@ -332,15 +293,15 @@ static void test_relay_is_gone(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
 	rec_restart(r);
 	node_join(r, 1, 11, 1);
 	node_join(r, 3, 13, 1);
 	node_join(r, 4, 14, 1);
 	rec_sleep(r, SECOND);
 	assert_int_equal(orders(r), 0);
-	lose(r, 11, links[0]);
+	mesh_lose(r, 11, links[0]);
 	rec_pump(r);
 	assert_int_equal(rec_count(r, 13, MSG_AddRoute), 2);
 	assert_int_equal(rec_need(r, 11, MSG_AssignConnection)->assign_connection.path, 2);
@@ -360,8 +321,8 @@ static void test_relay_is_silent(void **state)
 	(void)state;
 	for (unsigned late = 0; late < 2; late++) {
 		uint32_t links[4];
-		struct rec *r = diamond(links);
-		uint64_t id = connect_up(r, 1, 4);
+		struct rec *r = mesh_diamond(links);
+		uint64_t id = mesh_connect(r, 1, 4);
 		held_transport(&r->held[1], links[0])->suspect = !late;
 		rec_restart(r);
 		node_join(r, 1, 11, 1);
@@ -385,8 +346,8 @@ static void test_link_is_silent(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
 	held_transport(&r->held[1], links[0])->suspect = 1;
 	rec_restart(r);
 	for (unsigned n = 1; n <= 4; n++)
@@ -410,13 +371,13 @@ static void test_other_way_comes_late(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
 	rec_restart(r);
 	node_join(r, 1, 11, 1);
 	node_join(r, 4, 14, 1);
-	lose(r, 11, links[0]);
-	lose(r, 14, links[1]);
+	mesh_lose(r, 11, links[0]);
+	mesh_lose(r, 14, links[1]);
 	struct msg m = ask_connect(4, "echo", 5); /* one that is asked for just now */
 	node_say(r, 11, &m);
 	rec_sleep(r, 5 * SECOND);
@@ -437,9 +398,9 @@ static void test_half_moved(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
-	lose(r, 2, links[1]);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
+	mesh_lose(r, 2, links[1]);
 	for (size_t i = 0; i < r->count; i++)
 		if (!r->sent[i].handled && r->sent[i].m.type == MSG_AddRoute)
 			node_obey(r, &r->sent[i]);
@@ -467,7 +428,7 @@ static void test_left_over(void **state)
 	(void)state;
 	uint32_t links[2];
 	struct rec *r = row(links);
-	uint64_t kept = connect_up(r, 1, 3);
+	uint64_t kept = mesh_connect(r, 1, 3);
 	struct msg m = ask_connect(3, "echo", 9);
 	for (unsigned told = 0; told < 2; told++) {
 		node_say(r, 1, &m);
@@ -519,7 +480,7 @@ static void no_collision(struct rec *r, const uint32_t links[2], uint64_t id)
 {
 	struct held old[4];
 	memcpy(old, r->held, sizeof old);
-	uint64_t fresh = connect_up(r, 11, 3);
+	uint64_t fresh = mesh_connect(r, 11, 3);
 	assert_int_not_equal((uint32_t)fresh, (uint32_t)id);
 	for (unsigned n = 1; n <= 3; n++) {
 		assert_int_equal(r->held[n].rule_count, old[n].rule_count + 2);
@@ -542,7 +503,7 @@ static void numbers(bool with_counters)
 {
 	uint32_t links[2];
 	struct rec *r = row(links);
-	uint64_t id = connect_up(r, 1, 3);
+	uint64_t id = mesh_connect(r, 1, 3);
 	if (!with_counters)
 		memset(r->counters, 0, sizeof r->counters);
 	r->seed = 1; /* the same chance again: the worst that can happen */
@@ -574,8 +535,8 @@ static void test_numbers(void **state)
 static void claims(bool first)
 {
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
 	node_join(r, 5, 5, 1);
 	struct held lies = {.transport_count = 3, .conn_count = 3};
 	for (unsigned i = 0; i < 3; i++) {
@@ -621,8 +582,8 @@ static void test_conspiracy(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
 	node_join(r, 5, 5, 1);
 	node_join(r, 6, 6, 1);
 	uint32_t theirs = rec_link(r, 5, 6);
@@ -655,7 +616,7 @@ static void test_false_rules(void **state)
 	(void)state;
 	uint32_t links[2];
 	struct rec *r = row(links);
-	uint64_t one = connect_up(r, 1, 3), other = connect_up(r, 1, 3);
+	uint64_t one = mesh_connect(r, 1, 3), other = mesh_connect(r, 1, 3);
 	struct held *relay = &r->held[2];
 	struct report_rule *a = NULL, *b = NULL;
 	for (size_t i = 0; i < relay->rule_count; i++) {
@@ -736,7 +697,7 @@ static void test_report_breaks_rules(void **state)
 	/* Cut off in the middle, and again from the beginning. */
 	node_join(r, 2, 42, 1);
 	rec_pump(r);
-	connect_up(r, 1, 3);
+	mesh_connect(r, 1, 3);
 	nm_node_down(r->nm, 42, r->now);
 	node_hello(r, 2, 52, 1);
 	m = page(false);
@@ -755,8 +716,8 @@ static void test_lost_words(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
 	struct msg m = {.type = MSG_RegisterApp, .seq = 3};
 	nm_tracker_up(r->nm, r->now);
 	m.register_app.app = bytes_str("here");
@@ -797,8 +758,8 @@ static void test_lost_rules(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
 	r->held[2].rule_count = 0;
 	rec_clear(r);
 	node_join(r, 2, 12, 1);
@@ -815,8 +776,8 @@ static void test_old_rules(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
 	struct held *h = &r->held[2];
 	assert_int_equal(h->rule_count, 2);
 	h->rules[0].out_route += 1000;

@@ -1,5 +1,5 @@
 /* The nodemanager moves connections to better paths, and heeds what operators say. */
-#include "nm_recorder.h"
+#include "nm_mesh.h"
 
 static uint64_t connect_up(struct rec *r, unsigned from, unsigned to)
 {
@@ -8,15 +8,6 @@ static uint64_t connect_up(struct rec *r, unsigned from, unsigned to)
 	node_say(r, from, &m);
 	rec_pump(r);
 	return rec_need(r, from, MSG_ConnectionOn)->connection_on.connection;
-}
-
-static void report(struct rec *r, uint64_t channel, uint32_t transport, uint32_t rtt_us)
-{
-	struct msg m = {.type = MSG_TransportStats};
-	m.transport_stats.stats_count = 1;
-	m.transport_stats.stats[0] =
-		(struct stats_item){.transport = transport, .up = 1, .rtt_us = rtt_us};
-	node_say(r, channel, &m);
 }
 
 /* Time passes, and everybody does what he is told. */
@@ -34,7 +25,7 @@ static void reports(struct rec *r, uint64_t channel, uint32_t transport, uint32_
 {
 	for (unsigned i = 0; i < seconds; i++) {
 		pass(r, 1);
-		report(r, channel, transport, rtt_us);
+		mesh_report(r, channel, transport, rtt_us);
 	}
 }
 
@@ -42,15 +33,9 @@ static void reports(struct rec *r, uint64_t channel, uint32_t transport, uint32_
 static struct rec *diamond(uint32_t links[4])
 {
 	struct rec *r = rec_new();
-	rec_start(r);
-	for (unsigned n = 1; n <= 4; n++)
-		node_join(r, n, n, 1);
-	links[0] = rec_link(r, 1, 2);
-	links[1] = rec_link(r, 2, 4);
-	links[2] = rec_link(r, 1, 3);
-	links[3] = rec_link(r, 3, 4);
+	mesh_square(r, links);
 	for (unsigned i = 0; i < 4; i++)
-		report(r, i < 2 ? 2 : 3, links[i], i < 2 ? 1000 : 4000);
+		mesh_report(r, i < 2 ? 2 : 3, links[i], i < 2 ? 1000 : 4000);
 	rec_clear(r);
 	return r;
 }
@@ -183,7 +168,7 @@ static void test_set_cost(void **state)
 		node_join(r, n, 10 + n, 1);
 	rec_pump(r);
 	rec_sleep(r, 20 * SECOND);
-	report(r, 12, links[1], 1000);
+	mesh_report(r, 12, links[1], 1000);
 	assert_int_equal(route_cost(r, 1, 2, &via), 7);
 	assert_int_equal(set_cost(r, 1, 2, 0), 0);
 	assert_true(route_cost(r, 1, 2, &via) > 7);

@@ -1,5 +1,5 @@
 /* The nodemanager's standby paths. */
-#include "nm_recorder.h"
+#include "nm_mesh.h"
 
 static uint32_t links[4];
 
@@ -16,13 +16,7 @@ static struct rec *start(unsigned *used, uint64_t *id)
 {
 	struct rec *r = rec_new();
 	r->config.standby_paths = 1;
-	rec_start(r);
-	for (unsigned n = 1; n <= 4; n++)
-		node_join(r, n, n, 1);
-	links[0] = rec_link(r, 1, 2);
-	links[1] = rec_link(r, 2, 4);
-	links[2] = rec_link(r, 1, 3);
-	links[3] = rec_link(r, 3, 4);
+	mesh_square(r, links);
 	rec_clear(r);
 	struct msg m = ask_connect(4, "echo", 7);
 	node_say(r, 1, &m);
@@ -70,14 +64,6 @@ static size_t standby_rules(struct rec *r, unsigned n)
 	return count;
 }
 
-static void lose(struct rec *r, uint64_t channel, uint32_t transport)
-{
-	struct msg m = {.type = MSG_TransportShutdown};
-	m.transport_shutdown.transport = transport;
-	m.transport_shutdown.code = CODE_LOST;
-	node_say(r, channel, &m);
-}
-
 static void test_is_made(void **state)
 {
 	(void)state;
@@ -120,7 +106,7 @@ static void test_is_taken(void **state)
 	other_way(r, used);
 	struct msg_standby_route a = standby_of(r, 1);
 	rec_clear(r);
-	lose(r, used, links[used == 2 ? 1 : 3]);
+	mesh_lose(r, used, links[used == 2 ? 1 : 3]);
 	for (unsigned n = 1; n <= 4; n++)
 		assert_int_equal(rec_count(r, n, MSG_AddRoute), 0);
 	const struct msg_assign_connection *m =
@@ -278,7 +264,7 @@ static void test_neighbours(void **state)
 	rec_link(r, 1, 3), rec_link(r, 3, 2);
 	pass(r, 60);
 	assert_int_equal(standby_rules(r, 3), 2);
-	lose(r, 1, direct);
+	mesh_lose(r, 1, direct);
 	rec_pump(r);
 	assert_int_equal(standby_rules(r, 3), 0);
 	assert_int_equal(rec_status(r).connections, 1);
@@ -307,14 +293,14 @@ static void test_shared(void **state)
 	struct msg_standby_route a = standby_of(r, 1);
 	assert_int_equal(a.out_transport, shared);
 	rec_clear(r);
-	lose(r, 2, side[used - 3]);
+	mesh_lose(r, 2, side[used - 3]);
 	assert_int_equal(rec_count(r, 2, MSG_AddRoute), 0);
 	assert_int_equal(rec_need(r, 1, MSG_AssignConnection)->assign_connection.out_route,
 			 a.out_route);
 	pass(r, 60);
 	assert_int_equal(standby_rules(r, used), 2);
 	/* What both share dies: no way is left, until it is back. */
-	lose(r, 1, shared);
+	mesh_lose(r, 1, shared);
 	rec_pump(r);
 	assert_int_equal(standby_rules(r, 7 - used) + standby_rules(r, used), 0);
 	pass(r, 60);

@@ -1,39 +1,5 @@
 /* The nodemanager's detours around a transport whose end hears nothing under traffic. */
-#include "nm_recorder.h"
-
-static uint64_t connect_up(struct rec *r, unsigned from, unsigned to)
-{
-	struct msg m = ask_connect(to, "echo", 7);
-	node_say(r, from, &m);
-	rec_pump(r);
-	return rec_need(r, from, MSG_ConnectionOn)->connection_on.connection;
-}
-
-static void measured(struct rec *r, uint64_t channel, uint32_t transport)
-{
-	struct msg m = {.type = MSG_TransportStats};
-	m.transport_stats.stats_count = 1;
-	m.transport_stats.stats[0] =
-		(struct stats_item){.transport = transport, .up = 1, .rtt_us = 1000};
-	node_say(r, channel, &m);
-}
-
-/* 1 - 2 - 4 and 1 - 3 - 4; the way over 2 is the better one. */
-static struct rec *diamond(uint32_t links[4])
-{
-	struct rec *r = rec_new();
-	rec_start(r);
-	for (unsigned n = 1; n <= 4; n++)
-		node_join(r, n, n, 1);
-	links[0] = rec_link(r, 1, 2);
-	links[1] = rec_link(r, 2, 4);
-	links[2] = rec_link(r, 1, 3);
-	links[3] = rec_link(r, 3, 4);
-	measured(r, 2, links[0]);
-	measured(r, 2, links[1]);
-	rec_clear(r);
-	return r;
-}
+#include "nm_mesh.h"
 
 static void suspect(struct rec *r, uint64_t channel, uint32_t transport, bool is)
 {
@@ -65,8 +31,8 @@ static void test_detour(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	mesh_connect(r, 1, 4);
 	assert_int_equal(rec_count(r, 2, MSG_AddRoute), 2);
 	uint32_t before = cost_of(r, links[0]);
 	rec_clear(r);
@@ -98,8 +64,8 @@ static void test_no_detour(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	mesh_connect(r, 1, 4);
 	nm_node_down(r->nm, 3, r->now); /* nobody can ask it for rules */
 	rec_clear(r);
 	suspect(r, 1, links[0], true);
@@ -118,8 +84,8 @@ static void test_detour_is_refused(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	uint64_t id = connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	uint64_t id = mesh_connect(r, 1, 4);
 	rec_clear(r);
 	for (unsigned i = 0; i < 5; i++) {
 		suspect(r, 1, links[0], true);
@@ -151,8 +117,8 @@ static void test_assigned_too_late(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	mesh_connect(r, 1, 4);
 	rec_clear(r);
 	suspect(r, 1, links[0], true);
 	for (size_t i = 0; i < r->count; i++)
@@ -179,8 +145,9 @@ static void test_doubt(void **state)
 	uint32_t first = rec_link(r, 1, 2), second = rec_link(r, 2, 4);
 	uint32_t a = rec_link(r, 1, 5), b = rec_link(r, 5, 2);
 	rec_link(r, 1, 3), rec_link(r, 3, 6), rec_link(r, 6, 4);
-	measured(r, 2, first), measured(r, 2, second), measured(r, 5, a), measured(r, 5, b);
-	connect_up(r, 1, 4);
+	mesh_report(r, 2, first, 1000), mesh_report(r, 2, second, 1000), mesh_report(r, 5, a, 1000),
+		mesh_report(r, 5, b, 1000);
+	mesh_connect(r, 1, 4);
 	uint32_t sound = cost_of(r, second);
 	rec_clear(r);
 	suspect(r, 1, first, true);
@@ -203,8 +170,8 @@ static void test_foreign(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	struct rec *r = diamond(links);
-	connect_up(r, 1, 4);
+	struct rec *r = mesh_diamond(links);
+	mesh_connect(r, 1, 4);
 	rec_clear(r);
 	suspect(r, 3, links[0], true);
 	suspect(r, 1, links[0] + 999, true);
