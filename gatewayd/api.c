@@ -432,7 +432,7 @@ static bool section_is_ours(const char *section)
 {
 	return strcmp(section, "general") == 0 || strcmp(section, "daemon") == 0 ||
 	       strcmp(section, "database") == 0 || strcmp(section, "gateway") == 0 ||
-	       strcmp(section, "mesh") == 0;
+	       tunnel_method_find(section);
 }
 
 static struct json_object *value_json(const struct config *cfg, const struct config_key *k)

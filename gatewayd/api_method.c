@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "io/config.h"
 #include "io/config_value.h"
 #include "io/jsonrpc.h"
 
@@ -16,6 +17,7 @@ _Static_assert(LEASE_SID_MAX <= TUNNEL_SID_MAX, "a method can hold any sid");
 struct running {
 	const struct tunnel_method *method;
 	void *gw;
+	char interface[IFNAMSIZ]; /* a name, or its beginning and '*' */
 };
 
 struct gw_methods {
@@ -43,10 +45,37 @@ static struct net_prefix own_address(const struct pool *p)
 	return (struct net_prefix){.addr = pool_gateway(p), .bits = p->net.bits};
 }
 
-static int start_one(struct gw_methods *m, const struct tunnel_method *method,
-		     const struct tunnel_gateway_config *config)
+/* A value of the method's section; NULL: it has no such key. */
+static const void *section_value(const struct gw_methods *m, const char *method, const char *key,
+				 enum config_kind kind)
+{
+	const struct config_key *k = config_key_find(method, key);
+
+	return k && k->kind == kind ? (const char *)m->env.cfg + k->offset : NULL;
+}
+
+/* "mgw%d" is "mgw*": whatever number the kernel gives. */
+static void interface_pattern(char out[IFNAMSIZ], const char *interface)
+{
+	char *percent;
+
+	snprintf(out, IFNAMSIZ, "%s", interface);
+	percent = strchr(out, '%');
+	if (percent)
+		memcpy(percent, "*", 2);
+}
+
+static int start_one(struct gw_methods *m, const struct tunnel_method *method)
 {
 	struct running *r = &m->list[m->count];
+	const char *const *name = section_value(m, method->name, "Interface", CONFIG_STR);
+	const uint64_t *mtu = section_value(m, method->name, "Mtu", CONFIG_U64);
+	struct tunnel_gateway_config config = {
+		.interface = name ? *name : "",
+		.mtu = mtu ? (uint32_t)*mtu : 0,
+		.addr4 = own_address(gw_engine_pool4(m->engine)),
+		.addr6 = own_address(gw_engine_pool6(m->engine)),
+	};
 	char why[TUNNEL_WHY_MAX] = "";
 	int rc;
 
@@ -54,12 +83,13 @@ static int start_one(struct gw_methods *m, const struct tunnel_method *method,
 		return -EEXIST;
 	rc = method->probe(&m->env, TUNNEL_GATEWAY, why);
 	if (!rc)
-		rc = method->gateway_start(&r->gw, &m->env, config, why);
+		rc = method->gateway_start(&r->gw, &m->env, &config, why);
 	if (rc) {
 		log_error("method %s cannot be offered: %s", method->name, why);
 		return rc;
 	}
 	r->method = method;
+	interface_pattern(r->interface, config.interface);
 	m->count++;
 	rc = gw_engine_add_method(m->engine, method->name, rides_on_mesh(method));
 	if (!rc)
@@ -68,15 +98,8 @@ static int start_one(struct gw_methods *m, const struct tunnel_method *method,
 }
 
 int gw_methods_start(struct gw_methods **out, const struct tunnel_env *env,
-		     struct gw_engine *engine, const char *names, const char *interface,
-		     uint32_t mtu)
+		     struct gw_engine *engine, const char *names)
 {
-	struct tunnel_gateway_config config = {
-		.interface = interface,
-		.mtu = mtu,
-		.addr4 = own_address(gw_engine_pool4(engine)),
-		.addr6 = own_address(gw_engine_pool6(engine)),
-	};
 	struct gw_methods *m = calloc(1, sizeof(*m));
 	char name[LEASE_METHOD_MAX + 1];
 
@@ -88,7 +111,7 @@ int gw_methods_start(struct gw_methods **out, const struct tunnel_env *env,
 		const struct tunnel_method *method = tunnel_method_find(name);
 
 		if (method)
-			start_one(m, method, &config);
+			start_one(m, method);
 		else
 			log_error("gateway.Methods: there is no method '%s'", name);
 	}
@@ -108,6 +131,16 @@ void gw_methods_stop(struct gw_methods *m)
 	for (size_t i = m->count; i-- > 0;)
 		m->list[i].method->gateway_stop(m->list[i].gw);
 	free(m);
+}
+
+size_t gw_methods_interfaces(const struct gw_methods *m, const char *out[GW_METHODS_MAX])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < m->count; i++)
+		if (*m->list[i].interface)
+			out[n++] = m->list[i].interface;
+	return n;
 }
 
 /* The options were checked when the lease was made; what cannot be read now is no option. */

@@ -14,14 +14,17 @@ struct gw_methods;
 
 /*
  * Starts the methods of a comma separated list (those that can work here; the others are named in
- * the log) and offers them to the engine, not ready yet.  `interface` and `mtu` are of [mesh].  The
- * environment is copied.  -EINVAL when none is left, -ENOMEM.
+ * the log) and offers them to the engine, not ready yet.  Interface and Mtu are of each method's
+ * own section in env->cfg.  The environment is copied.  -EINVAL when none is left, -ENOMEM.
  */
 int gw_methods_start(struct gw_methods **out, const struct tunnel_env *env,
-		     struct gw_engine *engine, const char *names, const char *interface,
-		     uint32_t mtu);
+		     struct gw_engine *engine, const char *names);
 /* Ends all tunnels; before the engine is freed.  NULL is fine. */
 void gw_methods_stop(struct gw_methods *m);
+
+/* The interfaces of the methods that run, as nft_gateway wants them; how many.  Valid as long as
+ * `m`. */
+size_t gw_methods_interfaces(const struct gw_methods *m, const char *out[GW_METHODS_MAX]);
 
 /* For gw_ops: sets l->interface ("" for a method without one); see there. */
 int gw_methods_open(struct gw_methods *m, struct lease *l, char why[GW_WHY_MAX]);

@@ -19,6 +19,8 @@ struct gw_host {
 	uint64_t mark; /* of the table as we made it */
 	uint64_t repairs;
 	bool ready; /* the table is there */
+	const char *tunnels[NFT_TUNNELS_MAX];
+	size_t tunnel_count;
 };
 
 int gw_host_open(struct gw_host **out, const char *journal_path)
@@ -54,26 +56,23 @@ struct hostjournal *gw_host_journal(struct gw_host *h)
 
 /* ---- the table ---- */
 
-/* Everything of an interface name before its number: "meshgw0" and "meshgw%d" are "meshgw". */
-static void tunnel_prefix(const char *interface, char out[IFNAMSIZ])
+int gw_host_tunnels(struct gw_host *h, const char *const *patterns, size_t count)
 {
-	size_t len;
-
-	snprintf(out, IFNAMSIZ, "%s", interface);
-	len = strcspn(out, "%");
-	while (len > 1 && out[len - 1] >= '0' && out[len - 1] <= '9')
-		len--;
-	out[len] = '\0';
+	if (count > NFT_TUNNELS_MAX)
+		return -E2BIG;
+	h->tunnel_count = count;
+	for (size_t i = 0; i < count; i++)
+		h->tunnels[i] = patterns[i];
+	return 0;
 }
 
 struct table_nets {
 	struct net_prefix denied[GW_HOST_NETS_MAX], allowed[GW_HOST_NETS_MAX];
-	char prefix[IFNAMSIZ];
 	uint16_t port;
 };
 
-static int table_fill(struct nft_gateway *gw, struct table_nets *nets, const struct config *cfg,
-		      const struct gw_engine *engine)
+static int table_fill(const struct gw_host *h, struct nft_gateway *gw, struct table_nets *nets,
+		      const struct config *cfg, const struct gw_engine *engine)
 {
 	int denied =
 		net_prefix_parse_list(nets->denied, GW_HOST_NETS_MAX, cfg->gateway_denied_networks);
@@ -85,11 +84,11 @@ static int table_fill(struct nft_gateway *gw, struct table_nets *nets, const str
 			  GW_HOST_NETS_MAX);
 		return -EINVAL;
 	}
-	tunnel_prefix(cfg->mesh_interface, nets->prefix);
 	nets->port = (uint16_t)cfg->gateway_rpc_port;
 	*gw = (struct nft_gateway){
 		.table = GW_NFT_TABLE,
-		.tunnel_prefix = nets->prefix,
+		.tunnels = h->tunnels,
+		.tunnel_count = h->tunnel_count,
 		.uplink = cfg->gateway_uplink_interface,
 		.routed6 = !cfg->gateway_nat,
 		.denied = nets->denied,
@@ -110,7 +109,7 @@ static int table_make(struct gw_host *h, const struct config *cfg, const struct 
 {
 	struct table_nets nets;
 	struct nft_gateway gw;
-	int rc = table_fill(&gw, &nets, cfg, engine);
+	int rc = table_fill(h, &gw, &nets, cfg, engine);
 
 	if (!rc)
 		rc = host_nft_gateway(h->journal, &gw);

@@ -19,6 +19,9 @@ struct hostjournal;
 
 /* Opens the journal and takes back what a crash has left.  0 or -errno (logged). */
 int gw_host_open(struct gw_host **out, const char *journal_path);
+/* The tunnels' interfaces, as nft_gateway wants them, before gw_host_setup; the strings stay the
+ * caller's.  -E2BIG. */
+int gw_host_tunnels(struct gw_host *h, const char *const *patterns, size_t count);
 struct hostjournal *gw_host_journal(struct gw_host *h);
 /* Forwarding and the table, for the pools of `engine`. */
 int gw_host_setup(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine);

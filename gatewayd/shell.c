@@ -259,10 +259,13 @@ static int methods_start(struct gw_shell *s)
 		.journal = gw_host_journal(s->host),
 		.app = s->app,
 		.state_dir = s->d->state_dir,
+		.cfg = cfg,
 	};
+	const char *tunnels[GW_METHODS_MAX];
+	int rc = gw_methods_start(&s->methods, &env, s->engine, cfg->gateway_methods);
 
-	return gw_methods_start(&s->methods, &env, s->engine, cfg->gateway_methods,
-				cfg->mesh_interface, (uint32_t)cfg->mesh_mtu);
+	return rc ? rc
+		  : gw_host_tunnels(s->host, tunnels, gw_methods_interfaces(s->methods, tunnels));
 }
 
 static void restore_one(const struct lease *l, void *ctx)

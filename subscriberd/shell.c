@@ -126,7 +126,8 @@ static struct tunnel_env tunnel_env(struct shell *s)
 	return (struct tunnel_env){.base = s->daemon->base,
 				   .journal = sub_host_journal(s->host),
 				   .app = s->app,
-				   .state_dir = s->daemon->state_dir};
+				   .state_dir = s->daemon->state_dir,
+				   .cfg = s->daemon->cfg};
 }
 
 static void op_request(void *ctx, const struct sub_gateway *g, const char *method, uint64_t serial)

@@ -20,6 +20,7 @@
 #include "base/prefix.h"
 
 #define NFT_TABLE_NAME_MAX 32
+#define NFT_TUNNELS_MAX 32
 #define NFT_LEASE_TAG_MAX 24 /* [a-z0-9]: chains and counters of a lease are named by it */
 
 struct nft;
@@ -41,8 +42,11 @@ int nft_table_intact(struct nft *nft, const char *table, uint64_t mark);
 
 /* ---- gateway ---- */
 struct nft_gateway {
-	const char *table;	   /* "meshnet_gw" */
-	const char *tunnel_prefix; /* every interface whose name begins so is a tunnel: "mgw" */
+	const char *table; /* "meshnet_gw" */
+	/* The tunnels' interfaces: names, or "mgw*" for all that begin so.  1 .. NFT_TUNNELS_MAX.
+	 */
+	const char *const *tunnels;
+	size_t tunnel_count;
 	const char *uplink; /* packets of subscribers may only leave here; "": any but tunnels */
 	struct net_prefix pool4, pool6; /* masqueraded; family 0: none */
 	bool routed6;			/* pool6 is routed to us: no masquerading of IPv6 */

@@ -3,17 +3,54 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "io/nft_script.h"
 
 /* ---- the fixed part ---- */
 
+/* Of a tunnel set's text: a name is quoted and followed by a comma. */
+#define TUNNEL_SET_MAX (NFT_TUNNELS_MAX * (IFNAMSIZ + 4) + 8)
+
+/* A gateway's table while its script is written. */
+struct gateway_script {
+	const struct nft_gateway *gw;
+	char tunnels[TUNNEL_SET_MAX]; /* { "mgw0", "mgwf*" } */
+};
+
+/* A name, or its beginning and a '*'. */
+static bool pattern_ok(const char *pattern)
+{
+	char name[IFNAMSIZ];
+	size_t len = strlen(pattern);
+
+	if (len == 0 || len >= IFNAMSIZ)
+		return false;
+	memcpy(name, pattern, len + 1);
+	if (name[len - 1] == '*')
+		name[len - 1] = '\0';
+	return nft_interface_ok(name);
+}
+
 static bool gateway_valid(const struct nft_gateway *gw)
 {
-	return nft_name_ok(gw->table, NFT_TABLE_NAME_MAX) && nft_interface_ok(gw->tunnel_prefix) &&
-	       strlen(gw->tunnel_prefix) < IFNAMSIZ - 1 &&
+	for (size_t i = 0; i < gw->tunnel_count; i++)
+		if (!pattern_ok(gw->tunnels[i]))
+			return false;
+	return nft_name_ok(gw->table, NFT_TABLE_NAME_MAX) && gw->tunnel_count > 0 &&
+	       gw->tunnel_count <= NFT_TUNNELS_MAX &&
 	       (!*gw->uplink || nft_interface_ok(gw->uplink));
+}
+
+static void tunnel_set(struct gateway_script *g)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < g->gw->tunnel_count; i++)
+		at += (size_t)snprintf(g->tunnels + at, sizeof(g->tunnels) - at, "%s\"%s\"",
+				       i ? ", " : "{ ", g->gw->tunnels[i]);
+	snprintf(g->tunnels + at, sizeof(g->tunnels) - at, " }");
 }
 
 static void put_objects(struct nft_script *s, const struct nft_gateway *gw)
@@ -34,24 +71,24 @@ static void put_objects(struct nft_script *s, const struct nft_gateway *gw)
 
 /* Before connection tracking sees them: who sends from a tunnel.  A lease's chain ends in accept.
  */
-static void put_source(struct nft_script *s, const struct nft_gateway *gw)
+static void put_source(struct nft_script *s, const struct gateway_script *g)
 {
+	const struct nft_gateway *gw = g->gw;
 	nft_script_add(s, "add chain inet %s source { type filter hook prerouting priority raw; }",
 		       gw->table);
-	nft_script_add(s, "add rule inet %s source iifname != \"%s*\" accept", gw->table,
-		       gw->tunnel_prefix);
+	nft_script_add(s, "add rule inet %s source iifname != %s accept", gw->table, g->tunnels);
 	nft_script_add(s, "add rule inet %s source iifname . ip saddr vmap @up4", gw->table);
 	nft_script_add(s, "add rule inet %s source iifname . ip6 saddr vmap @up6", gw->table);
 	nft_script_add(s, "add rule inet %s source counter name spoofed drop", gw->table);
 }
 
-static void put_target(struct nft_script *s, const struct nft_gateway *gw)
+static void put_target(struct nft_script *s, const struct gateway_script *g)
 {
+	const struct nft_gateway *gw = g->gw;
 	nft_script_add(s,
 		       "add chain inet %s target { type filter hook postrouting priority filter; }",
 		       gw->table);
-	nft_script_add(s, "add rule inet %s target oifname != \"%s*\" accept", gw->table,
-		       gw->tunnel_prefix);
+	nft_script_add(s, "add rule inet %s target oifname != %s accept", gw->table, g->tunnels);
 	nft_script_add(s, "add rule inet %s target oifname . ip daddr vmap @down4", gw->table);
 	nft_script_add(s, "add rule inet %s target oifname . ip6 daddr vmap @down6", gw->table);
 	/* The kernel's own reports are no news. */
@@ -60,12 +97,13 @@ static void put_target(struct nft_script *s, const struct nft_gateway *gw)
 	nft_script_add(s, "add rule inet %s target counter name unleased drop", gw->table);
 }
 
-static void put_forward(struct nft_script *s, const struct nft_gateway *gw)
+static void put_forward(struct nft_script *s, const struct gateway_script *g)
 {
-	const char *t = gw->table, *p = gw->tunnel_prefix;
+	const struct nft_gateway *gw = g->gw;
+	const char *t = gw->table, *p = g->tunnels;
 
 	nft_script_add(s, "add chain inet %s leave", t);
-	nft_script_add(s, "add rule inet %s leave oifname \"%s*\" counter name denied drop", t, p);
+	nft_script_add(s, "add rule inet %s leave oifname %s counter name denied drop", t, p);
 	nft_script_add(s, "add rule inet %s leave ip daddr @allowed4 accept", t);
 	nft_script_add(s, "add rule inet %s leave ip6 daddr @allowed6 accept", t);
 	nft_script_add(s, "add rule inet %s leave ip daddr @denied4 counter name denied drop", t);
@@ -79,21 +117,22 @@ static void put_forward(struct nft_script *s, const struct nft_gateway *gw)
 		       t);
 	for (int out = 0; out < 2; out++)
 		nft_script_add(s,
-			       "add rule inet %s forward %s \"%s*\" tcp flags syn / syn,rst "
+			       "add rule inet %s forward %s %s tcp flags syn / syn,rst "
 			       "tcp option maxseg size set rt mtu",
 			       t, out ? "oifname" : "iifname", p);
-	nft_script_add(s, "add rule inet %s forward iifname \"%s*\" goto leave", t, p);
-	nft_script_add(s, "add rule inet %s forward oifname != \"%s*\" accept", t, p);
+	nft_script_add(s, "add rule inet %s forward iifname %s goto leave", t, p);
+	nft_script_add(s, "add rule inet %s forward oifname != %s accept", t, p);
 	nft_script_add(s, "add rule inet %s forward ct state established,related accept", t);
 	nft_script_add(s, "add rule inet %s forward counter name denied drop", t);
 }
 
-static void put_input(struct nft_script *s, const struct nft_gateway *gw)
+static void put_input(struct nft_script *s, const struct gateway_script *g)
 {
+	const struct nft_gateway *gw = g->gw;
 	const char *t = gw->table;
 
 	nft_script_add(s, "add chain inet %s input { type filter hook input priority filter; }", t);
-	nft_script_add(s, "add rule inet %s input iifname != \"%s*\" accept", t, gw->tunnel_prefix);
+	nft_script_add(s, "add rule inet %s input iifname != %s accept", t, g->tunnels);
 	nft_script_add(s, "add rule inet %s input ct state established,related accept", t);
 	nft_script_add(s, "add rule inet %s input icmp type echo-request accept", t);
 	nft_script_add(s, "add rule inet %s input icmpv6 type echo-request accept", t);
@@ -104,8 +143,9 @@ static void put_input(struct nft_script *s, const struct nft_gateway *gw)
 	nft_script_add(s, "add rule inet %s input counter name denied drop", t);
 }
 
-static void put_nat(struct nft_script *s, const struct nft_gateway *gw)
+static void put_nat(struct nft_script *s, const struct gateway_script *g)
 {
+	const struct nft_gateway *gw = g->gw;
 	struct net_prefix pools[] = {gw->pool4, gw->pool6};
 	char text[NET_PREFIX_TEXT];
 
@@ -119,26 +159,27 @@ static void put_nat(struct nft_script *s, const struct nft_gateway *gw)
 		struct net_prefix p = net_prefix_network(&pools[i]);
 		if (p.addr.family)
 			nft_script_add(
-				s, "add rule inet %s nat %s saddr %s oifname != \"%s*\" masquerade",
-				gw->table, i ? "ip6" : "ip", net_prefix_text(&p, text),
-				gw->tunnel_prefix);
+				s, "add rule inet %s nat %s saddr %s oifname != %s masquerade",
+				gw->table, i ? "ip6" : "ip", net_prefix_text(&p, text), g->tunnels);
 	}
 }
 
 int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool replace)
 {
+	struct gateway_script g = {.gw = gw};
 	struct nft_script s;
 
 	if (!gateway_valid(gw))
 		return -EINVAL;
+	tunnel_set(&g);
 	nft_script_init(&s);
 	nft_script_table(&s, gw->table, replace);
 	put_objects(&s, gw);
-	put_source(&s, gw);
-	put_forward(&s, gw);
-	put_input(&s, gw);
-	put_target(&s, gw);
-	put_nat(&s, gw);
+	put_source(&s, &g);
+	put_forward(&s, &g);
+	put_input(&s, &g);
+	put_target(&s, &g);
+	put_nat(&s, &g);
 	return nft_script_run(nft, &s, EEXIST);
 }
 

@@ -28,6 +28,7 @@
 #define TUNNEL_SID_MAX 64
 #define TUNNEL_LEASES_MAX 65536u /* of one gateway and method */
 
+struct config;
 struct event_base;
 struct hostjournal;
 struct meshapp;
@@ -41,11 +42,15 @@ struct tunnel_env {
 	struct hostjournal *journal; /* NULL: nothing that would outlive us is changed */
 	struct meshapp *app;	     /* NULL: this daemon has no node */
 	const char *state_dir;	     /* for files of the method's programs */
+	const struct config *cfg;    /* the method's own section; NULL: its defaults */
 };
 
 /* ---- gateway ---- */
 struct tunnel_gateway_config {
-	const char *interface; /* name, or template with %d; at most IFNAMSIZ - 1 */
+	/* Interface and Mtu of the method's section.  The interface is a name, or a template with
+	 * one %d (of at most IFNAMSIZ - 1); what comes from one that is not named so is not
+	 * subscribers' traffic to the daemon's firewall. */
+	const char *interface;
 	uint32_t mtu;
 	/* Our own address in the pools, with the pool's prefix length; family 0: no such pool. */
 	struct net_prefix addr4, addr6;

@@ -104,8 +104,11 @@ static struct nl_route route6(void)
 
 static struct nft_gateway gateway(void)
 {
+	static const char *const tunnels[] = {"mgw*"};
+
 	return (struct nft_gateway){.table = "meshnet_gw",
-				    .tunnel_prefix = "mgw",
+				    .tunnels = tunnels,
+				    .tunnel_count = 1,
 				    .uplink = "hv0",
 				    .pool4 = prefix("10.117.0.0/16"),
 				    .pool6 = prefix("fd75::/64")};

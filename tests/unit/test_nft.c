@@ -139,13 +139,16 @@ static const struct net_prefix *denied(void)
 	return nets;
 }
 
+static const char *const tunnels[] = {"mgw*"};
+
 static int table_make(bool replace)
 {
 	static const uint16_t port = 65533;
 	static struct net_prefix allowed;
 	struct nft_gateway gw = {
 		.table = TABLE,
-		.tunnel_prefix = "mgw",
+		.tunnels = tunnels,
+		.tunnel_count = 1,
 		.uplink = tun_name(uplink),
 		.pool4 = prefix("10.117.0.1/16"),
 		.pool6 = prefix("fd75::/64"),
@@ -452,13 +455,14 @@ static void test_intact(void **state)
 	assert_int_equal(nft_table_exists(nft, TABLE), 1);
 	assert_int_equal(table_make(false), -EEXIST);
 	end();
-	struct nft_gateway bad = {.table = "x y", .tunnel_prefix = "mgw", .uplink = ""};
+	struct nft_gateway bad = {
+		.table = "x y", .tunnels = tunnels, .tunnel_count = 1, .uplink = ""};
 	assert_int_equal(nft_gateway_create(nft, &bad, false), -EINVAL);
 	bad.table = "ok";
 	bad.uplink = "e\"th";
 	assert_int_equal(nft_gateway_create(nft, &bad, false), -EINVAL);
 	bad.uplink = "";
-	bad.tunnel_prefix = "";
+	bad.tunnel_count = 0;
 	assert_int_equal(nft_gateway_create(nft, &bad, false), -EINVAL);
 }
 
