@@ -8,12 +8,10 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "io/child.h"
 #include "libmeshapp/meshapp.h"
 #include "tunnel/tunnel.h"
 #include "vpn/host.h"
 #include "vpn/offer.h"
-#include "vpn/resolv.h"
 #include "vpn/vpn.h"
 
 #define RETRY_S 1
@@ -26,7 +24,6 @@ struct client {
 	struct vpn_offer offer;
 	void *tunnel;
 	struct vpn_host *host;
-	struct child *resolvectl;
 	bool up;
 	struct event *retry, *give_up;
 	char app_id[NAME_MAX_BYTES + 1];
@@ -79,26 +76,6 @@ static void fail(struct client *c, const char *reason)
 }
 
 /* --- up --------------------------------------------------------------------------------------- */
-
-/* systemd-resolved forgets it with the interface. */
-static void tell_resolved(struct client *c, const char *interface)
-{
-	const struct vpn_advice *a = &c->offer.advice;
-	char text[VPN_DNS_MAX][NET_ADDR_TEXT];
-	const char *argv[VPN_DNS_MAX + 4] = {"resolvectl", "dns", interface};
-	const struct child_spec spec = {.name = "resolvectl", .argv = argv};
-	int rc;
-
-	if (!a->dns_count || !c->opt->cfg->vpn_use_dns || !vpn_resolv_is_managed())
-		return;
-	for (unsigned i = 0; i < a->dns_count; i++)
-		argv[3 + i] = net_addr_ip_text(&a->dns[i], text[i]);
-	child_free(c->resolvectl);
-	c->resolvectl = NULL;
-	rc = child_start(&c->resolvectl, c->base, &spec);
-	if (rc)
-		log_warn("vpn: resolvectl: %s; names are resolved as before", strerror(-rc));
-}
 
 static void add_prefix(struct json_object *o, const char *key, const struct net_prefix *p)
 {
@@ -157,7 +134,6 @@ static void on_tunnel(enum tunnel_state state, const char *text, void *arg)
 			fail_later(c, "this host does not take the routes");
 			return;
 		}
-		tell_resolved(c, interface);
 		c->up = true;
 		tell_up(c, interface);
 	}
@@ -296,7 +272,7 @@ static int start(struct client *c)
 		.cb = {.on_state = on_state},
 		.arg = c,
 	};
-	int rc = vpn_host_open(&c->host, false, c->opt);
+	int rc = vpn_host_open(&c->host, c->base, false, c->opt);
 
 	if (!rc)
 		rc = own_id(c);
@@ -321,7 +297,6 @@ static void stop(struct client *c)
 		meshconn_close(c->stream, CODE_CLOSED, "the client ends");
 	vpn_offer_free(&c->offer);
 	meshapp_close(c->app);
-	child_free(c->resolvectl);
 	vpn_host_close(c->host);
 	if (c->retry)
 		event_free(c->retry);

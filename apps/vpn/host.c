@@ -10,9 +10,10 @@
 #include "base/log.h"
 #include "io/hostjournal.h"
 #include "io/keyfile.h"
+#include "io/resolv.h"
 #include "io/sysctl.h"
-#include "vpn/resolv.h"
 
+#define RESOLV_OWNER "vpn-client"
 #define SLOTS 8u /* vpn-clients of one host */
 #define RULES_PER_SLOT 3u
 #define TUNNEL_METRIC 100u
@@ -24,7 +25,7 @@ struct vpn_host {
 	const struct vpn_options *opt;
 	struct hostjournal *journal;
 	uint32_t table, priority; /* of our slot; table 0: no rules yet */
-	bool resolv_set;
+	struct resolv *resolv;	  /* a client's; a server sets no name server */
 	struct nl_route routes[ROUTES_MAX];
 	unsigned route_count;
 };
@@ -48,28 +49,31 @@ static int open_journal(struct hostjournal **out, bool server, const struct conf
 	return rc;
 }
 
-/* 0, or what could not be taken back. */
-static int take_back(struct hostjournal *j, bool server, const struct config *cfg)
+static int take_back(struct hostjournal *j)
 {
 	int left = hostjournal_undo(j, 0);
-	int rc = server ? 0 : vpn_resolv_restore(cfg->general_state_dir);
 
 	if (left > 0)
 		log_error("%d changes could not be taken back; --cleanup tries again", left);
-	return left > 0 ? -EIO : left < 0 ? left : rc;
+	return left > 0 ? -EIO : left;
 }
 
-int vpn_host_open(struct vpn_host **out, bool server, const struct vpn_options *opt)
+int vpn_host_open(struct vpn_host **out, struct event_base *base, bool server,
+		  const struct vpn_options *opt)
 {
 	struct vpn_host *h = calloc(1, sizeof *h);
 	int rc = h ? open_journal(&h->journal, server, opt->cfg) : -ENOMEM;
 
+	if (!rc)
+		(void)take_back(h->journal);
+	if (!rc && !server)
+		rc = resolv_open(&h->resolv, base, opt->cfg->general_state_dir, RESOLV_OWNER);
 	if (rc) {
+		hostjournal_close(h ? h->journal : NULL);
 		free(h);
 		return rc;
 	}
 	h->opt = opt;
-	(void)take_back(h->journal, server, opt->cfg);
 	*out = h;
 	return 0;
 }
@@ -78,8 +82,8 @@ void vpn_host_close(struct vpn_host *h)
 {
 	if (!h)
 		return;
-	/* A server has never set a name server, so it has none to put back. */
-	(void)take_back(h->journal, !h->resolv_set, h->opt->cfg);
+	(void)take_back(h->journal);
+	resolv_close(h->resolv);
 	hostjournal_close(h->journal);
 	free(h);
 }
@@ -87,13 +91,15 @@ void vpn_host_close(struct vpn_host *h)
 int vpn_host_cleanup(bool server, const struct vpn_options *opt)
 {
 	struct hostjournal *j;
-	int rc = open_journal(&j, server, opt->cfg);
+	int rc = open_journal(&j, server, opt->cfg), resolv = 0;
 
 	if (rc)
 		return rc;
-	rc = take_back(j, server, opt->cfg);
+	rc = take_back(j);
+	if (!server)
+		resolv = resolv_cleanup(opt->cfg->general_state_dir, RESOLV_OWNER);
 	hostjournal_close(j);
-	return rc;
+	return rc ? rc : resolv;
 }
 
 /* --- client: rules -------------------------------------------------------------------------- */
@@ -287,19 +293,16 @@ int vpn_host_online(struct vpn_host *h, const char *interface, const struct vpn_
 		rc = add_routes(h, (uint32_t)dev, offer);
 	if (rc)
 		log_error("vpn: cannot set routes and rules: %s", strerror(-rc));
-	if (rc || !h->opt->cfg->vpn_use_dns || !a->dns_count || vpn_resolv_is_managed())
+	if (rc || !h->opt->cfg->vpn_use_dns || !a->dns_count)
 		return rc;
-	h->resolv_set = true;
-	return vpn_resolv_set(h->opt->cfg->general_state_dir, a->dns, a->dns_count);
+	return resolv_set(h->resolv, interface, a->dns, a->dns_count);
 }
 
 void vpn_host_offline(struct vpn_host *h)
 {
 	drop_routes(h);
-	if (h->opt->full || !h->resolv_set)
-		return;
-	if (vpn_resolv_restore(h->opt->cfg->general_state_dir) == 0)
-		h->resolv_set = false;
+	if (!h->opt->full)
+		(void)resolv_restore(h->resolv);
 }
 
 /* --- server --------------------------------------------------------------------------------- */

@@ -13,11 +13,13 @@
 
 #include "vpn/vpn.h"
 
+struct event_base;
 struct vpn_host;
 
 /* Takes back what a killed run has left.  0, or -errno (logged; -EBUSY: another one is running with
  * this state directory). */
-int vpn_host_open(struct vpn_host **out, bool server, const struct vpn_options *opt);
+int vpn_host_open(struct vpn_host **out, struct event_base *base, bool server,
+		  const struct vpn_options *opt);
 /* Takes everything back.  NULL is fine. */
 void vpn_host_close(struct vpn_host *h);
 /* --cleanup: 0, or -errno. */

@@ -323,7 +323,7 @@ static int start_tunnel(struct server *v)
 static int open_state(struct server *v)
 {
 	char path[PATH_MAX];
-	int rc = vpn_host_open(&v->host, true, v->opt);
+	int rc = vpn_host_open(&v->host, v->base, true, v->opt);
 
 	if (rc)
 		return rc;

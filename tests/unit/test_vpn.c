@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "vpn/offer.h"
+#include "vpn/store.h"
 #include "vpn/vpn.h"
 
 static struct net_prefix prefix(const char *text)
@@ -307,12 +308,46 @@ static void test_command_line(void **state)
 	assert_true(o.full);
 }
 
+/* ---- which client has which address ---- */
+
+static bool first(uint32_t host, void *ctx)
+{
+	*(uint32_t *)ctx = host;
+	return false;
+}
+
+static void test_store(void **state)
+{
+	struct mesh_id a = {{1}}, b = {{2}};
+	struct vpn_store *s;
+	uint32_t oldest = 0;
+
+	(void)state;
+	assert_int_equal(vpn_store_open(&s, ":memory:", NULL), 0);
+	assert_int_equal(vpn_store_find(s, &a, "x"), 0);
+	assert_int_equal(vpn_store_save(s, &a, "x", 2, 100), 0);
+	assert_int_equal(vpn_store_save(s, &a, "y", 3, 101), 0);
+	assert_int_equal(vpn_store_save(s, &b, "x", 4, 102), 0);
+	assert_int_equal(vpn_store_find(s, &a, "y"), 3);
+	assert_int_equal(vpn_store_find(s, &b, "x"), 4);
+	assert_int_equal(vpn_store_save(s, &a, "x", 2, 103), 0);
+	assert_int_equal(vpn_store_list(s, first, &oldest), 0);
+	assert_int_equal(oldest, 3);
+	assert_int_equal(vpn_store_forget(s, 3), 0);
+	assert_int_equal(vpn_store_find(s, &a, "y"), 0);
+	vpn_store_close(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_all_hosts),    cmocka_unit_test(test_no_room),
-		cmocka_unit_test(test_reuse),	     cmocka_unit_test(test_offer_round_trip),
-		cmocka_unit_test(test_bad_messages), cmocka_unit_test(test_longest_offer),
+		cmocka_unit_test(test_store),
+		cmocka_unit_test(test_all_hosts),
+		cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_reuse),
+		cmocka_unit_test(test_offer_round_trip),
+		cmocka_unit_test(test_bad_messages),
+		cmocka_unit_test(test_longest_offer),
 		cmocka_unit_test(test_command_line),
 	};
 	return cmocka_run_group_tests_name("vpn", tests, NULL, NULL);
