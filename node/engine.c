@@ -44,6 +44,7 @@ static void lists_init(struct node_engine *e)
 	TAILQ_INIT(&e->dead_conns);
 	TAILQ_INIT(&e->all_apps);
 	TAILQ_INIT(&e->request_order);
+	TAILQ_INIT(&e->held);
 }
 
 struct node_engine *node_engine_new(const struct node_engine_config *config,
@@ -64,6 +65,7 @@ struct node_engine *node_engine_new(const struct node_engine_config *config,
 	lists_init(e);
 	timer_init(&e->stats_timer, link_stats_fire, e);
 	timer_init(&e->request_timer, request_fire, e);
+	timer_init(&e->held_timer, request_held_fire, e);
 	if (timerq_set(&e->timers, &e->stats_timer, now + config->stats_interval_us)) {
 		free(e);
 		return NULL;
@@ -75,7 +77,7 @@ void node_engine_free(struct node_engine *e)
 {
 	if (!e)
 		return;
-	request_fail_all(e, CODE_CLOSED, NULL);
+	request_free_all(e);
 	conn_free_all(e);
 	link_free_all(e);
 	app_free_all(e);
@@ -186,7 +188,7 @@ void node_engine_manager_up(struct node_engine *e, uint64_t now)
 static void manager_lost(struct node_engine *e, uint64_t now)
 {
 	e->manager_up = e->registered = false;
-	request_fail_all(e, CODE_UNAVAILABLE, "the node's manager is away");
+	request_manager_lost(e, now);
 	conn_close_unbound(e, now);
 }
 
@@ -272,6 +274,7 @@ static void register_ack(struct node_engine *e, const struct msg *m, uint64_t no
 	if (a->keep)
 		report_send_all(e);
 	app_announce_all(e, now);
+	request_release_held(e, now);
 }
 
 static void manager_shutdown(struct node_engine *e, const struct msg_shutdown *s)
@@ -402,7 +405,7 @@ void node_engine_get_status(const struct node_engine *e, struct node_status *out
 	out->routes = route_table_count(&e->routes);
 	out->connections = e->conns.count;
 	out->apps = e->app_count;
-	out->requests = e->requests.count;
+	out->requests = e->requests.count + e->held_count;
 	out->live_packets = e->pool.live;
 	out->registered = e->registered;
 	TAILQ_FOREACH(l, &e->all_links, all) {

@@ -144,7 +144,8 @@ struct node_status {
 	size_t queued_bytes; /* egress queues, in-flight data and messages for apps */
 	uint64_t forwarded_packets, delivered_packets;
 	uint64_t unknown_labels, route_errors;
-	uint64_t refused;	     /* over a limit */
+	uint64_t refused; /* over a limit */
+	uint64_t held;	  /* connections that apps asked for and that had to wait for the manager */
 	uint64_t tx_bytes, rx_bytes; /* UDP payload of all transports, also of past ones */
 	size_t by_state[TRANSPORT_DISCONNECTED + 1]; /* transports */
 	size_t suspect;				     /* of those connected */

@@ -205,26 +205,14 @@ static void list_request(struct node_app *a, const struct msg *m, uint64_t now)
 
 static void connect_request(struct node_app *a, const struct msg *m, uint64_t now)
 {
-	struct node_engine *e = a->engine;
 	const struct msg_connect_to_app *c = &m->connect_to_app;
-	struct msg out = {.type = MSG_ConnectWithRoute};
-	struct node_request *r;
-	uint16_t code = conn_allowed(e, a, now);
+	uint16_t code = conn_allowed(a->engine, a, now);
 
-	if (!e->registered) {
-		app_ack(a, m->seq, CODE_UNAVAILABLE, 0, "the node's manager is away");
-	} else if (!c->app.len || c->class > CLASS_DATAGRAM) {
+	if (!c->app.len || c->app.len > NAME_MAX_BYTES || has_nul(c->app) ||
+	    c->class > CLASS_DATAGRAM)
 		app_ack(a, m->seq, CODE_INVALID, 0, "no app id, or no such class");
-	} else if (code || !(r = request_new(e, a, REQUEST_CONNECT, m->seq, c->handle, now))) {
-		app_ack(a, m->seq, CODE_BUSY, 0, "too many connections or requests");
-	} else {
-		out.seq = r->seq;
-		out.connect_with_route.peer = c->node;
-		out.connect_with_route.app = c->app;
-		out.connect_with_route.from_app = bytes_str(a->name);
-		out.connect_with_route.class = c->class;
-		engine_manager_send(e, &out);
-	}
+	else if (code || (code = request_connect(a, m, now)) != CODE_OK)
+		app_ack(a, m->seq, code, 0, "too many connections or requests");
 }
 
 /* --- messages -------------------------------------------------------------------------------- */

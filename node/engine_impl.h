@@ -16,6 +16,13 @@
 #define REQUESTS_PER_APP_MAX 64u
 #define REQUESTS_MAX 65536u
 #define REQUEST_TIMEOUT_US 20000000u
+/* So many ConnectToApp of all apps wait so long for the manager to be there (again). */
+#define HELD_MAX 1024u
+#define HOLD_US 5000000u
+/* Then other nodes are coming back as well: for so long "not there" is no answer, and asked again.
+ */
+#define PATIENCE_US 5000000u
+#define ASK_AGAIN_US 250000u
 #define SIGNALS_PER_SECOND_MAX 100u
 #define LOCAL_MESSAGES_MAX 65536u
 #define LINGER_US 30000000u /* without progress */
@@ -141,10 +148,16 @@ enum request_kind { REQUEST_CONNECT, REQUEST_APP_LIST, REQUEST_REGISTER_APP };
 /* A question to the manager that an app waits for; dropped when the app leaves. */
 struct node_request {
 	enum request_kind kind;
+	bool was_held;
+	uint64_t patience_us; /* until then it is asked again; 0: never */
 	uint32_t seq, app_seq, handle;
 	struct node_app *app;
 	uint64_t deadline_us;
 	TAILQ_ENTRY(node_request) order;
+	/* REQUEST_CONNECT: what is asked, should it have to wait for the manager */
+	struct mesh_id node;
+	uint8_t cls;
+	char peer_app[NAME_MAX_BYTES + 1];
 };
 TAILQ_HEAD(node_request_list, node_request);
 
@@ -153,7 +166,7 @@ struct node_engine {
 	struct node_engine_ops ops;
 	void *ctx;
 	struct timerq timers;
-	struct timer stats_timer, request_timer;
+	struct timer stats_timer, request_timer, held_timer;
 	struct pkt_pool pool;
 	uint64_t instance;
 	uint64_t kept_version;
@@ -176,6 +189,8 @@ struct node_engine {
 	struct node_conn_list dirty_conns, dead_conns;
 	struct node_app_list all_apps;
 	struct node_request_list request_order;
+	struct node_request_list held; /* not with the manager now, in order of deadline */
+	size_t held_count;
 	size_t app_count;
 
 	unsigned quiet; /* reports in a row during which all links were quiet */
@@ -331,8 +346,17 @@ void report_send_all(struct node_engine *e);
 struct node_request *request_new(struct node_engine *e, struct node_app *app,
 				 enum request_kind kind, uint32_t app_seq, uint32_t handle,
 				 uint64_t now);
+/* Asks the manager for the connection; without one it waits for a while.  CODE_OK, or why not. */
+uint16_t request_connect(struct node_app *a, const struct msg *m, uint64_t now);
+/* The manager is there: asks what was held. */
+void request_release_held(struct node_engine *e, uint64_t now);
 void request_answer(struct node_engine *e, const struct msg *m, uint64_t now);
-void request_fail_all(struct node_engine *e, uint16_t code, const char *text);
+/* The manager is away: what it was asked fails, but for connections, which are asked for again
+ * (once) when it is back soon. */
+void request_manager_lost(struct node_engine *e, uint64_t now);
+/* Frees them all and says nothing. */
+void request_free_all(struct node_engine *e);
 void request_drop_app(struct node_engine *e, struct node_app *app);
 void request_fire(struct timer *t, uint64_t now);
+void request_held_fire(struct timer *t, uint64_t now);
 #endif

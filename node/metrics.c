@@ -54,6 +54,10 @@ static void write_drops(struct metrics *m, const struct node_status *s)
 			"Neighbours that said they do not know a label.", s->route_errors);
 	metrics_counter(m, "meshnet_node_refused_total", "What was refused over a limit.",
 			s->refused);
+	metrics_counter(m, "meshnet_node_held_connects_total",
+			"Connections that apps asked for while the manager was away: asked for "
+			"when it was there.",
+			s->held);
 }
 
 void node_metrics_write(struct metrics *m, const struct node_engine *engine)

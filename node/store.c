@@ -18,8 +18,9 @@
 #include "io/clock.h"
 
 #define FILE_NAME "node.state"
-#define SOON_US 50000u	     /* changes come together */
-#define INTERVAL_US 1000000u /* from the beginning of one writing to the next */
+#define SOON_US 50000u		     /* changes come together */
+#define INTERVAL_US 1000000u	     /* from the beginning of one writing to the next */
+#define FAILING_INTERVAL_US 5000000u /* a full disk is not asked every second */
 #define HASH_BYTES 32u
 
 struct node_store {
@@ -235,6 +236,8 @@ static void on_due(evutil_socket_t fd, short what, void *arg)
 		say_result(s, err);
 	else if (!start_thread(s))
 		write_here(s);
+	if (s->failing && !s->writing)
+		node_store_changed(s);
 }
 
 static void on_written(evutil_socket_t fd, short what, void *arg)
@@ -254,8 +257,7 @@ static void on_written(evutil_socket_t fd, short what, void *arg)
 void node_store_changed(struct node_store *s)
 {
 	uint64_t now = daemon_now_us(), at = now + SOON_US;
-	/* A full disk is not asked every second. */
-	uint64_t next = s->last_us + (s->failing ? 30 * INTERVAL_US : INTERVAL_US);
+	uint64_t next = s->last_us + (s->failing ? FAILING_INTERVAL_US : INTERVAL_US);
 
 	if (s->armed)
 		return;
@@ -274,6 +276,8 @@ void node_store_write_now(struct node_store *s)
 		write_here(s);
 	else if (err != -EALREADY)
 		say_result(s, err);
+	if (s->failing)
+		node_store_changed(s);
 }
 
 /* --- reading --------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 """A node's own restart while the manager is away, half-open channels, and restarts of manager and
 tracker: with traffic running, every byte checked.  Run with -s to see the pauses."""
 import contextlib
+import json
 import os
 import re
 import threading
@@ -209,6 +210,28 @@ def test_state_that_cannot_be_written(line):
     os.rmdir(os.path.join(blocker, "x"))
     os.rmdir(blocker)
     node.restart()
+    settled(line)
+
+
+@pytest.mark.parametrize("with_node", [False, True])
+def test_connect_while_the_manager_is_away(line, with_node):
+    """An app that asks for a connection meanwhile, or before its own node has registered, is served
+    as soon as they are there."""
+    settled(line)
+    manager, node, far = line.d["mgr-nodemanager"], line.d["sub-node"], node_id(line, "gw1")
+    manager.kill()
+    if with_node:
+        node.restart()
+    client = line.run("sub", f"echo-early-{with_node}", f"{bin_dir()}/echo", "client", "--to",
+                      f"echo@{far}", "--json", "100", "10")
+    time.sleep(1.5)
+    assert client.popen.poll() is None, client.log()
+    manager.start()
+    began = time.monotonic()
+    status = client.popen.wait(15)
+    print(f"connected and done {time.monotonic() - began:.1f} s after the manager's start")
+    assert status == 0, client.log()
+    assert json.loads(client.log().splitlines()[-1])["received"] == 10
     settled(line)
 
 

@@ -437,10 +437,7 @@ static void manager_away_and_back(void **state)
 	connect_ends(&e);
 	node_engine_manager_down(h[0].engine, e.w->now);
 	said_clear(&h[0].manager);
-	ask_connection(&e.a, &h[2], CLASS_STREAM);
-	struct said *s = said_take(&e.a.heard, MSG_CommonAck);
-	assert_int_equal(s->m.common_ack.code, CODE_UNAVAILABLE);
-	free(s);
+	struct said *s;
 	app_send_data(&e.a, e.id, 5000, 1); /* traffic goes on */
 	world_run(e.w, 500 * MS);
 	expect_data(&e.c, e.id, 5000, 1);
@@ -482,6 +479,195 @@ static void manager_that_knows_nothing(void **state)
 	node_engine_get_status(h[1].engine, &s);
 	assert_int_equal(s.transports, 1); /* its end of transport 1 was closed in-band */
 	ends_free(&e);
+}
+
+/* --- connections asked for while there is no manager ------------------------------------------ */
+
+static struct node_status status_of(const struct host *h)
+{
+	struct node_status s;
+
+	node_engine_get_status(h->engine, &s);
+	return s;
+}
+
+static uint16_t code_heard(struct test_app *a)
+{
+	struct said *s = said_take(&a->heard, MSG_CommonAck);
+	uint16_t code;
+
+	assert_non_null(s);
+	code = s->m.common_ack.code;
+	free(s);
+	return code;
+}
+
+static void register_early(struct test_app *a)
+{
+	struct msg m = {.type = MSG_RegisterApp, .seq = 1};
+
+	m.register_app.app = bytes_str("client");
+	m.register_app.type = bytes_str("test");
+	assert_int_equal(app_say(a, &m), 0);
+	assert_int_equal(said_drop(&a->heard, MSG_RegisterAppAck), 1);
+}
+
+static void connect_waits_for_the_manager(void **state)
+{
+	struct world *w = world_new(NULL);
+	struct host *h = &w->hosts[0];
+	struct test_app a;
+
+	(void)state;
+	app_open(&a, h);
+	register_early(&a);
+	ask_connection(&a, h, CLASS_STREAM);
+	world_run(w, 4 * S);
+	assert_null(TAILQ_FIRST(&a.heard));
+	assert_null(TAILQ_FIRST(&h->manager));
+	assert_int_equal(status_of(h).requests, 1);
+	assert_int_equal(status_of(h).held, 1);
+	host_register(h, 0);
+	/* The app is announced first; then its question has the same patience as any other. */
+	assert_int_equal(TAILQ_FIRST(&h->manager)->m.type, MSG_RegisterApp);
+	struct said *q = said_take(&h->manager, MSG_ConnectWithRoute);
+	assert_non_null(q);
+	assert_true(mesh_id_equal(&q->m.connect_with_route.peer, &h->id));
+	assert_true(bytes_equal(q->m.connect_with_route.app, bytes_str("server")));
+	assert_true(bytes_equal(q->m.connect_with_route.from_app, bytes_str("client")));
+	assert_int_equal(q->m.connect_with_route.class, CLASS_STREAM);
+	assert_null(said_take(&h->manager, MSG_ConnectWithRoute));
+	world_run(w, 19 * S);
+	assert_null(TAILQ_FIRST(&a.heard));
+	struct msg m = {.type = MSG_ConnectWithRouteAck, .seq = q->m.seq};
+	m.connect_with_route_ack.code = CODE_NOT_FOUND;
+	free(q);
+	manager_say(h, &m);
+	assert_int_equal(code_heard(&a), CODE_NOT_FOUND);
+	world_run(w, 2 * S); /* nobody has answered the announcement either */
+	assert_int_equal(status_of(h).requests, 0);
+	app_close(&a);
+	world_free(w);
+}
+
+static void connect_waits_no_longer(void **state)
+{
+	struct world *w = world_new(NULL);
+	struct host *h = &w->hosts[0];
+	struct test_app a;
+
+	(void)state;
+	app_open(&a, h);
+	register_early(&a);
+	ask_connection(&a, h, CLASS_STREAM);
+	world_run(w, 3 * S);
+	ask_connection(&a, h, CLASS_STREAM);
+	world_run(w, 1900 * MS);
+	assert_null(TAILQ_FIRST(&a.heard));
+	world_run(w, 200 * MS);
+	assert_int_equal(code_heard(&a), CODE_UNAVAILABLE);
+	assert_null(TAILQ_FIRST(&a.heard));
+	host_register(h, 0);
+	assert_int_equal(said_drop(&h->manager, MSG_ConnectWithRoute), 1); /* the younger one */
+	ask_connection(&a, h, CLASS_STREAM);
+	assert_int_equal(status_of(h).requests, 3); /* the two, and the app's announcement */
+	node_engine_manager_down(h->engine, w->now);
+	/* Nobody waits twice: one had waited before, the other is asked again. */
+	assert_int_equal(code_heard(&a), CODE_UNAVAILABLE);
+	assert_null(TAILQ_FIRST(&a.heard));
+	host_register(h, 1);
+	assert_int_equal(said_drop(&h->manager, MSG_ConnectWithRoute), 2);
+	node_engine_manager_down(h->engine, w->now);
+	assert_int_equal(code_heard(&a), CODE_UNAVAILABLE);
+	assert_int_equal(status_of(h).requests, 0);
+	assert_int_equal(status_of(h).held, 3);
+	app_close(&a);
+	world_free(w);
+}
+
+/* The manager was away: the far node may need a moment longer to come back than ours. */
+static void not_there_yet_is_asked_again(void **state)
+{
+	struct world *w = world_new(NULL);
+	struct host *h = &w->hosts[0];
+	struct msg m = {.type = MSG_ConnectWithRouteAck};
+	struct test_app a;
+	unsigned asked = 0;
+
+	(void)state;
+	app_open(&a, h);
+	register_early(&a);
+	ask_connection(&a, h, CLASS_STREAM);
+	world_run(w, 1 * S);
+	host_register(h, 0);
+	m.connect_with_route_ack.code = CODE_NOT_FOUND;
+	for (unsigned tick = 0; tick < 100 && !TAILQ_FIRST(&a.heard); tick++) {
+		struct said *q = said_take(&h->manager, MSG_ConnectWithRoute);
+		if (q) {
+			asked++;
+			m.seq = q->m.seq;
+			free(q);
+			manager_say(h, &m);
+		}
+		world_run(w, 100 * MS);
+	}
+	assert_in_range(asked, 15, 21); /* within 5 s, 4 times a second */
+	assert_int_equal(code_heard(&a), CODE_NOT_FOUND);
+	/* Whoever asks now is not held, and hears the answer at once. */
+	ask_connection(&a, h, CLASS_STREAM);
+	struct said *q = said_take(&h->manager, MSG_ConnectWithRoute);
+	m.seq = q->m.seq;
+	free(q);
+	manager_say(h, &m);
+	assert_int_equal(code_heard(&a), CODE_NOT_FOUND);
+	/* The manager goes while a question waits to be asked again. */
+	node_engine_manager_down(h->engine, w->now);
+	ask_connection(&a, h, CLASS_STREAM);
+	host_register(h, 0);
+	m.seq = (q = said_take(&h->manager, MSG_ConnectWithRoute))->m.seq;
+	free(q);
+	manager_say(h, &m);
+	node_engine_manager_down(h->engine, w->now);
+	world_run(w, 300 * MS);
+	assert_int_equal(code_heard(&a), CODE_UNAVAILABLE);
+	assert_int_equal(status_of(h).requests, 0);
+	app_close(&a);
+	world_free(w);
+}
+
+static void waiting_is_bounded(void **state)
+{
+	struct world *w = world_new(NULL);
+	struct host *h = &w->hosts[0];
+	enum { APPS = 17, EACH = 64, ALL = 1024 };
+	struct test_app a[APPS];
+	struct msg m = {.type = MSG_RegisterApp, .seq = 1};
+	char name[16];
+
+	(void)state;
+	for (unsigned i = 0; i < APPS; i++) {
+		app_open(&a[i], h);
+		snprintf(name, sizeof name, "app%u", i);
+		m.register_app.app = bytes_str(name);
+		m.register_app.type = bytes_str("test");
+		assert_int_equal(app_say(&a[i], &m), 0);
+		for (unsigned k = 0; k < EACH; k++)
+			ask_connection(&a[i], h, CLASS_STREAM);
+	}
+	assert_int_equal(status_of(h).requests, ALL);
+	assert_int_equal(status_of(h).refused, APPS * EACH - ALL);
+	assert_int_equal(code_heard(&a[APPS - 1]), CODE_BUSY);
+	ask_connection(&a[0], h, CLASS_STREAM); /* more than one app may ask */
+	assert_int_equal(code_heard(&a[0]), CODE_BUSY);
+	app_close(&a[0]); /* its own are gone with it, and leave room */
+	assert_int_equal(status_of(h).requests, ALL - EACH);
+	said_clear(&a[APPS - 1].heard);
+	ask_connection(&a[APPS - 1], h, CLASS_STREAM);
+	assert_null(TAILQ_FIRST(&a[APPS - 1].heard));
+	for (unsigned i = 1; i < APPS; i++)
+		app_close(&a[i]);
+	assert_int_equal(status_of(h).requests, 0);
+	world_free(w);
 }
 
 /* --- apps ------------------------------------------------------------------------------------ */
@@ -638,6 +824,10 @@ int main(void)
 		cmocka_unit_test(lost_link_then_new_path),
 		cmocka_unit_test(manager_away_and_back),
 		cmocka_unit_test(manager_that_knows_nothing),
+		cmocka_unit_test(connect_waits_for_the_manager),
+		cmocka_unit_test(connect_waits_no_longer),
+		cmocka_unit_test(not_there_yet_is_asked_again),
+		cmocka_unit_test(waiting_is_bounded),
 		cmocka_unit_test(app_protocol),
 		cmocka_unit_test(lists_are_relayed),
 		cmocka_unit_test(two_apps_of_one_node),
