@@ -245,6 +245,7 @@ static void api_node_info(struct rpc_call *call, struct json_object *params, voi
 	rpc_set_str(o, "version", MESHNET_VERSION);
 	rpc_set_bool(o, "gateway", true);
 	rpc_set(o, "methods", gw_methods_info(api->methods));
+	rpc_set(o, "unavailable", gw_methods_absent(api->methods));
 	rpc_set(o, "terms", terms_json(api));
 	rpc_set(o, "uplink", uplink_json(api));
 	rpc_set_bool(o, "ipv6support", pool_in_use(gw_engine_pool6(api->engine)));
@@ -395,6 +396,7 @@ static void api_status(struct rpc_call *call, struct json_object *params, void *
 	rpc_set(o, "node", node_json(api));
 	rpc_set(o, "uplink", uplink_json(api));
 	rpc_set(o, "methods", gw_methods_info(api->methods));
+	rpc_set(o, "unavailable", gw_methods_absent(api->methods));
 	rpc_set_u64(o, "sessions", gw_engine_lease_count(api->engine));
 	rpc_set(o, "terms", terms_json(api));
 	rpc_set(o, "pool4", pool_json(gw_engine_pool4(api->engine)));

@@ -251,6 +251,13 @@ static int host_start(struct gw_shell *s)
 	return rc ? rc : gw_host_open(&s->host, path);
 }
 
+static int tunnels_tell(struct gw_shell *s)
+{
+	const char *tunnels[GW_METHODS_MAX];
+
+	return gw_host_tunnels(s->host, tunnels, gw_methods_interfaces(s->methods, tunnels));
+}
+
 static int methods_start(struct gw_shell *s)
 {
 	const struct config *cfg = s->d->cfg;
@@ -261,11 +268,9 @@ static int methods_start(struct gw_shell *s)
 		.state_dir = s->d->state_dir,
 		.cfg = cfg,
 	};
-	const char *tunnels[GW_METHODS_MAX];
 	int rc = gw_methods_start(&s->methods, &env, s->engine, cfg->gateway_methods);
 
-	return rc ? rc
-		  : gw_host_tunnels(s->host, tunnels, gw_methods_interfaces(s->methods, tunnels));
+	return rc ? rc : tunnels_tell(s);
 }
 
 static void restore_one(const struct lease *l, void *ctx)
@@ -390,6 +395,8 @@ void gw_shell_reload(struct daemon *d)
 	rpc_http_set_access(s->http, &spec);
 	if (uplink_start(s))
 		log_error("the old uplink targets stay in use");
+	if (gw_methods_probe(s->methods, d->cfg->gateway_methods))
+		tunnels_tell(s);
 	gw_host_renew(s->host, d->cfg, s->engine);
 	info_update(s);
 }
