@@ -1,6 +1,8 @@
 #include "gatewayd/api.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/clock.h"
@@ -245,6 +247,7 @@ static void api_node_info(struct rpc_call *call, struct json_object *params, voi
 	rpc_set_str(o, "version", MESHNET_VERSION);
 	rpc_set_bool(o, "gateway", true);
 	rpc_set(o, "methods", gw_methods_info(api->methods));
+	rpc_set(o, "unavailable", gw_methods_absent(api->methods));
 	rpc_set(o, "terms", terms_json(api));
 	rpc_set(o, "uplink", uplink_json(api));
 	rpc_set_bool(o, "ipv6support", pool_in_use(gw_engine_pool6(api->engine)));
@@ -296,6 +299,85 @@ static bool request_read(struct rpc_call *call, struct json_object *params, stru
 	return wrong(call, "options are too long");
 }
 
+/* ---- answers that wait ---- */
+
+enum held_kind { HELD_REQUEST, HELD_RENEW, HELD_RELEASE };
+
+struct gw_held {
+	struct rpc_call *call;
+	enum held_kind kind;
+	char sid[LEASE_SID_MAX + 1];
+};
+
+static void answer_renew(struct gw_api *api, struct rpc_call *call, const struct lease *l)
+{
+	struct json_object *o = success();
+
+	rpc_set_u64(o, "timeoutTimestamp", steady_clock_wall_s(&api->clock, l->expires_s));
+	rpc_set_u64(o, "leaseSeconds", gw_engine_terms(api->engine)->lease_s);
+	rpc_reply(call, o);
+}
+
+/* Nothing that could be lost is told; what was asked for again within one turn may be gone. */
+static void answer(struct gw_api *api, const struct gw_held *h, int rc)
+{
+	const struct lease *l = gw_engine_lease(api->engine, h->sid);
+	struct gw_refusal why = {.temporary = true, .text = "the gateway could not set it up"};
+
+	if (h->kind == HELD_RELEASE) {
+		rpc_reply(h->call, success()); /* it is over, recorded or not */
+	} else if (rc || !l) {
+		if (rc)
+			gw_engine_refuse_store(api->engine, rc, &why);
+		reply_refusal(h->call, &why);
+	} else if (h->kind == HELD_RENEW) {
+		answer_renew(api, h->call, l);
+	} else {
+		rpc_reply(h->call, lease_json(api, l));
+	}
+}
+
+static void hold(struct gw_api *api, struct rpc_call *call, enum held_kind kind, const char *sid)
+{
+	struct gw_held h = {.call = call, .kind = kind};
+
+	snprintf(h.sid, sizeof(h.sid), "%s", sid);
+	if (api->held_count == api->held_size) {
+		size_t size = api->held_size ? api->held_size * 2 : 64;
+		struct gw_held *list = reallocarray(api->held, size, sizeof(*list));
+
+		if (!list) {
+			rpc_fail(call, RPC_INTERNAL, "out of memory");
+			return;
+		}
+		api->held = list;
+		api->held_size = size;
+	}
+	api->held[api->held_count++] = h;
+	api->settle_soon(api->settle_arg);
+}
+
+void gw_api_settled(struct gw_api *api, int rc)
+{
+	struct gw_held *list = api->held;
+	size_t count = api->held_count;
+
+	api->held = NULL; /* an answer may lead to the next call */
+	api->held_count = api->held_size = 0;
+	for (size_t i = 0; i < count; i++)
+		answer(api, &list[i], rc);
+	free(list);
+}
+
+void gw_api_clear(struct gw_api *api)
+{
+	gw_api_settled(api, -ECANCELED);
+	free(api->held);
+	api->held = NULL;
+}
+
+/* ---- calls for subscribers ---- */
+
 static void api_request(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct gw_api *api = arg;
@@ -305,7 +387,7 @@ static void api_request(struct rpc_call *call, struct json_object *params, void 
 
 	if (request_read(call, params, &a)) {
 		if (gw_engine_request(api->engine, &a.req, steady_clock_s(&api->clock), &l, &why))
-			rpc_reply(call, lease_json(api, l));
+			hold(api, call, HELD_REQUEST, l->sid);
 		else
 			reply_refusal(call, &why);
 	}
@@ -319,18 +401,13 @@ static void api_renew(struct rpc_call *call, struct json_object *params, void *a
 	const struct lease *l;
 	struct gw_refusal why;
 	const char *sid = NULL;
-	struct json_object *o;
 
 	if (!sid_param(call, params, RPC_REQUIRED, &sid))
 		return;
-	if (!gw_engine_renew(api->engine, sid, &who, steady_clock_s(&api->clock), &l, &why)) {
+	if (gw_engine_renew(api->engine, sid, &who, steady_clock_s(&api->clock), &l, &why))
+		hold(api, call, HELD_RENEW, sid);
+	else
 		reply_refusal(call, &why);
-		return;
-	}
-	o = success();
-	rpc_set_u64(o, "timeoutTimestamp", steady_clock_wall_s(&api->clock, l->expires_s));
-	rpc_set_u64(o, "leaseSeconds", gw_engine_terms(api->engine)->lease_s);
-	rpc_reply(call, o);
 }
 
 static void api_release(struct rpc_call *call, struct json_object *params, void *arg)
@@ -343,7 +420,7 @@ static void api_release(struct rpc_call *call, struct json_object *params, void 
 	if (!sid_param(call, params, RPC_REQUIRED, &sid))
 		return;
 	if (gw_engine_release(api->engine, sid, &who, steady_clock_s(&api->clock), &why))
-		rpc_reply(call, success());
+		hold(api, call, HELD_RELEASE, sid);
 	else
 		reply_refusal(call, &why);
 }
@@ -395,6 +472,7 @@ static void api_status(struct rpc_call *call, struct json_object *params, void *
 	rpc_set(o, "node", node_json(api));
 	rpc_set(o, "uplink", uplink_json(api));
 	rpc_set(o, "methods", gw_methods_info(api->methods));
+	rpc_set(o, "unavailable", gw_methods_absent(api->methods));
 	rpc_set_u64(o, "sessions", gw_engine_lease_count(api->engine));
 	rpc_set(o, "terms", terms_json(api));
 	rpc_set(o, "pool4", pool_json(gw_engine_pool4(api->engine)));

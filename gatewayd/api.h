@@ -21,6 +21,8 @@
 
 struct config;
 
+struct gw_held;
+
 /* What the calls look at; all of it is the shell's. */
 struct gw_api {
 	struct gw_engine *engine;
@@ -31,11 +33,20 @@ struct gw_api {
 	bool node_up;
 	const struct mesh_id *node; /* NULL before the first registration */
 	uint64_t started_s;
-	struct steady_clock clock; /* of the leases */
+	struct steady_clock clock;	/* of the leases */
+	void (*settle_soon)(void *arg); /* gw_api_settled follows, not from inside */
+	void *settle_arg;
+	/* Calls that are answered with the settlement.  The API's own. */
+	struct gw_held *held;
+	size_t held_count, held_size;
 };
 
 /* `api` outlives the server.  -ENOMEM. */
 int gw_api_register(struct rpc_server *server, struct gw_api *api);
+/* After a settlement: answers what rests on it.  `rc` as gw_engine_settle had it. */
+void gw_api_settled(struct gw_api *api, int rc);
+/* Frees what gw_api_settled has left. */
+void gw_api_clear(struct gw_api *api);
 /* What others see of us in app lists: JSON in one line.  Returns `out`. */
 const char *gw_api_app_info(const struct gw_api *api, char *out, size_t size);
 /* The data of an event: of the lease, or of the uplink when it is NULL. */

@@ -9,6 +9,7 @@
 #include "io/config.h"
 #include "io/config_value.h"
 #include "io/jsonrpc.h"
+#include "libmeshapp/meshapp.h"
 
 _Static_assert(GW_WHY_MAX >= TUNNEL_WHY_MAX, "a method's reason fits");
 _Static_assert(LEASE_INTERFACE_MAX + 1 == IFNAMSIZ, "a lease holds an interface name");
@@ -20,11 +21,19 @@ struct running {
 	char interface[IFNAMSIZ]; /* a name, or its beginning and '*' */
 };
 
+/* Asked for by the configuration, and why it cannot be offered. */
+struct absent {
+	char name[LEASE_METHOD_MAX + 1];
+	char why[TUNNEL_WHY_MAX];
+};
+
 struct gw_methods {
 	struct tunnel_env env;
 	struct gw_engine *engine;
 	struct running list[GW_METHODS_MAX];
 	size_t count;
+	struct absent absent[GW_METHODS_MAX];
+	size_t absent_count;
 };
 
 static struct running *find(struct gw_methods *m, const char *name)
@@ -65,57 +74,96 @@ static void interface_pattern(char out[IFNAMSIZ], const char *interface)
 		memcpy(percent, "*", 2);
 }
 
-static int start_one(struct gw_methods *m, const struct tunnel_method *method)
+static struct tunnel_gateway_config config_of(const struct gw_methods *m, const char *method)
 {
-	struct running *r = &m->list[m->count];
-	const char *const *name = section_value(m, method->name, "Interface", CONFIG_STR);
-	const uint64_t *mtu = section_value(m, method->name, "Mtu", CONFIG_U64);
-	struct tunnel_gateway_config config = {
+	const char *const *name = section_value(m, method, "Interface", CONFIG_STR);
+	const uint64_t *mtu = section_value(m, method, "Mtu", CONFIG_U64);
+
+	return (struct tunnel_gateway_config){
 		.interface = name ? *name : "",
 		.mtu = mtu ? (uint32_t)*mtu : 0,
 		.addr4 = own_address(gw_engine_pool4(m->engine)),
 		.addr6 = own_address(gw_engine_pool6(m->engine)),
 	};
-	char why[TUNNEL_WHY_MAX] = "";
+}
+
+static int start_one(struct gw_methods *m, const struct tunnel_method *method, char *why)
+{
+	struct running *r = &m->list[m->count];
+	struct tunnel_gateway_config config = config_of(m, method->name);
 	int rc;
 
-	if (m->count == GW_METHODS_MAX || find(m, method->name))
-		return -EEXIST;
+	if (m->count == GW_METHODS_MAX) {
+		snprintf(why, TUNNEL_WHY_MAX, "more than %d methods", GW_METHODS_MAX);
+		return -ENOSPC;
+	}
 	rc = method->probe(&m->env, TUNNEL_GATEWAY, why);
 	if (!rc)
 		rc = method->gateway_start(&r->gw, &m->env, &config, why);
+	if (rc)
+		return rc;
+	rc = gw_engine_add_method(m->engine, method->name, rides_on_mesh(method));
 	if (rc) {
-		log_error("method %s cannot be offered: %s", method->name, why);
+		snprintf(why, TUNNEL_WHY_MAX, "%s", strerror(-rc));
+		method->gateway_stop(r->gw);
 		return rc;
 	}
 	r->method = method;
 	interface_pattern(r->interface, config.interface);
 	m->count++;
-	rc = gw_engine_add_method(m->engine, method->name, rides_on_mesh(method));
-	if (!rc)
-		gw_engine_set_ready(m->engine, method->name, !rides_on_mesh(method));
-	return rc;
+	gw_engine_set_ready(m->engine, method->name,
+			    !rides_on_mesh(method) || (m->env.app && meshapp_is_up(m->env.app)));
+	return 0;
+}
+
+/* Said again only when it is another reason. */
+static void note_absent(struct gw_methods *m, const struct absent *before, size_t before_count,
+			const struct absent *a)
+{
+	bool news = true;
+
+	for (size_t i = 0; i < before_count; i++)
+		if (strcmp(before[i].name, a->name) == 0 && strcmp(before[i].why, a->why) == 0)
+			news = false;
+	if (news)
+		log_error("method %s cannot be offered: %s", a->name, a->why);
+	if (m->absent_count < GW_METHODS_MAX)
+		m->absent[m->absent_count++] = *a;
+}
+
+size_t gw_methods_probe(struct gw_methods *m, const char *names)
+{
+	struct absent before[GW_METHODS_MAX], a;
+	size_t before_count = m->absent_count, started = 0;
+
+	memcpy(before, m->absent, sizeof(before));
+	m->absent_count = 0;
+	while (config_list_next(&names, a.name, sizeof(a.name))) {
+		const struct tunnel_method *method = tunnel_method_find(a.name);
+
+		if (find(m, a.name))
+			continue;
+		snprintf(a.why, sizeof(a.why), "there is no such method");
+		if (!method || start_one(m, method, a.why)) {
+			note_absent(m, before, before_count, &a);
+			continue;
+		}
+		started++;
+		log_info("method %s is offered", a.name);
+	}
+	return started;
 }
 
 int gw_methods_start(struct gw_methods **out, const struct tunnel_env *env,
 		     struct gw_engine *engine, const char *names)
 {
 	struct gw_methods *m = calloc(1, sizeof(*m));
-	char name[LEASE_METHOD_MAX + 1];
 
 	if (!m)
 		return -ENOMEM;
 	m->env = *env;
 	m->engine = engine;
-	while (config_list_next(&names, name, sizeof(name))) {
-		const struct tunnel_method *method = tunnel_method_find(name);
-
-		if (method)
-			start_one(m, method);
-		else
-			log_error("gateway.Methods: there is no method '%s'", name);
-	}
-	if (!m->count) {
+	if (!gw_methods_probe(m, names)) {
 		log_error("no method can be offered");
 		gw_methods_stop(m);
 		return -EINVAL;
@@ -218,6 +266,20 @@ struct json_object *gw_methods_info(struct gw_methods *m)
 		rpc_set_bool(entry, "ready", offered[i].ready);
 		if (m->list[i].method->gateway_info)
 			m->list[i].method->gateway_info(m->list[i].gw, entry);
+		json_object_array_add(list, entry);
+	}
+	return list;
+}
+
+struct json_object *gw_methods_absent(const struct gw_methods *m)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (size_t i = 0; list && i < m->absent_count; i++) {
+		struct json_object *entry = json_object_new_object();
+
+		rpc_set_str(entry, "name", m->absent[i].name);
+		rpc_set(entry, "reason", rpc_text(m->absent[i].why));
 		json_object_array_add(list, entry);
 	}
 	return list;

@@ -13,12 +13,16 @@
 struct gw_methods;
 
 /*
- * Starts the methods of a comma separated list (those that can work here; the others are named in
- * the log) and offers them to the engine, not ready yet.  Interface and Mtu are of each method's
- * own section in env->cfg.  The environment is copied.  -EINVAL when none is left, -ENOMEM.
+ * Starts the methods of a comma separated list (those that can work here; the others are kept with
+ * the reason and named in the log) and offers them to the engine; those of the mesh are not ready
+ * before gw_methods_node_state.  Interface and Mtu are of each method's own section in env->cfg.
+ * The environment is copied.  -EINVAL when none is left, -ENOMEM.
  */
 int gw_methods_start(struct gw_methods **out, const struct tunnel_env *env,
 		     struct gw_engine *engine, const char *names);
+/* Tries those of the list that do not run: what was missing may have been installed.  How many were
+ * started; their interfaces are new to the host's table.  What runs goes on, listed or not. */
+size_t gw_methods_probe(struct gw_methods *m, const char *names);
 /* Ends all tunnels; before the engine is freed.  NULL is fine. */
 void gw_methods_stop(struct gw_methods *m);
 
@@ -33,6 +37,8 @@ void gw_methods_close(struct gw_methods *m, const struct lease *l);
 struct json_object *gw_methods_answer(struct gw_methods *m, const struct lease *l);
 /* The entries of nodeInfo. */
 struct json_object *gw_methods_info(struct gw_methods *m);
+/* [{name, reason}]: listed in the configuration, and not offered. */
+struct json_object *gw_methods_absent(const struct gw_methods *m);
 bool gw_methods_counters(struct gw_methods *m, const struct lease *l, struct tunnel_counters *out);
 /* A datagram connection of another app; false: nobody wants it. */
 bool gw_methods_accept(struct gw_methods *m, struct meshconn *conn);

@@ -18,7 +18,8 @@ struct gw_engine {
 	struct gw_method methods[GW_METHODS_MAX];
 	size_t method_count;
 	struct lease_table leases;
-	struct timerq timers; /* of wall-clock time */
+	struct lease_list unsettled; /* by unsettled_link */
+	struct timerq timers;	     /* of wall-clock time */
 	struct gw_counters counters;
 	const struct gw_ops *ops;
 	void *ctx;
@@ -36,6 +37,7 @@ int gw_engine_new(struct gw_engine **out, const char *pool4, const char *pool6,
 	e->ops = ops;
 	e->ctx = ctx;
 	lease_table_init(&e->leases, GW_SUBSCRIBERS_MAX, seed);
+	TAILQ_INIT(&e->unsettled);
 	timerq_init(&e->timers);
 	rc = pool_init(&e->pool4, pool4);
 	if (!rc)
@@ -214,9 +216,26 @@ static int addresses_take(struct gw_engine *e, struct lease *l)
 	return rc;
 }
 
+static void unsettled_add(struct gw_engine *e, struct lease *l, enum lease_change change)
+{
+	if (l->change != LEASE_SETTLED)
+		return;
+	l->change = change;
+	TAILQ_INSERT_TAIL(&e->unsettled, l, unsettled_link);
+}
+
+static void unsettled_remove(struct gw_engine *e, struct lease *l)
+{
+	if (l->change == LEASE_SETTLED)
+		return;
+	l->change = LEASE_SETTLED;
+	TAILQ_REMOVE(&e->unsettled, l, unsettled_link);
+}
+
 /* Takes back what lease_enter did and frees; the store is the caller's business. */
 static void lease_leave(struct gw_engine *e, struct lease *l)
 {
+	unsettled_remove(e, l);
 	timerq_cancel(&e->timers, &l->expiry);
 	lease_table_remove(&e->leases, l);
 	addresses_give(e, l);
@@ -315,7 +334,7 @@ static struct lease *lease_make(struct gw_engine *e, const struct gw_request *re
 	return l;
 }
 
-/* Durable first, then the tunnel.  On an error it is neither; the caller drops the lease. */
+/* Saved first, then the tunnel.  On an error it is neither; the caller drops the lease. */
 static bool lease_activate(struct gw_engine *e, struct lease *l, struct gw_refusal *why)
 {
 	char text[GW_WHY_MAX] = "";
@@ -353,8 +372,7 @@ static bool grant(struct gw_engine *e, const struct gw_request *req, uint64_t no
 		lease_leave(e, l);
 		return false;
 	}
-	e->counters.granted++;
-	tell(e, GW_EVENT_GRANTED, l);
+	unsettled_add(e, l, LEASE_GRANTED);
 	*out = l;
 	return true;
 }
@@ -414,7 +432,7 @@ static struct lease *held_lease(struct gw_engine *e, const struct gw_request *re
 	return l && req->who.proven && !l->who.proven ? NULL : l;
 }
 
-/* Durable, or as before. */
+/* Saved, or as before. */
 static int lease_extend(struct gw_engine *e, struct lease *l, uint64_t now_s)
 {
 	uint64_t before = l->expires_s;
@@ -424,13 +442,16 @@ static int lease_extend(struct gw_engine *e, struct lease *l, uint64_t now_s)
 	if (l->expires_s < before) /* the lease time was shortened: what is promised stands */
 		l->expires_s = before;
 	rc = e->ops->lease_save(e->ctx, l);
-	if (rc)
+	if (rc) {
 		l->expires_s = before;
-	else /* armed already: cannot fail */
-		timerq_set(&e->timers, &l->expiry, l->expires_s * US_PER_S);
-	if (!rc)
-		tell(e, GW_EVENT_RENEWED, l);
-	return rc;
+		return rc;
+	}
+	/* armed already: cannot fail */
+	timerq_set(&e->timers, &l->expiry, l->expires_s * US_PER_S);
+	if (l->change == LEASE_SETTLED)
+		l->settled_s = before;
+	unsettled_add(e, l, LEASE_EXTENDED);
+	return 0;
 }
 
 static bool repeat(struct gw_engine *e, const struct gw_request *req, struct lease *l,
@@ -520,6 +541,68 @@ bool gw_engine_release(struct gw_engine *e, const char *sid, const struct lease_
 	return true;
 }
 
+/* ---- settlement ---- */
+
+bool gw_engine_unsettled(const struct gw_engine *e)
+{
+	return !TAILQ_EMPTY(&e->unsettled);
+}
+
+static void lease_stands(struct gw_engine *e, struct lease *l)
+{
+	bool new = l->change == LEASE_GRANTED;
+
+	unsettled_remove(e, l);
+	if (new)
+		e->counters.granted++;
+	tell(e, new ? GW_EVENT_GRANTED : GW_EVENT_RENEWED, l);
+}
+
+static void lease_falls(struct gw_engine *e, struct lease *l)
+{
+	if (l->change == LEASE_GRANTED) {
+		e->ops->tunnel_close(e->ctx, l);
+		lease_leave(e, l);
+		return;
+	}
+	unsettled_remove(e, l);
+	l->expires_s = l->settled_s;
+	timerq_set(&e->timers, &l->expiry, l->expires_s * US_PER_S);
+}
+
+void gw_engine_settle(struct gw_engine *e, int rc)
+{
+	struct lease *l;
+
+	while ((l = TAILQ_FIRST(&e->unsettled))) {
+		if (rc)
+			lease_falls(e, l);
+		else
+			lease_stands(e, l);
+	}
+}
+
+void gw_engine_refuse_store(struct gw_engine *e, int rc, struct gw_refusal *why)
+{
+	refuse_store(e, why, rc);
+}
+
+bool gw_engine_end(struct gw_engine *e, const char *sid)
+{
+	struct lease *l = lease_table_by_sid(&e->leases, sid);
+	int rc;
+
+	if (!l)
+		return false;
+	rc = e->ops->lease_delete(e->ctx, sid);
+	if (rc) /* the next start finds it and lets it run out */
+		log_error("lease store: %s", strerror(-rc));
+	tell(e, GW_EVENT_RELEASED, l);
+	e->ops->tunnel_close(e->ctx, l);
+	lease_leave(e, l);
+	return true;
+}
+
 /* ---- after a restart ---- */
 
 /* Only addresses of the present pools; -ERANGE when the operator changed them. */
@@ -567,6 +650,7 @@ static int restore_copy(struct gw_engine *e, const struct lease *saved, uint64_t
 	if (!l)
 		return -ENOMEM;
 	*l = *saved;
+	l->change = LEASE_SETTLED;
 	l->interface[0] = '\0';
 	if (l->expires_s > now_s + e->terms.lease_s)
 		l->expires_s = now_s + e->terms.lease_s;
@@ -596,6 +680,11 @@ int gw_engine_restore(struct gw_engine *e, const struct lease *saved, uint64_t n
 }
 
 /* ---- looking ---- */
+
+const struct lease *gw_engine_lease(const struct gw_engine *e, const char *sid)
+{
+	return lease_table_by_sid(&e->leases, sid);
+}
 
 const struct lease *gw_engine_lease_of(const struct gw_engine *e, const char *method,
 				       const struct mesh_id *node, const char *app)

@@ -3,8 +3,10 @@
  * wall-clock seconds (`now_s`) and the subscriber's identity are arguments, effects go out through
  * gw_ops.
  *
- * A lease is saved before it is answered; when saving or opening its tunnel fails, everything done
- * for it is taken back and the answer is a temporary refusal.  Asking twice gives the same
+ * A lease is durable before it is answered.  The shell gathers what is saved in one turn of its
+ * loop into one transaction, then calls gw_engine_settle with the outcome, and only then answers:
+ * what was granted or extended since the last settlement stands, or is taken back.  When opening a
+ * tunnel fails, everything done for the lease is taken back at once.  Asking twice gives the same
  * lease; one that has used up a quarter of its time is renewed by that.
  */
 #ifndef GATEWAYD_ENGINE_H
@@ -36,7 +38,7 @@ const char *gw_event_name(enum gw_event event);
 
 /* All return 0 or -errno.  None may call back into the engine. */
 struct gw_ops {
-	int (*lease_save)(void *ctx, const struct lease *l); /* durable when it returns 0 */
+	int (*lease_save)(void *ctx, const struct lease *l); /* durable with the settlement */
 	int (*lease_delete)(void *ctx, const char *sid);
 	/* Sets l->interface.  -EINVAL: the options are wrong, asking again is of no use.  On an
 	 * error `why` (GW_WHY_MAX bytes) is a sentence for the subscriber. */
@@ -112,7 +114,8 @@ const struct gw_uplink *gw_engine_uplink(const struct gw_engine *e);
  */
 int gw_engine_restore(struct gw_engine *e, const struct lease *saved, uint64_t now_s);
 
-/* True and *out (valid until the next call that changes leases), or false and *why. */
+/* True and *out (valid until the next call that changes leases; to be answered after the
+ * settlement), or false and *why. */
 bool gw_engine_request(struct gw_engine *e, const struct gw_request *req, uint64_t now_s,
 		       const struct lease **out, struct gw_refusal *why);
 bool gw_engine_renew(struct gw_engine *e, const char *sid, const struct lease_binding *caller,
@@ -120,6 +123,16 @@ bool gw_engine_renew(struct gw_engine *e, const char *sid, const struct lease_bi
 bool gw_engine_release(struct gw_engine *e, const char *sid, const struct lease_binding *caller,
 		       uint64_t now_s, struct gw_refusal *why);
 
+/* Has anything been granted or extended since the last settlement? */
+bool gw_engine_unsettled(const struct gw_engine *e);
+/* `rc`: 0 when what was saved is durable, else the error of the store. */
+void gw_engine_settle(struct gw_engine *e, int rc);
+/* What the subscriber is told when it was not. */
+void gw_engine_refuse_store(struct gw_engine *e, int rc, struct gw_refusal *why);
+/* Ends a lease, whosever it is: its administrator says so, or the host cannot carry it.  False:
+ * there is none. */
+bool gw_engine_end(struct gw_engine *e, const char *sid);
+const struct lease *gw_engine_lease(const struct gw_engine *e, const char *sid);
 /* The lease that an app's data belongs to; NULL. */
 const struct lease *gw_engine_lease_of(const struct gw_engine *e, const char *method,
 				       const struct mesh_id *node, const char *app);

@@ -1,7 +1,6 @@
 #include "gatewayd/host.h"
 
 #include <errno.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +10,18 @@
 #include "io/hostjournal.h"
 #include "io/sysctl.h"
 
-#define TAG_BYTES (NFT_LEASE_TAG_MAX / 2)
+/* A lease as it stands in the table, or shall. */
+struct entry {
+	char sid[LEASE_SID_MAX + 1];
+	char interface[LEASE_INTERFACE_MAX + 1];
+	struct net_addr ip4, ip6;
+};
+
+/* What the next flush does. */
+struct queue {
+	struct entry *list;
+	size_t count, size;
+};
 
 struct gw_host {
 	struct hostjournal *journal;
@@ -19,6 +29,7 @@ struct gw_host {
 	uint64_t mark; /* of the table as we made it */
 	uint64_t repairs;
 	bool ready; /* the table is there */
+	struct queue adds, dels;
 	const char *tunnels[NFT_TUNNELS_MAX];
 	size_t tunnel_count;
 };
@@ -180,55 +191,119 @@ int gw_host_setup(struct gw_host *h, const struct config *cfg, const struct gw_e
 
 /* ---- leases ---- */
 
-/* Not the sid itself: a subscriber may have chosen it, and the ruleset is no place for secrets. */
-static void lease_rules(const struct lease *l, char tag[NFT_LEASE_TAG_MAX + 1],
-			struct nft_lease *out)
+static int queue_put(struct queue *q, const struct lease *l)
 {
-	uint8_t hash[32];
+	struct entry *e;
 
-	crypto_generichash(hash, sizeof(hash), (const uint8_t *)l->sid, strlen(l->sid), NULL, 0);
-	hex_encode(hash, TAG_BYTES, tag);
-	*out = (struct nft_lease){
-		.tag = tag, .interface = l->interface, .ip4 = l->ip4, .ip6 = l->ip6};
+	if (q->count == q->size) {
+		size_t size = q->size ? q->size * 2 : 64;
+
+		e = reallocarray(q->list, size, sizeof(*e));
+		if (!e)
+			return -ENOMEM;
+		q->list = e;
+		q->size = size;
+	}
+	e = &q->list[q->count++];
+	*e = (struct entry){.ip4 = l->ip4, .ip6 = l->ip6};
+	memcpy(e->sid, l->sid, sizeof(e->sid));
+	memcpy(e->interface, l->interface, sizeof(e->interface));
+	return 0;
+}
+
+/* True when it was there: what was not yet made need not be taken back. */
+static bool queue_drop(struct queue *q, const char *sid)
+{
+	for (size_t i = 0; i < q->count; i++)
+		if (strcmp(q->list[i].sid, sid) == 0) {
+			q->list[i] = q->list[--q->count];
+			return true;
+		}
+	return false;
 }
 
 int gw_host_lease_add(struct gw_host *h, const struct lease *l)
 {
-	char tag[NFT_LEASE_TAG_MAX + 1];
-	struct nft_lease rules;
-	int rc;
-
-	if (!*l->interface)
-		return 0;
-	lease_rules(l, tag, &rules);
-	rc = nft_lease_add(h->nft, GW_NFT_TABLE, &rules);
-	if (rc)
-		log_error("rules of lease %.8s...: %s", l->sid, strerror(-rc));
-	return rc;
+	return *l->interface ? queue_put(&h->adds, l) : 0;
 }
 
 void gw_host_lease_del(struct gw_host *h, const struct lease *l)
 {
-	char tag[NFT_LEASE_TAG_MAX + 1];
-	struct nft_lease rules;
-	int rc;
-
-	if (!*l->interface)
+	if (!*l->interface || queue_drop(&h->adds, l->sid))
 		return;
-	lease_rules(l, tag, &rules);
-	rc = nft_lease_del(h->nft, GW_NFT_TABLE, &rules);
-	if (rc && rc != -ENOENT) /* gone with a flushed table: the guard puts the others back */
-		log_error("rules of lease %.8s... stay: %s", l->sid, strerror(-rc));
+	if (queue_put(&h->dels, l))
+		log_error("rules of lease %.8s... stay: out of memory", l->sid);
+}
+
+static struct nft_lease rules_of(const struct entry *e)
+{
+	return (struct nft_lease){.interface = e->interface, .ip4 = e->ip4, .ip6 = e->ip6};
+}
+
+typedef int rules_run(struct nft *nft, const char *table, const struct nft_lease *leases,
+		      size_t count);
+
+/* All in one transaction; when one of them spoils that, each by itself. */
+static void queue_run(struct gw_host *h, const struct queue *q, rules_run *run,
+		      gw_host_failed *failed, void *ctx)
+{
+	struct nft_lease *rules = calloc(q->count + 1, sizeof(*rules));
+	int rc = rules ? 0 : -ENOMEM;
+
+	for (size_t i = 0; rules && i < q->count; i++)
+		rules[i] = rules_of(&q->list[i]);
+	if (!rc)
+		rc = run(h->nft, GW_NFT_TABLE, rules, q->count);
+	for (size_t i = 0; rc && i < q->count; i++) {
+		struct nft_lease one = rules_of(&q->list[i]);
+		int err = run(h->nft, GW_NFT_TABLE, &one, 1);
+
+		if (err)
+			failed(q->list[i].sid, err, ctx);
+	}
+	free(rules);
+}
+
+static void del_failed(const char *sid, int rc, void *ctx)
+{
+	(void)ctx;
+	if (rc != -ENOENT) /* gone with a flushed table: the guard puts the others back */
+		log_error("rules of lease %.8s... stay: %s", sid, strerror(-rc));
+}
+
+void gw_host_flush(struct gw_host *h, gw_host_failed *failed, void *ctx)
+{
+	struct queue adds = h->adds, dels = h->dels;
+
+	/* `failed` may end leases, which is for the next flush. */
+	h->adds = h->dels = (struct queue){0};
+	queue_run(h, &dels, nft_leases_del, del_failed, NULL);
+	queue_run(h, &adds, nft_leases_add, failed, ctx);
+	free(adds.list);
+	free(dels.list);
+}
+
+bool gw_host_pending(const struct gw_host *h)
+{
+	return h->adds.count || h->dels.count;
 }
 
 /* ---- watching ---- */
+
+static void put_back_failed(const char *sid, int rc, void *ctx)
+{
+	(void)ctx;
+	log_error("rules of lease %.8s...: %s", sid, strerror(-rc));
+}
 
 int gw_host_renew(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine)
 {
 	int rc = table_make(h, cfg, engine);
 
+	h->dels.count = h->adds.count = 0; /* of the table that was replaced */
 	for (const struct lease *l = NULL; !rc && (l = gw_engine_lease_after(engine, l));)
-		gw_host_lease_add(h, l);
+		rc = gw_host_lease_add(h, l);
+	gw_host_flush(h, put_back_failed, NULL);
 	return rc;
 }
 
@@ -249,7 +324,7 @@ uint64_t gw_host_repairs(const struct gw_host *h)
 
 int gw_host_counters(struct gw_host *h, struct nft_gateway_counters *out)
 {
-	return nft_gateway_counters(h->nft, GW_NFT_TABLE, out, NULL, NULL);
+	return nft_gateway_counters(h->nft, GW_NFT_TABLE, out);
 }
 
 int gw_host_close(struct gw_host *h)
@@ -261,6 +336,8 @@ int gw_host_close(struct gw_host *h)
 	left = hostjournal_undo(h->journal, 0);
 	if (left)
 		log_warn("not everything could be taken back from the host; --cleanup tries again");
+	free(h->adds.list);
+	free(h->dels.list);
 	hostjournal_close(h->journal);
 	free(h);
 	return left;

@@ -25,9 +25,14 @@ int gw_host_tunnels(struct gw_host *h, const char *const *patterns, size_t count
 struct hostjournal *gw_host_journal(struct gw_host *h);
 /* Forwarding and the table, for the pools of `engine`. */
 int gw_host_setup(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine);
-/* Lets the lease's packets through.  A lease without an interface needs nothing. */
+/* The next flush lets the lease's packets through, or no more.  A lease without an interface needs
+ * nothing.  -ENOMEM. */
 int gw_host_lease_add(struct gw_host *h, const struct lease *l);
 void gw_host_lease_del(struct gw_host *h, const struct lease *l);
+/* In one transaction; `failed` for each lease that could not be added. */
+typedef void gw_host_failed(const char *sid, int rc, void *ctx);
+void gw_host_flush(struct gw_host *h, gw_host_failed *failed, void *ctx);
+bool gw_host_pending(const struct gw_host *h);
 /* Makes the table anew, with the leases of `engine`. */
 int gw_host_renew(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine);
 /* Has somebody flushed our table?  Then it is put back. */

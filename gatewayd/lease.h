@@ -50,6 +50,13 @@ struct lease {
 	/* The engine's and the table's own. */
 	struct timer expiry;
 	TAILQ_ENTRY(lease) link;
+	TAILQ_ENTRY(lease) unsettled_link;
+	enum lease_change {
+		LEASE_SETTLED,
+		LEASE_GRANTED,	/* since the last settlement */
+		LEASE_EXTENDED, /* from settled_s */
+	} change;
+	uint64_t settled_s;
 };
 
 TAILQ_HEAD(lease_list, lease);

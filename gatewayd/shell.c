@@ -34,10 +34,45 @@ struct gw_shell {
 	struct events *events;
 	struct uplink *uplink;
 	struct gw_api api;
-	struct event *tick;
+	struct event *tick, *settle;
 	unsigned ticks;
 	char info[APP_INFO_MAX_BYTES + 1];
 };
+
+/* ---- settlement ----
+ *
+ * The requests of one turn of the loop are one transaction of the store and one of the host's
+ * table, and are answered after both. */
+
+static void rules_failed(const char *sid, int rc, void *ctx)
+{
+	struct gw_shell *s = ctx;
+
+	log_error("rules of lease %.8s...: %s", sid, strerror(-rc));
+	gw_engine_end(s->engine, sid);
+}
+
+static void settle(struct gw_shell *s)
+{
+	int rc = gw_store_flush(s->store);
+
+	gw_engine_settle(s->engine, rc);
+	gw_host_flush(s->host, rules_failed, s);
+	gw_api_settled(&s->api, rc);
+}
+
+static void on_settle(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	settle(arg);
+}
+
+static void settle_soon(void *arg)
+{
+	struct gw_shell *s = arg;
+
+	event_active(s->settle, EV_TIMEOUT, 0);
+}
 
 /* ---- what the engine does ---- */
 
@@ -64,10 +99,11 @@ static int tunnel_open(void *ctx, struct lease *l, char *why)
 		return rc;
 	rc = gw_host_lease_add(s->host, l);
 	if (rc) {
-		snprintf(why, GW_WHY_MAX, "the gateway's firewall refused");
+		snprintf(why, GW_WHY_MAX, "the gateway is out of memory");
 		gw_methods_close(s->methods, l);
-		return -EIO;
+		return rc;
 	}
+	settle_soon(s);
 	return 0;
 }
 
@@ -77,6 +113,7 @@ static void tunnel_close(void *ctx, const struct lease *l)
 
 	gw_host_lease_del(s->host, l);
 	gw_methods_close(s->methods, l);
+	settle_soon(s);
 }
 
 static void random_fill(void *ctx, void *out, size_t len)
@@ -228,6 +265,15 @@ static int tick_start(struct gw_shell *s)
 	return s->tick && event_add(s->tick, &tv) == 0 ? 0 : -ENOMEM;
 }
 
+static int settle_start(struct gw_shell *s)
+{
+	s->settle = event_new(s->d->base, -1, 0, on_settle, s);
+	if (!s->settle)
+		return -ENOMEM;
+	gw_store_gather(s->store, settle_soon, s);
+	return 0;
+}
+
 static int engine_start(struct gw_shell *s)
 {
 	struct gw_terms terms = terms_of(s->d->cfg);
@@ -251,6 +297,13 @@ static int host_start(struct gw_shell *s)
 	return rc ? rc : gw_host_open(&s->host, path);
 }
 
+static int tunnels_tell(struct gw_shell *s)
+{
+	const char *tunnels[GW_METHODS_MAX];
+
+	return gw_host_tunnels(s->host, tunnels, gw_methods_interfaces(s->methods, tunnels));
+}
+
 static int methods_start(struct gw_shell *s)
 {
 	const struct config *cfg = s->d->cfg;
@@ -261,11 +314,9 @@ static int methods_start(struct gw_shell *s)
 		.state_dir = s->d->state_dir,
 		.cfg = cfg,
 	};
-	const char *tunnels[GW_METHODS_MAX];
 	int rc = gw_methods_start(&s->methods, &env, s->engine, cfg->gateway_methods);
 
-	return rc ? rc
-		  : gw_host_tunnels(s->host, tunnels, gw_methods_interfaces(s->methods, tunnels));
+	return rc ? rc : tunnels_tell(s);
 }
 
 static void restore_one(const struct lease *l, void *ctx)
@@ -279,6 +330,7 @@ static int leases_restore(struct gw_shell *s)
 {
 	int rc = gw_store_load(s->store, restore_one, s);
 
+	settle(s);
 	if (!rc && gw_engine_lease_count(s->engine))
 		log_info("%zu leases of the earlier run go on", gw_engine_lease_count(s->engine));
 	return rc;
@@ -345,6 +397,8 @@ static int api_start(struct gw_shell *s)
 		.cfg = s->d->cfg,
 		.name = s->name,
 		.started_s = daemon_wall_s(),
+		.settle_soon = settle_soon,
+		.settle_arg = s,
 		.clock = steady_clock_begin(),
 	};
 	return rpc_start(s);
@@ -360,8 +414,8 @@ int gw_shell_start(struct daemon *d)
 	/* The table comes after the interfaces and before the leases that stand in it; nobody is
 	 * answered before the leases are back. */
 	static int (*const steps[])(struct gw_shell *) = {
-		engine_start, host_start,     mesh_open,  methods_start, host_setup,
-		api_start,    leases_restore, rpc_listen, uplink_start,	 tick_start,
+		engine_start, settle_start,   host_start, mesh_open,	methods_start, host_setup,
+		api_start,    leases_restore, rpc_listen, uplink_start, tick_start,
 	};
 	struct gw_shell *s = calloc(1, sizeof(*s));
 	int rc = 0;
@@ -390,6 +444,8 @@ void gw_shell_reload(struct daemon *d)
 	rpc_http_set_access(s->http, &spec);
 	if (uplink_start(s))
 		log_error("the old uplink targets stay in use");
+	if (gw_methods_probe(s->methods, d->cfg->gateway_methods))
+		tunnels_tell(s);
 	gw_host_renew(s->host, d->cfg, s->engine);
 	info_update(s);
 }
@@ -402,6 +458,8 @@ void gw_shell_free(struct daemon *d)
 		return;
 	if (s->tick)
 		event_free(s->tick);
+	if (s->settle && s->host)
+		settle(s);
 	uplink_free(s->uplink);
 	if (s->http)
 		rpc_http_free(s->http);
@@ -413,6 +471,9 @@ void gw_shell_free(struct daemon *d)
 	gw_methods_stop(s->methods);
 	meshapp_close(s->app);
 	gw_host_close(s->host);
+	gw_api_clear(&s->api);
+	if (s->settle)
+		event_free(s->settle);
 	gw_engine_free(s->engine);
 	gw_store_close(s->store);
 	free(s);

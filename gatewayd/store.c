@@ -63,6 +63,16 @@ void gw_store_close(struct gw_store *s)
 	free(s);
 }
 
+void gw_store_gather(struct gw_store *s, void (*pending)(void *arg), void *arg)
+{
+	store_gather(s->db, pending, arg);
+}
+
+int gw_store_flush(struct gw_store *s)
+{
+	return store_flush(s->db);
+}
+
 /* "" for no address. */
 static const char *address_text(const struct net_addr *a, char out[NET_ADDR_TEXT])
 {

@@ -10,7 +10,11 @@ struct gw_store;
 /* Errors as in io/store.h; logged. */
 int gw_store_open(struct gw_store **out, const char *path, const struct config *cfg);
 void gw_store_close(struct gw_store *s); /* NULL is fine */
-/* Adds or replaces; durable when it returns 0. */
+/* From now on what is written is durable with gw_store_flush; `pending` asks for one soon. */
+void gw_store_gather(struct gw_store *s, void (*pending)(void *arg), void *arg);
+/* 0, or -errno: all that was written since the last one is lost. */
+int gw_store_flush(struct gw_store *s);
+/* Adds or replaces. */
 int gw_store_save(struct gw_store *s, const struct lease *l);
 /* One that is not there is no error. */
 int gw_store_delete(struct gw_store *s, const char *sid);

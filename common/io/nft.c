@@ -2,18 +2,24 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/netlink.h>
 #include <nftables/libnftables.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 
 #include "base/log.h"
 #include "io/nft_script.h"
 
 #define NFT_COMMAND_MAX 128
+#define NFT_ANSWER_S 5 /* the kernel answers at once; keeps a bug from hanging a daemon */
 
 struct nft {
 	struct nft_ctx *ctx;
+	struct mnl_socket *sock; /* NULL until it is needed */
 };
 
 int nft_open(struct nft **out)
@@ -35,9 +41,27 @@ void nft_close(struct nft *nft)
 {
 	if (!nft)
 		return;
+	if (nft->sock)
+		mnl_socket_close(nft->sock);
 	if (nft->ctx)
 		nft_ctx_free(nft->ctx);
 	free(nft);
+}
+
+struct mnl_socket *nft_socket(struct nft *nft)
+{
+	struct timeval timeout = {.tv_sec = NFT_ANSWER_S};
+
+	if (nft->sock)
+		return nft->sock;
+	nft->sock = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
+	if (nft->sock && (mnl_socket_bind(nft->sock, 0, MNL_SOCKET_AUTOPID) ||
+			  setsockopt(mnl_socket_get_fd(nft->sock), SOL_SOCKET, SO_RCVTIMEO,
+				     &timeout, sizeof timeout))) {
+		mnl_socket_close(nft->sock);
+		nft->sock = NULL;
+	}
+	return nft->sock;
 }
 
 bool nft_name_ok(const char *name, size_t max)
@@ -87,10 +111,10 @@ static int run(struct nft *nft, const char *command, unsigned flags, int quiet)
 	return -err;
 }
 
-int nft_query(struct nft *nft, const char *command, int quiet, struct json_object **root,
-	      struct json_object **list)
+static int query(struct nft *nft, const char *command, unsigned flags, int quiet,
+		 struct json_object **root, struct json_object **list)
 {
-	int rc = run(nft, command, NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_HANDLE, quiet);
+	int rc = run(nft, command, NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_HANDLE | flags, quiet);
 
 	if (rc)
 		return rc;
@@ -100,6 +124,12 @@ int nft_query(struct nft *nft, const char *command, int quiet, struct json_objec
 		return 0;
 	json_object_put(*root);
 	return -EBADMSG;
+}
+
+int nft_query(struct nft *nft, const char *command, int quiet, struct json_object **root,
+	      struct json_object **list)
+{
+	return query(nft, command, 0, quiet, root, list);
 }
 
 /* ---- scripts ---- */
@@ -203,24 +233,47 @@ static uint64_t hash_text(uint64_t h, const char *text)
 }
 
 /* Chains and rules by their handles (a rule that was removed and added again has another), prefix
- * sets by their elements.  What belongs to leases comes and goes. */
+ * sets by their elements.  What belongs to leases comes and goes: the list is one without elements.
+ */
 static uint64_t hash_entry(uint64_t h, struct json_object *entry)
 {
-	struct json_object *o, *v;
+	struct json_object *o;
 
-	if (json_object_object_get_ex(entry, "rule", &o)) {
-		if (!json_object_object_get_ex(o, "chain", &v))
-			return h;
-	} else if (json_object_object_get_ex(entry, "chain", &o) ||
-		   json_object_object_get_ex(entry, "set", &o)) {
-		if (!json_object_object_get_ex(o, "name", &v))
-			return h;
-	} else {
-		return h;
-	}
-	if (strncmp(json_object_get_string(v), "lease_", 6) == 0)
+	if (!json_object_object_get_ex(entry, "rule", &o) &&
+	    !json_object_object_get_ex(entry, "chain", &o) &&
+	    !json_object_object_get_ex(entry, "map", &o) &&
+	    !json_object_object_get_ex(entry, "set", &o))
 		return h;
 	return hash_text(h, json_object_to_json_string_ext(entry, JSON_C_TO_STRING_PLAIN));
+}
+
+static int hash_list(struct nft *nft, const char *command, unsigned flags, uint64_t *h,
+		     struct json_object **root, struct json_object **list)
+{
+	int rc = query(nft, command, flags, ENOENT, root, list);
+
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < json_object_array_length(*list); i++)
+		*h = hash_entry(*h, json_object_array_get_idx(*list, i));
+	return 0;
+}
+
+static int hash_set(struct nft *nft, const char *table, struct json_object *entry, uint64_t *h)
+{
+	struct json_object *root, *list, *o, *v;
+	char command[NFT_COMMAND_MAX];
+	int rc;
+
+	if (!json_object_object_get_ex(entry, "set", &o) ||
+	    !json_object_object_get_ex(o, "name", &v))
+		return 0;
+	snprintf(command, sizeof command, "list set inet %s %.32s", table,
+		 json_object_get_string(v));
+	rc = hash_list(nft, command, 0, h, &root, &list);
+	if (!rc)
+		json_object_put(root);
+	return rc;
 }
 
 int nft_table_mark(struct nft *nft, const char *table, uint64_t *mark)
@@ -228,18 +281,19 @@ int nft_table_mark(struct nft *nft, const char *table, uint64_t *mark)
 	struct json_object *root, *list;
 	char command[NFT_COMMAND_MAX];
 	uint64_t h = 0xcbf29ce484222325u;
+	int rc;
 
 	if (!nft_name_ok(table, NFT_TABLE_NAME_MAX))
 		return -EINVAL;
 	snprintf(command, sizeof command, "list table inet %s", table);
-	int rc = nft_query(nft, command, ENOENT, &root, &list);
+	rc = hash_list(nft, command, NFT_CTX_OUTPUT_TERSE, &h, &root, &list);
 	if (rc)
 		return rc;
-	for (size_t i = 0; i < json_object_array_length(list); i++)
-		h = hash_entry(h, json_object_array_get_idx(list, i));
+	for (size_t i = 0; !rc && i < json_object_array_length(list); i++)
+		rc = hash_set(nft, table, json_object_array_get_idx(list, i), &h);
 	json_object_put(root);
 	*mark = h;
-	return 0;
+	return rc;
 }
 
 int nft_table_intact(struct nft *nft, const char *table, uint64_t mark)

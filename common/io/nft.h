@@ -21,7 +21,6 @@
 
 #define NFT_TABLE_NAME_MAX 32
 #define NFT_TUNNELS_MAX 32
-#define NFT_LEASE_TAG_MAX 24 /* [a-z0-9]: chains and counters of a lease are named by it */
 
 struct nft;
 
@@ -67,32 +66,40 @@ struct nft_gateway {
  */
 int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool replace);
 
+/* A lease is an element of the table's maps for each direction and family, with a counter in it. */
 struct nft_lease {
-	const char *tag;	  /* unique, [a-z0-9]{1,NFT_LEASE_TAG_MAX} */
 	const char *interface;	  /* the tunnel interface its packets come from */
 	struct net_addr ip4, ip6; /* family 0: none */
 };
-/* -EEXIST when the tag or an address of the lease is in use; nothing is changed then. */
-int nft_lease_add(struct nft *nft, const char *table, const struct nft_lease *lease);
-/* The same lease as was added.  -ENOENT. */
-int nft_lease_del(struct nft *nft, const char *table, const struct nft_lease *lease);
+/* Any number of them in one transaction.  -EEXIST when an address of one is in use; nothing is
+ * changed then. */
+int nft_leases_add(struct nft *nft, const char *table, const struct nft_lease *leases,
+		   size_t count);
+/* The same as were added.  -ENOENT when one is not there; nothing is changed then. */
+int nft_leases_del(struct nft *nft, const char *table, const struct nft_lease *leases,
+		   size_t count);
 
 struct nft_counter {
 	uint64_t packets, bytes;
 };
 struct nft_lease_counters {
-	char tag[NFT_LEASE_TAG_MAX + 1];
-	struct nft_counter up, down; /* from and to the subscriber */
+	struct nft_counter up, down; /* from and to the subscriber; zero since it was added */
 };
+/* Both families together.  -ENOENT. */
+int nft_lease_counters(struct nft *nft, const char *table, const struct nft_lease *lease,
+		       struct nft_lease_counters *out);
+/* Every address of every lease, once for each direction, in no order. */
+typedef void nft_count_visit(const char *interface, const struct net_addr *addr, bool up,
+			     struct nft_counter c, void *ctx);
+int nft_leases_count(struct nft *nft, const char *table, nft_count_visit *visit, void *ctx);
+
 struct nft_gateway_counters {
 	struct nft_counter spoofed;  /* from a tunnel without a lease */
 	struct nft_counter denied;   /* to a network that is not for subscribers */
 	struct nft_counter unleased; /* to a tunnel address that nobody holds */
 };
-/* All leases in one request.  `visit` may be NULL.  Zero since the table was made. */
-typedef void nft_lease_visit(const struct nft_lease_counters *c, void *ctx);
-int nft_gateway_counters(struct nft *nft, const char *table, struct nft_gateway_counters *out,
-			 nft_lease_visit *visit, void *ctx);
+/* Zero since the table was made. */
+int nft_gateway_counters(struct nft *nft, const char *table, struct nft_gateway_counters *out);
 
 /* ---- VPN server ---- */
 struct nft_masquerade {

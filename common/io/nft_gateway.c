@@ -1,7 +1,6 @@
 /* The gateway's table: anti-spoofing, forwarding, masquerading, leases and their counters. */
 #include "io/nft.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +8,8 @@
 #include "io/nft_script.h"
 
 /* ---- the fixed part ---- */
+
+const char *const nft_directions[2] = {"up", "down"};
 
 /* Of a tunnel set's text: a name is quoted and followed by a comma. */
 #define TUNNEL_SET_MAX (NFT_TUNNELS_MAX * (IFNAMSIZ + 4) + 8)
@@ -62,15 +63,15 @@ static void put_objects(struct nft_script *s, const struct nft_gateway *gw)
 	nft_script_prefix_sets(s, gw->table, "denied", gw->denied, gw->denied_count);
 	nft_script_prefix_sets(s, gw->table, "allowed", gw->allowed, gw->allowed_count);
 	for (int family = 4; family <= 6; family += 2) {
-		nft_script_add(s, "add map inet %s up%d { type ifname . ipv%d_addr : verdict; }",
-			       gw->table, family, family);
-		nft_script_add(s, "add map inet %s down%d { type ifname . ipv%d_addr : verdict; }",
-			       gw->table, family, family);
+		for (int d = 0; d < 2; d++)
+			nft_script_add(s,
+				       "add map inet %s %s%d "
+				       "{ type ifname . ipv%d_addr : verdict; counter; }",
+				       gw->table, nft_directions[d], family, family);
 	}
 }
 
-/* Before connection tracking sees them: who sends from a tunnel.  A lease's chain ends in accept.
- */
+/* Before connection tracking sees them: who sends from a tunnel.  A lease's element says accept. */
 static void put_source(struct nft_script *s, const struct gateway_script *g)
 {
 	const struct nft_gateway *gw = g->gw;
@@ -185,68 +186,53 @@ int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool repla
 
 /* ---- leases ---- */
 
-static bool lease_valid(const char *table, const struct nft_lease *l)
+static bool lease_valid(const struct nft_lease *l)
 {
-	size_t len = strlen(l->tag);
-
-	for (size_t i = 0; i < len; i++)
-		if (!islower((unsigned char)l->tag[i]) && !isdigit((unsigned char)l->tag[i]))
-			return false;
-	return len > 0 && len <= NFT_LEASE_TAG_MAX && nft_interface_ok(l->interface) &&
-	       nft_name_ok(table, NFT_TABLE_NAME_MAX) && (!l->ip4.family || l->ip4.family == 4) &&
+	return nft_interface_ok(l->interface) && (!l->ip4.family || l->ip4.family == 4) &&
 	       (!l->ip6.family || l->ip6.family == 6);
 }
 
-static void put_elements(struct nft_script *s, const char *verb, const char *table,
-			 const struct nft_lease *l, const char *direction)
+static void put_lease(struct nft_script *s, const char *verb, const char *table,
+		      const struct nft_lease *l)
 {
 	const struct net_addr *addrs[] = {&l->ip4, &l->ip6};
 	char text[NET_ADDR_TEXT];
 
-	for (int i = 0; i < 2; i++)
-		if (addrs[i]->family)
-			nft_script_add(s,
-				       "%s element inet %s %s%u { \"%s\" . %s : goto lease_%s_%s }",
-				       verb, table, direction, addrs[i]->family, l->interface,
-				       net_addr_ip_text(addrs[i], text), l->tag, direction);
+	for (int i = 0; i < 4; i++) {
+		const struct net_addr *a = addrs[i / 2];
+		if (a->family)
+			nft_script_add(s, "%s element inet %s %s%u { \"%s\" . %s : accept }", verb,
+				       table, nft_directions[i % 2], a->family, l->interface,
+				       net_addr_ip_text(a, text));
+	}
 }
 
-static const char *const directions[] = {"up", "down"};
-
-int nft_lease_add(struct nft *nft, const char *table, const struct nft_lease *l)
+static int leases_run(struct nft *nft, const char *verb, const char *table,
+		      const struct nft_lease *leases, size_t count, int quiet)
 {
 	struct nft_script s;
 
-	if (!lease_valid(table, l))
+	if (!nft_name_ok(table, NFT_TABLE_NAME_MAX))
 		return -EINVAL;
+	for (size_t i = 0; i < count; i++)
+		if (!lease_valid(&leases[i]))
+			return -EINVAL;
+	if (!count)
+		return 0;
 	nft_script_init(&s);
-	for (int i = 0; i < 2; i++) {
-		const char *d = directions[i];
-		nft_script_add(&s, "create counter inet %s lease_%s_%s", table, l->tag, d);
-		nft_script_add(&s, "create chain inet %s lease_%s_%s", table, l->tag, d);
-		nft_script_add(&s, "add rule inet %s lease_%s_%s counter name lease_%s_%s accept",
-			       table, l->tag, d, l->tag, d);
-		put_elements(&s, "create", table, l, d);
-	}
-	return nft_script_run(nft, &s, EEXIST);
+	for (size_t i = 0; i < count; i++)
+		put_lease(&s, verb, table, &leases[i]);
+	return nft_script_run(nft, &s, quiet);
 }
 
-int nft_lease_del(struct nft *nft, const char *table, const struct nft_lease *l)
+int nft_leases_add(struct nft *nft, const char *table, const struct nft_lease *leases, size_t count)
 {
-	struct nft_script s;
+	return leases_run(nft, "create", table, leases, count, EEXIST);
+}
 
-	if (!lease_valid(table, l))
-		return -EINVAL;
-	nft_script_init(&s);
-	for (int i = 0; i < 2; i++) {
-		const char *d = directions[i];
-		put_elements(&s, "delete", table, l, d);
-		/* Its own rule keeps the counter busy. */
-		nft_script_add(&s, "flush chain inet %s lease_%s_%s", table, l->tag, d);
-		nft_script_add(&s, "delete chain inet %s lease_%s_%s", table, l->tag, d);
-		nft_script_add(&s, "delete counter inet %s lease_%s_%s", table, l->tag, d);
-	}
-	return nft_script_run(nft, &s, ENOENT);
+int nft_leases_del(struct nft *nft, const char *table, const struct nft_lease *leases, size_t count)
+{
+	return leases_run(nft, "delete", table, leases, count, ENOENT);
 }
 
 /* ---- counters ---- */
@@ -258,8 +244,16 @@ static uint64_t get_u64(struct json_object *o, const char *key)
 	return json_object_object_get_ex(o, key, &v) ? json_object_get_uint64(v) : 0;
 }
 
-static void fixed_counter(struct nft_gateway_counters *out, const char *name, struct nft_counter c)
+static void one_counter(struct nft_gateway_counters *out, struct json_object *entry)
 {
+	struct json_object *o, *v;
+	const char *name;
+
+	if (!json_object_object_get_ex(entry, "counter", &o) ||
+	    !json_object_object_get_ex(o, "name", &v))
+		return;
+	struct nft_counter c = {get_u64(o, "packets"), get_u64(o, "bytes")};
+	name = json_object_get_string(v);
 	if (strcmp(name, "spoofed") == 0)
 		out->spoofed = c;
 	else if (strcmp(name, "denied") == 0)
@@ -268,62 +262,8 @@ static void fixed_counter(struct nft_gateway_counters *out, const char *name, st
 		out->unleased = c;
 }
 
-/* "lease_TAG_up" or "lease_TAG_down"; false for another name. */
-static bool lease_name(const char *name, char tag[NFT_LEASE_TAG_MAX + 1], bool *up)
+int nft_gateway_counters(struct nft *nft, const char *table, struct nft_gateway_counters *out)
 {
-	const char *start = name + 6, *end;
-
-	if (strncmp(name, "lease_", 6) != 0 || !(end = strchr(start, '_')) ||
-	    end - start > NFT_LEASE_TAG_MAX)
-		return false;
-	memcpy(tag, start, (size_t)(end - start));
-	tag[end - start] = '\0';
-	*up = strcmp(end, "_up") == 0;
-	return *up || strcmp(end, "_down") == 0;
-}
-
-struct counter_read {
-	struct nft_gateway_counters *out;
-	struct nft_lease_counters lease; /* one half seen */
-	bool half;
-	nft_lease_visit *visit;
-	void *ctx;
-};
-
-static void lease_counter(struct counter_read *r, const char *tag, bool up, struct nft_counter c)
-{
-	if (r->half && strcmp(r->lease.tag, tag) != 0)
-		r->half = false;
-	if (!r->half) {
-		r->lease = (struct nft_lease_counters){0};
-		snprintf(r->lease.tag, sizeof r->lease.tag, "%s", tag);
-	}
-	*(up ? &r->lease.up : &r->lease.down) = c;
-	if (r->half && r->visit)
-		r->visit(&r->lease, r->ctx);
-	r->half = !r->half;
-}
-
-static void one_counter(struct counter_read *r, struct json_object *entry)
-{
-	struct json_object *o, *name;
-	char tag[NFT_LEASE_TAG_MAX + 1];
-	bool up;
-
-	if (!json_object_object_get_ex(entry, "counter", &o) ||
-	    !json_object_object_get_ex(o, "name", &name))
-		return;
-	struct nft_counter c = {get_u64(o, "packets"), get_u64(o, "bytes")};
-	if (lease_name(json_object_get_string(name), tag, &up))
-		lease_counter(r, tag, up, c);
-	else
-		fixed_counter(r->out, json_object_get_string(name), c);
-}
-
-int nft_gateway_counters(struct nft *nft, const char *table, struct nft_gateway_counters *out,
-			 nft_lease_visit *visit, void *ctx)
-{
-	struct counter_read r = {.out = out, .visit = visit, .ctx = ctx};
 	struct json_object *root, *list;
 	char command[128];
 
@@ -335,7 +275,7 @@ int nft_gateway_counters(struct nft *nft, const char *table, struct nft_gateway_
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < json_object_array_length(list); i++)
-		one_counter(&r, json_object_array_get_idx(list, i));
+		one_counter(out, json_object_array_get_idx(list, i));
 	json_object_put(root);
 	return 0;
 }

@@ -27,7 +27,8 @@ struct store {
 	bool lost;		    /* SQLite rolled the open transaction back by itself */
 	void (*pending)(void *arg); /* not NULL: single writes are gathered */
 	void *pending_arg;
-	bool gathered; /* in a transaction that store_flush ends */
+	bool gathered;	 /* in a transaction that store_flush ends */
+	int gather_lost; /* -errno: SQLite ended that one by itself, and what was in it is gone */
 	struct store_slot slots[];
 };
 
@@ -81,8 +82,10 @@ static int fail(struct store *s, int code, const char *sql)
 	 * must not be written alone. */
 	if (s->in_transaction && sqlite3_get_autocommit(s->db))
 		s->lost = true;
-	if (s->gathered && sqlite3_get_autocommit(s->db))
+	if (s->gathered && sqlite3_get_autocommit(s->db)) {
 		s->gathered = false;
+		s->gather_lost = rc;
+	}
 	if (rc && rc != -EEXIST && log_limit_due(&s->failures, daemon_now_us()))
 		log_error("%s: %s (%llu failures so far) in: %.200s", store_name(s),
 			  sqlite3_errmsg(s->db), (unsigned long long)s->failures.count, sql);
@@ -522,13 +525,15 @@ void store_gather(struct store *s, void (*pending)(void *arg), void *arg)
 
 int store_flush(struct store *s)
 {
-	int rc;
+	int rc = 0, lost = s->gather_lost;
 
-	if (!s->gathered)
-		return 0;
-	rc = store_exec(s, "COMMIT");
-	if (rc && !sqlite3_get_autocommit(s->db))
-		store_exec(s, "ROLLBACK");
-	s->gathered = false;
-	return rc;
+	s->gather_lost = 0;
+	if (s->gathered) {
+		rc = store_exec(s, "COMMIT");
+		if (rc && !sqlite3_get_autocommit(s->db))
+			store_exec(s, "ROLLBACK");
+		s->gathered = false;
+		s->gather_lost = 0;
+	}
+	return rc ? rc : lost;
 }

@@ -147,6 +147,7 @@ int store_exec(struct store *s, const char *sql);
  * them.  So a thousand writes of one moment cost one wait for the disk.  store_begin flushes first.
  */
 void store_gather(struct store *s, void (*pending)(void *arg), void *arg);
-/* 0 (also when nothing was gathered) or -errno, logged: then all that was gathered is lost. */
+/* 0 (also when nothing was gathered) or -errno, logged: then all that was gathered is lost, or was
+ * already when a write failed that said so. */
 int store_flush(struct store *s);
 #endif

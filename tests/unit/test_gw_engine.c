@@ -173,6 +173,16 @@ static struct lease_binding mesh(uint8_t node, const char *name)
 	return app((struct lease_binding){.proven = true}, node, name);
 }
 
+/* Renews and settles: what stands then counts. */
+static bool renew(struct fixture *f, const char *sid, const struct lease_binding *who,
+		  uint64_t now_s)
+{
+	bool done = gw_engine_renew(f->e, sid, who, now_s, &f->lease, &f->why);
+
+	gw_engine_settle(f->e, 0);
+	return done;
+}
+
 static bool ask(struct fixture *f, const char *sid, const char *method, struct lease_binding who,
 		uint64_t now_s)
 {
@@ -185,7 +195,10 @@ static bool ask(struct fixture *f, const char *sid, const char *method, struct l
 
 	memset(&f->why, 0, sizeof(f->why));
 	f->lease = NULL;
-	return gw_engine_request(f->e, &req, now_s, &f->lease, &f->why);
+	if (!gw_engine_request(f->e, &req, now_s, &f->lease, &f->why))
+		return false;
+	gw_engine_settle(f->e, 0);
+	return true;
 }
 
 #define assert_refused(f, is_temporary, words)                                                     \
@@ -288,8 +301,7 @@ static void test_uplink(void **state)
 	assert_true(ask(f, NULL, "null", host("10.0.0.5"), T0));
 	/* who holds a lease keeps it while the uplink is away */
 	gw_engine_set_uplink(f->e, &(struct gw_uplink){.checked_s = T0});
-	assert_true(
-		gw_engine_renew(f->e, f->lease->sid, &f->lease->who, T0 + 30, &f->lease, &f->why));
+	assert_true(renew(f, f->lease->sid, &f->lease->who, T0 + 30));
 	assert_int_equal(f->lease->expires_s, T0 + 90);
 }
 
@@ -300,17 +312,17 @@ static void test_renew_release(void **state)
 	struct lease_binding out = host("10.0.0.9");
 
 	assert_true(ask(f, "s", "mesh", me, T0));
-	assert_true(gw_engine_renew(f->e, "s", &me, T0 + 59, &f->lease, &f->why));
+	assert_true(renew(f, "s", &me, T0 + 59));
 	assert_int_equal(f->lease->expires_s, T0 + 119);
 	assert_int_equal(row_find(&f->w, "s")->expires_s, T0 + 119);
-	assert_true(gw_engine_renew(f->e, "s", &inside, T0 + 60, &f->lease, &f->why));
+	assert_true(renew(f, "s", &inside, T0 + 60));
 	/* what is promised is not taken back by a shorter lease time or a clock set back */
 	f->terms.lease_s = 5;
 	gw_engine_set_terms(f->e, &f->terms);
-	assert_true(gw_engine_renew(f->e, "s", &me, T0 + 61, &f->lease, &f->why));
+	assert_true(renew(f, "s", &me, T0 + 61));
 	assert_int_equal(f->lease->expires_s, T0 + 120);
 	/* others learn nothing: the same words as for a sid that does not exist */
-	assert_false(gw_engine_renew(f->e, "s", &you, T0, &f->lease, &f->why));
+	assert_false(renew(f, "s", &you, T0));
 	assert_refused(f, false, "no such session");
 	assert_false(gw_engine_release(f->e, "s", &out, T0, &f->why));
 	assert_refused(f, false, "no such session");
@@ -342,7 +354,7 @@ static void test_expiry(void **state)
 	assert_int_equal(gw_engine_next_s(f->e), T0 + 70);
 	/* over is over, also when nobody ran the timers */
 	me = mesh(2, "sub");
-	assert_false(gw_engine_renew(f->e, "b", &me, T0 + 70, &f->lease, &f->why));
+	assert_false(renew(f, "b", &me, T0 + 70));
 	assert_int_equal(gw_engine_lease_count(f->e), 0);
 	/* a row that cannot be deleted does not keep the address */
 	assert_true(ask(f, "c", "mesh", me, T0 + 70));
@@ -449,7 +461,7 @@ static void test_store_errors(void **state)
 	assert_true(ask(f, "s", "mesh", me, T0));
 	/* a renewal that is not durable is none */
 	f->w.save_rc = -ENOSPC;
-	assert_false(gw_engine_renew(f->e, "s", &me, T0 + 30, &f->lease, &f->why));
+	assert_false(renew(f, "s", &me, T0 + 30));
 	assert_refused(f, true, "disk is full");
 	assert_int_equal(gw_engine_next_s(f->e), T0 + 60);
 	/* nor is a release */
@@ -459,6 +471,38 @@ static void test_store_errors(void **state)
 	assert_int_equal(gw_engine_lease_count(f->e), 1);
 	f->w.delete_rc = 0;
 	assert_true(gw_engine_release(f->e, "s", &me, T0 + 30, &f->why));
+}
+
+/* The transaction of a turn fails: all that was granted or extended in it is taken back. */
+static void test_unsettled(void **state)
+{
+	struct fixture *f = *state;
+	struct lease_binding one = mesh(1, "sub"), two = mesh(2, "sub");
+	struct gw_request req = {.sid = "two", .method = "mesh", .who = two};
+
+	assert_true(ask(f, "one", "mesh", one, T0));
+	assert_true(gw_engine_renew(f->e, "one", &one, T0 + 10, &f->lease, &f->why));
+	assert_true(gw_engine_renew(f->e, "one", &one, T0 + 20, &f->lease, &f->why));
+	assert_true(gw_engine_request(f->e, &req, T0 + 20, &f->lease, &f->why));
+	assert_true(gw_engine_unsettled(f->e));
+	assert_int_equal(gw_engine_lease_count(f->e), 2);
+	assert_int_equal(gw_engine_counters(f->e)->granted, 1);
+	gw_engine_settle(f->e, -ENOSPC);
+	assert_false(gw_engine_unsettled(f->e));
+	assert_int_equal(gw_engine_lease_count(f->e), 1);
+	assert_null(gw_engine_lease(f->e, "two"));
+	assert_int_equal(f->w.tunnels, 1);
+	assert_int_equal(pool_left(gw_engine_pool4(f->e)), 252);
+	assert_int_equal(gw_engine_next_s(f->e), T0 + 60);
+	assert_string_equal(f->w.events, "uplink.online lease.granted ");
+	/* One that is released before the settlement is none of its business. */
+	assert_true(gw_engine_request(f->e, &req, T0 + 20, &f->lease, &f->why));
+	assert_true(gw_engine_release(f->e, "two", &two, T0 + 20, &f->why));
+	assert_false(gw_engine_unsettled(f->e));
+	/* An administrator ends what nobody released. */
+	assert_true(gw_engine_end(f->e, "one"));
+	assert_false(gw_engine_end(f->e, "one"));
+	assert_int_equal(f->w.tunnels, 0);
 }
 
 static void test_tunnel_errors(void **state)
@@ -573,7 +617,7 @@ static void test_long_run(void **state)
 		if (r % 4 == 0)
 			gw_engine_release(f->e, sid, &who, now, &f->why);
 		else if (r % 4 == 1)
-			gw_engine_renew(f->e, sid, &who, now, &f->lease, &f->why);
+			renew(f, sid, &who, now);
 		else
 			ask(f, sid, r % 3 ? "mesh" : "null", who, now);
 		gw_engine_run(f->e, now);
@@ -597,8 +641,8 @@ int main(void)
 		T(test_grant),		T(test_idempotent),    T(test_method_choice),
 		T(test_uplink),		T(test_renew_release), T(test_expiry),
 		T(test_strangers),	T(test_new_sid),       T(test_limits),
-		T(test_pool_exhausted), T(test_store_errors),  T(test_tunnel_errors),
-		T(test_restart),	T(test_long_run),
+		T(test_pool_exhausted), T(test_store_errors),  T(test_unsettled),
+		T(test_tunnel_errors),	T(test_restart),       T(test_long_run),
 	};
 
 	log_set_sink(quiet);

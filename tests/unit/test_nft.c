@@ -166,8 +166,7 @@ static int table_make(bool replace)
 
 static struct nft_lease lease(void)
 {
-	return (struct nft_lease){
-		.tag = "a1b2", .interface = tun_name(tunnel), .ip4 = sub4, .ip6 = sub6};
+	return (struct nft_lease){.interface = tun_name(tunnel), .ip4 = sub4, .ip6 = sub6};
 }
 
 static void begin(void)
@@ -177,7 +176,7 @@ static void begin(void)
 	need_netns();
 	nft_table_del(nft, TABLE); /* of a test that failed */
 	assert_int_equal(table_make(false), 0);
-	assert_int_equal(nft_lease_add(nft, TABLE, &l), 0);
+	assert_int_equal(nft_leases_add(nft, TABLE, &l, 1), 0);
 }
 
 static void end(void)
@@ -219,16 +218,20 @@ static void assert_ends(const struct seen *s, const struct net_addr *src,
 }
 
 struct read_lease {
-	struct nft_lease_counters c;
-	int count;
+	struct nft_lease_counters c; /* all leases together */
+	int count;		     /* of leases */
 };
 
-static void on_lease(const struct nft_lease_counters *c, void *ctx)
+static void on_count(const char *interface, const struct net_addr *a, bool up, struct nft_counter c,
+		     void *ctx)
 {
 	struct read_lease *r = ctx;
+	struct nft_counter *sum = up ? &r->c.up : &r->c.down;
 
-	r->c = *c;
-	r->count++;
+	assert_memory_equal(interface, "mgw", 3);
+	sum->packets += c.packets;
+	sum->bytes += c.bytes;
+	r->count += up && a->family == 4;
 }
 
 static struct nft_gateway_counters counters(struct read_lease *r)
@@ -236,7 +239,8 @@ static struct nft_gateway_counters counters(struct read_lease *r)
 	struct nft_gateway_counters c;
 
 	*r = (struct read_lease){0};
-	assert_int_equal(nft_gateway_counters(nft, TABLE, &c, on_lease, r), 0);
+	assert_int_equal(nft_gateway_counters(nft, TABLE, &c), 0);
+	assert_int_equal(nft_leases_count(nft, TABLE, on_count, r), 0);
 	return c;
 }
 
@@ -263,7 +267,12 @@ static void test_masquerade(void **state)
 	round_trip(&sub6, &inet6, &up6);
 	struct nft_gateway_counters c = counters(&r);
 	assert_int_equal(r.count, 1);
-	assert_string_equal(r.c.tag, "a1b2");
+	struct nft_lease l = lease();
+	struct nft_lease_counters own;
+	assert_int_equal(nft_lease_counters(nft, TABLE, &l, &own), 0);
+	assert_memory_equal(&own, &r.c, sizeof own);
+	l.ip4 = stranger4;
+	assert_int_equal(nft_lease_counters(nft, TABLE, &l, &own), -ENOENT);
 	assert_int_equal(r.c.up.packets, 2);
 	assert_int_equal(r.c.up.bytes, 60 + 80); /* headers of 20 and 40, UDP of 40 */
 	assert_int_equal(r.c.down.packets, 2);
@@ -316,12 +325,12 @@ static void test_denied_networks(void **state)
 /* Nobody gets into a tunnel from outside, and subscribers do not reach each other. */
 static void test_isolation(void **state)
 {
-	struct nft_lease other = {.tag = "c3d4", .interface = tun_name(tunnel), .ip4 = stranger4};
+	struct nft_lease other = {.interface = tun_name(tunnel), .ip4 = stranger4};
 	struct read_lease r;
 
 	(void)state;
 	begin();
-	assert_int_equal(nft_lease_add(nft, TABLE, &other), 0);
+	assert_int_equal(nft_leases_add(nft, TABLE, &other, 1), 0);
 	send_udp(uplink, &inet4, &sub4, 53, 4000);
 	assert_int_equal(at_tunnel.count, 0);
 	assert_int_equal(counters(&r).denied.packets, 1);
@@ -364,61 +373,56 @@ static void test_host_ports(void **state)
 
 static void test_leases(void **state)
 {
-	struct nft_lease l = lease(), same_tag = l, same_addr = l, bad = l;
+	struct nft_lease l = lease(), same_addr = l, bad = l;
 	struct read_lease r;
 
 	(void)state;
 	begin();
-	assert_int_equal(nft_lease_add(nft, TABLE, &l), -EEXIST);
-	same_tag.ip4 = stranger4;
-	same_tag.ip6.family = 0;
-	assert_int_equal(nft_lease_add(nft, TABLE, &same_tag), -EEXIST);
-	same_addr.tag = "other";
-	assert_int_equal(nft_lease_add(nft, TABLE, &same_addr), -EEXIST);
-	bad.tag = "x; flush ruleset";
-	assert_int_equal(nft_lease_add(nft, TABLE, &bad), -EINVAL);
-	bad.tag = "";
-	assert_int_equal(nft_lease_add(nft, TABLE, &bad), -EINVAL);
-	bad.tag = "ok";
+	assert_int_equal(nft_leases_add(nft, TABLE, &l, 1), -EEXIST);
+	same_addr.ip4 = stranger4;
+	assert_int_equal(nft_leases_add(nft, TABLE, &same_addr, 1), -EEXIST);
 	bad.interface = "a\" }; flush";
-	assert_int_equal(nft_lease_add(nft, TABLE, &bad), -EINVAL);
+	assert_int_equal(nft_leases_add(nft, TABLE, &bad, 1), -EINVAL);
+	assert_int_equal(nft_leases_add(nft, TABLE, NULL, 0), 0);
 	/* What failed has changed nothing. */
 	counters(&r);
 	assert_int_equal(r.count, 1);
 	round_trip(&sub4, &inet4, &up4);
-	assert_int_equal(nft_lease_del(nft, TABLE, &l), 0);
-	assert_int_equal(nft_lease_del(nft, TABLE, &l), -ENOENT);
+	assert_int_equal(nft_leases_del(nft, TABLE, &l, 1), 0);
+	assert_int_equal(nft_leases_del(nft, TABLE, &l, 1), -ENOENT);
 	send_udp(tunnel, &sub4, &inet4, 4000, 53);
 	assert_int_equal(at_uplink.count, 0);
 	assert_int_equal(counters(&r).spoofed.packets, 1);
 	assert_int_equal(r.count, 0);
 	/* And again, from zero. */
-	assert_int_equal(nft_lease_add(nft, TABLE, &l), 0);
+	assert_int_equal(nft_leases_add(nft, TABLE, &l, 1), 0);
 	round_trip(&sub4, &inet4, &up4);
 	counters(&r);
 	assert_int_equal(r.c.up.packets, 1);
 	end();
 }
 
-#define MANY 60
+#define MANY 600
 static void test_many_leases(void **state)
 {
-	char tags[MANY][16], ip[32];
-	struct nft_lease l[MANY];
+	static struct nft_lease l[MANY];
+	char ip[32];
 	struct read_lease r;
 
 	(void)state;
 	need_netns();
 	assert_int_equal(table_make(false), 0);
 	for (int i = 0; i < MANY; i++) {
-		snprintf(tags[i], sizeof tags[i], "t%d", i);
-		snprintf(ip, sizeof ip, "10.117.9.%d", i + 1);
-		l[i] = (struct nft_lease){.tag = tags[i], .interface = "mgw0", .ip4 = addr(ip)};
-		assert_int_equal(nft_lease_add(nft, TABLE, &l[i]), 0);
+		snprintf(ip, sizeof ip, "10.117.%d.%d", 9 + i / 200, i % 200 + 1);
+		l[i] = (struct nft_lease){.interface = "mgw0", .ip4 = addr(ip)};
 	}
-	for (int i = 0; i < MANY; i += 3)
-		assert_int_equal(nft_lease_del(nft, TABLE, &l[i]), 0);
+	assert_int_equal(nft_leases_add(nft, TABLE, l, MANY), 0);
+	/* One that is in use, and none of them is added. */
+	assert_int_equal(nft_leases_del(nft, TABLE, l, MANY / 3), 0);
+	assert_int_equal(nft_leases_add(nft, TABLE, l, MANY / 3 + 1), -EEXIST);
 	send_udp(tunnel, &l[10].ip4, &inet4, 4000, 53);
+	assert_int_equal(at_uplink.count, 0);
+	send_udp(tunnel, &l[MANY - 10].ip4, &inet4, 4000, 53);
 	assert_ends(&at_uplink, &up4, &inet4);
 	counters(&r);
 	assert_int_equal(r.count, MANY - MANY / 3);
@@ -434,7 +438,7 @@ static void test_intact(void **state)
 		"nft add rule inet " TABLE " forward accept",
 		"nft flush set inet " TABLE " denied4",
 	};
-	struct nft_lease l = lease(), other = {.tag = "z", .interface = "mgw0", .ip4 = stranger4};
+	struct nft_lease l = lease(), other = {.interface = "mgw0", .ip4 = stranger4};
 	uint64_t mark;
 
 	(void)state;
@@ -443,11 +447,11 @@ static void test_intact(void **state)
 	for (size_t i = 0; i < sizeof damage / sizeof *damage; i++) {
 		assert_int_equal(table_make(true), 0);
 		assert_int_equal(nft_table_mark(nft, TABLE, &mark), 0);
-		assert_int_equal(nft_lease_add(nft, TABLE, &l), 0);
+		assert_int_equal(nft_leases_add(nft, TABLE, &l, 1), 0);
 		send_udp(tunnel, &sub4, &inet4, 4000, 53);
 		assert_int_equal(nft_table_intact(nft, TABLE, mark), 1);
-		assert_int_equal(nft_lease_add(nft, TABLE, &other), 0);
-		assert_int_equal(nft_lease_del(nft, TABLE, &l), 0);
+		assert_int_equal(nft_leases_add(nft, TABLE, &other, 1), 0);
+		assert_int_equal(nft_leases_del(nft, TABLE, &l, 1), 0);
 		assert_int_equal(nft_table_intact(nft, TABLE, mark), 1);
 		free(netns_output(damage[i]));
 		assert_int_equal(nft_table_intact(nft, TABLE, mark), 0);
@@ -478,7 +482,7 @@ static void test_foreign_table_stays(void **state)
 	assert_non_null(strstr(before, "1.1.1.1"));
 	begin();
 	struct nft_lease l = lease();
-	assert_int_equal(nft_lease_del(nft, TABLE, &l), 0);
+	assert_int_equal(nft_leases_del(nft, TABLE, &l, 1), 0);
 	assert_int_equal(table_make(true), 0);
 	end();
 	char *after = netns_output("nft -a list ruleset");

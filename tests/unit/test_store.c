@@ -289,6 +289,8 @@ static void test_gathered_and_lost(void **state)
 	assert_int_equal(store_exec(s, "INSERT OR ROLLBACK INTO t (k) VALUES (1)"), -EEXIST);
 	assert_int_equal(add(s, 3), 0);
 	assert_int_equal(pending, 2);
+	/* Whoever answers for what was gathered must hear of it. */
+	assert_int_equal(store_flush(s), -EEXIST);
 	assert_int_equal(store_flush(s), 0);
 	assert_int_equal(store_get_u64(s, Q_COUNT, 0), 2);
 	store_close(s);
