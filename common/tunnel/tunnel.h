@@ -170,4 +170,8 @@ const struct tunnel_method *const *tunnel_methods(void);
 
 extern const struct tunnel_method tunnel_null;
 extern const struct tunnel_method tunnel_mesh;
+extern const struct tunnel_method tunnel_direct;
+extern const struct tunnel_method tunnel_ipip;
+extern const struct tunnel_method tunnel_gre;
+extern const struct tunnel_method tunnel_vxlan;
 #endif
