@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "io/clock.h"
 #include "io/config.h"
 #include "io/hostjournal.h"
 #include "io/sysctl.h"
@@ -15,6 +16,8 @@ struct entry {
 	char sid[LEASE_SID_MAX + 1];
 	char interface[LEASE_INTERFACE_MAX + 1];
 	struct net_addr ip4, ip6;
+	uint8_t mac[6];
+	bool has_mac;
 };
 
 /* What the next flush does. */
@@ -30,8 +33,8 @@ struct gw_host {
 	uint64_t repairs;
 	bool ready; /* the table is there */
 	struct queue adds, dels;
-	const char *tunnels[NFT_TUNNELS_MAX];
-	size_t tunnel_count;
+	const char *tunnels[NFT_TUNNELS_MAX], *borrowed[NFT_TUNNELS_MAX];
+	size_t tunnel_count, borrowed_count;
 };
 
 int gw_host_open(struct gw_host **out, const char *journal_path)
@@ -77,6 +80,16 @@ int gw_host_tunnels(struct gw_host *h, const char *const *patterns, size_t count
 	return 0;
 }
 
+int gw_host_borrowed(struct gw_host *h, const char *const *names, size_t count)
+{
+	if (count > NFT_TUNNELS_MAX)
+		return -E2BIG;
+	h->borrowed_count = count;
+	for (size_t i = 0; i < count; i++)
+		h->borrowed[i] = names[i];
+	return 0;
+}
+
 struct table_nets {
 	struct net_prefix denied[GW_HOST_NETS_MAX], allowed[GW_HOST_NETS_MAX];
 	uint16_t port;
@@ -100,6 +113,9 @@ static int table_fill(const struct gw_host *h, struct nft_gateway *gw, struct ta
 		.table = GW_NFT_TABLE,
 		.tunnels = h->tunnels,
 		.tunnel_count = h->tunnel_count,
+		.borrowed = h->borrowed,
+		.borrowed_count = h->borrowed_count,
+		.masquerade_borrowed = cfg->gateway_nat,
 		.uplink = cfg->gateway_uplink_interface,
 		.routed6 = !cfg->gateway_nat,
 		.denied = nets->denied,
@@ -191,6 +207,16 @@ int gw_host_setup(struct gw_host *h, const struct config *cfg, const struct gw_e
 
 /* ---- leases ---- */
 
+static struct entry entry_of(const struct lease *l)
+{
+	struct entry e = {.ip4 = l->source4, .ip6 = l->source6, .has_mac = l->has_mac};
+
+	memcpy(e.sid, l->sid, sizeof(e.sid));
+	memcpy(e.interface, l->interface, sizeof(e.interface));
+	memcpy(e.mac, l->source_mac, sizeof(e.mac));
+	return e;
+}
+
 static int queue_put(struct queue *q, const struct lease *l)
 {
 	struct entry *e;
@@ -205,9 +231,7 @@ static int queue_put(struct queue *q, const struct lease *l)
 		q->size = size;
 	}
 	e = &q->list[q->count++];
-	*e = (struct entry){.ip4 = l->ip4, .ip6 = l->ip6};
-	memcpy(e->sid, l->sid, sizeof(e->sid));
-	memcpy(e->interface, l->interface, sizeof(e->interface));
+	*e = entry_of(l);
 	return 0;
 }
 
@@ -237,7 +261,11 @@ void gw_host_lease_del(struct gw_host *h, const struct lease *l)
 
 static struct nft_lease rules_of(const struct entry *e)
 {
-	return (struct nft_lease){.interface = e->interface, .ip4 = e->ip4, .ip6 = e->ip6};
+	struct nft_lease rules = {
+		.interface = e->interface, .ip4 = e->ip4, .ip6 = e->ip6, .has_mac = e->has_mac};
+
+	memcpy(rules.mac, e->mac, sizeof(rules.mac));
+	return rules;
 }
 
 typedef int rules_run(struct nft *nft, const char *table, const struct nft_lease *leases,
@@ -325,6 +353,15 @@ uint64_t gw_host_repairs(const struct gw_host *h)
 int gw_host_counters(struct gw_host *h, struct nft_gateway_counters *out)
 {
 	return nft_gateway_counters(h->nft, GW_NFT_TABLE, out);
+}
+
+bool gw_host_lease_counters(struct gw_host *h, const struct lease *l,
+			    struct nft_lease_counters *out)
+{
+	struct entry e = entry_of(l);
+	struct nft_lease rules = rules_of(&e);
+
+	return *l->interface && nft_lease_counters(h->nft, GW_NFT_TABLE, &rules, out) == 0;
 }
 
 int gw_host_close(struct gw_host *h)

@@ -299,9 +299,12 @@ static int host_start(struct gw_shell *s)
 
 static int tunnels_tell(struct gw_shell *s)
 {
-	const char *tunnels[GW_METHODS_MAX];
+	const char *names[GW_METHODS_MAX];
+	int rc = gw_host_tunnels(s->host, names, gw_methods_interfaces(s->methods, false, names));
 
-	return gw_host_tunnels(s->host, tunnels, gw_methods_interfaces(s->methods, tunnels));
+	return rc ? rc
+		  : gw_host_borrowed(s->host, names,
+				     gw_methods_interfaces(s->methods, true, names));
 }
 
 static int methods_start(struct gw_shell *s)

@@ -42,10 +42,19 @@ int nft_table_intact(struct nft *nft, const char *table, uint64_t mark);
 /* ---- gateway ---- */
 struct nft_gateway {
 	const char *table; /* "meshnet_gw" */
-	/* The tunnels' interfaces: names, or "mgw*" for all that begin so.  1 .. NFT_TUNNELS_MAX.
+	/* The tunnels' interfaces: names, or "mgw*" for all that begin so.  0 .. NFT_TUNNELS_MAX;
+	 * none only where some are borrowed.
 	 */
 	const char *const *tunnels;
 	size_t tunnel_count;
+	/*
+	 * Interfaces that are somebody else's and stay so, e.g. a LAN: nothing is filtered there
+	 * but what leaves for the uplink (which must be named then) without a lease.  What leaves
+	 * with one gets the uplink's address with masquerade_borrowed.
+	 */
+	const char *const *borrowed;
+	size_t borrowed_count; /* 0 .. NFT_TUNNELS_MAX */
+	bool masquerade_borrowed;
 	const char *uplink; /* packets of subscribers may only leave here; "": any but tunnels */
 	struct net_prefix pool4, pool6; /* masqueraded; family 0: none */
 	bool routed6;			/* pool6 is routed to us: no masquerading of IPv6 */
@@ -70,6 +79,8 @@ int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool repla
 struct nft_lease {
 	const char *interface;	  /* the tunnel interface its packets come from */
 	struct net_addr ip4, ip6; /* family 0: none */
+	uint8_t mac[6];
+	bool has_mac; /* packets must come from `mac` too: links with link-layer addresses */
 };
 /* Any number of them in one transaction.  -EEXIST when an address of one is in use; nothing is
  * changed then. */

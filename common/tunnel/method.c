@@ -2,7 +2,9 @@
 
 #include "tunnel/tunnel.h"
 
-static const struct tunnel_method *const methods[] = {&tunnel_mesh, NULL};
+static const struct tunnel_method *const methods[] = {
+	&tunnel_mesh, &tunnel_direct, &tunnel_gre, &tunnel_ipip, &tunnel_vxlan, NULL,
+};
 
 const struct tunnel_method *const *tunnel_methods(void)
 {
