@@ -297,8 +297,9 @@ static void op_tunnel_close(void *ctx)
 static int op_go_online(void *ctx, const struct sub_lease *lease)
 {
 	struct shell *s = ctx;
-	int err =
-		sub_host_online(s->host, s->method->client_interface(s->client), lease, &s->server);
+	struct net_addr server =
+		s->method->client_server ? s->method->client_server(s->client) : s->server;
+	int err = sub_host_online(s->host, s->method->client_interface(s->client), lease, &server);
 	if (err)
 		return err;
 	start_probes(s, lease);

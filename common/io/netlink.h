@@ -46,6 +46,12 @@ int nl_link_set_gso_max(struct nl *nl, uint32_t index, uint32_t bytes);
 /* A link of a kind that needs no parameters, in NL_GROUP_MESHNET.  -EOPNOTSUPP: no such kind. */
 int nl_link_add(struct nl *nl, const char *name, const char *kind);
 int nl_link_del(struct nl *nl, uint32_t index);
+/* The first name that no link has, for a template with one %d; any other name as it is. -ENOSPC. */
+int nl_link_free_name(struct nl *nl, const char *wanted, char out[IFNAMSIZ]);
+/* While it is down.  -EEXIST. */
+int nl_link_rename(struct nl *nl, uint32_t index, const char *name);
+/* Another name for it; it keeps its own. */
+int nl_link_add_altname(struct nl *nl, uint32_t index, const char *name);
 
 /* ---- addresses ---- */
 struct nl_addr {

@@ -131,6 +131,9 @@ struct tunnel_method {
 			   char *why);
 	/* "" before the interface is there. */
 	const char *(*client_interface)(void *client);
+	/* The address and port, outside of the tunnel, that its packets are sent to now; family 0:
+	 * none yet.  May be NULL: grant.server, if any. */
+	struct net_addr (*client_server)(void *client);
 	void (*client_counters)(void *client, struct tunnel_counters *out);
 	/* The interface goes with it.  No more states. */
 	void (*client_close)(void *client);
@@ -143,4 +146,6 @@ const struct tunnel_method *const *tunnel_methods(void);
 
 extern const struct tunnel_method tunnel_null;
 extern const struct tunnel_method tunnel_mesh;
+extern const struct tunnel_method tunnel_wireguard;
+extern const struct tunnel_method tunnel_fastd;
 #endif
