@@ -312,8 +312,9 @@ static int op_go_online(void *ctx, const struct sub_lease *lease)
 {
 	struct shell *s = ctx;
 	struct tunnel_path path = path_of(s, lease);
-	int err =
-		sub_host_online(s->host, s->method->client_interface(s->client), &path, &s->server);
+	struct net_addr server =
+		s->method->client_server ? s->method->client_server(s->client) : s->server;
+	int err = sub_host_online(s->host, s->method->client_interface(s->client), &path, &server);
 	if (err)
 		return err;
 	start_probes(s, lease, &path);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,6 +12,7 @@
 #include "io/netlink_msg.h"
 
 #define NL_ANSWER_BYTES 32768
+#define NAME_NUMBERS_MAX 65536u
 #define NL_TIMEOUT_S                                                                               \
 	5 /* the kernel answers at once; this only keeps a bug from hanging a daemon               \
 	   */
@@ -21,7 +23,7 @@ struct nl {
 	_Alignas(struct nlmsghdr) char rx[NL_ANSWER_BYTES];
 };
 
-int nl_open(struct nl **out)
+static int open_family(struct nl **out, int family)
 {
 	struct nl *nl = calloc(1, sizeof *nl);
 	struct timeval timeout = {.tv_sec = NL_TIMEOUT_S};
@@ -29,7 +31,7 @@ int nl_open(struct nl **out)
 
 	if (!nl)
 		return -ENOMEM;
-	nl->sock = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	nl->sock = mnl_socket_open2(family, SOCK_CLOEXEC);
 	if (!nl->sock || mnl_socket_bind(nl->sock, 0, MNL_SOCKET_AUTOPID) ||
 	    setsockopt(mnl_socket_get_fd(nl->sock), SOL_SOCKET, SO_RCVTIMEO, &timeout,
 		       sizeof timeout)) {
@@ -39,6 +41,16 @@ int nl_open(struct nl **out)
 	}
 	*out = nl;
 	return 0;
+}
+
+int nl_open(struct nl **out)
+{
+	return open_family(out, NETLINK_ROUTE);
+}
+
+int nl_open_generic(struct nl **out)
+{
+	return open_family(out, NETLINK_GENERIC);
 }
 
 void nl_close(struct nl *nl)
@@ -308,6 +320,52 @@ int nl_link_del(struct nl *nl, uint32_t index)
 	struct ifinfomsg *m = nl_request_init(&q, RTM_DELLINK, 0, sizeof *m);
 
 	m->ifi_index = (int)index;
+	return nl_ask(nl, &q, NULL, NULL);
+}
+
+int nl_link_free_name(struct nl *nl, const char *wanted, char out[IFNAMSIZ])
+{
+	const char *percent = strstr(wanted, "%d");
+
+	if (!*wanted || strlen(wanted) >= IFNAMSIZ)
+		return -EINVAL;
+	if (!percent) {
+		memcpy(out, wanted, strlen(wanted) + 1);
+		return 0;
+	}
+	for (unsigned i = 0; i < NAME_NUMBERS_MAX; i++) {
+		int n = snprintf(out, IFNAMSIZ, "%.*s%u%s", (int)(percent - wanted), wanted, i,
+				 percent + 2);
+		if (n < 0 || n >= IFNAMSIZ)
+			return -ENOSPC;
+		int index = nl_link_index(nl, out);
+		if (index < 0)
+			return index == -ENODEV ? 0 : index;
+	}
+	return -ENOSPC;
+}
+
+int nl_link_rename(struct nl *nl, uint32_t index, const char *name)
+{
+	struct nl_request q;
+	struct ifinfomsg *m = nl_request_init(&q, RTM_NEWLINK, 0, sizeof *m);
+
+	m->ifi_index = (int)index;
+	mnl_attr_put_strz(q.h, IFLA_IFNAME, name);
+	return nl_ask(nl, &q, NULL, NULL);
+}
+
+int nl_link_add_altname(struct nl *nl, uint32_t index, const char *name)
+{
+	struct nl_request q;
+	struct ifinfomsg *m = nl_request_init(&q, RTM_NEWLINKPROP,
+					      NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND, sizeof *m);
+	struct nlattr *list;
+
+	m->ifi_index = (int)index;
+	list = mnl_attr_nest_start(q.h, IFLA_PROP_LIST);
+	mnl_attr_put_strz(q.h, IFLA_ALT_IFNAME, name);
+	mnl_attr_nest_end(q.h, list);
 	return nl_ask(nl, &q, NULL, NULL);
 }
 

@@ -80,6 +80,12 @@ int nl_tunnel_add(struct nl *nl, const char *name, const struct nl_tunnel *t);
 /* Bytes of headers that the kind puts before a packet, from this link's MTU. */
 uint32_t nl_tunnel_overhead(const struct nl_tunnel *t);
 int nl_link_del(struct nl *nl, uint32_t index);
+/* The first name that no link has, for a template with one %d; any other name as it is. -ENOSPC. */
+int nl_link_free_name(struct nl *nl, const char *wanted, char out[IFNAMSIZ]);
+/* While it is down.  -EEXIST. */
+int nl_link_rename(struct nl *nl, uint32_t index, const char *name);
+/* Another name for it; it keeps its own. */
+int nl_link_add_altname(struct nl *nl, uint32_t index, const char *name);
 
 /* ---- addresses ---- */
 struct nl_addr {

@@ -9,6 +9,9 @@
 
 #define NL_REQUEST_MAX 1024
 
+/* The same over generic netlink, for nl_ask alone. */
+int nl_open_generic(struct nl **out);
+
 struct nl_request {
 	_Alignas(struct nlmsghdr) char buf[NL_REQUEST_MAX];
 	struct nlmsghdr *h;

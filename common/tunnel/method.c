@@ -3,7 +3,7 @@
 #include "tunnel/tunnel.h"
 
 static const struct tunnel_method *const methods[] = {
-	&tunnel_mesh, &tunnel_direct, &tunnel_gre, &tunnel_ipip, &tunnel_vxlan, NULL,
+	&tunnel_mesh, &tunnel_wireguard, &tunnel_direct, &tunnel_gre, &tunnel_ipip, &tunnel_vxlan, NULL,
 };
 
 const struct tunnel_method *const *tunnel_methods(void)

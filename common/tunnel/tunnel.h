@@ -158,6 +158,9 @@ struct tunnel_method {
 	const char *(*client_interface)(void *client);
 	/* Once it is up.  May be NULL: from the leased addresses, point to point. */
 	void (*client_path)(void *client, struct tunnel_path *out);
+	/* The address and port, outside of the tunnel, that its packets are sent to now; family 0:
+	 * none yet.  May be NULL: grant.server, if any. */
+	struct net_addr (*client_server)(void *client);
 	void (*client_counters)(void *client, struct tunnel_counters *out);
 	/* The interface goes with it.  No more states. */
 	void (*client_close)(void *client);
@@ -174,4 +177,6 @@ extern const struct tunnel_method tunnel_direct;
 extern const struct tunnel_method tunnel_ipip;
 extern const struct tunnel_method tunnel_gre;
 extern const struct tunnel_method tunnel_vxlan;
+extern const struct tunnel_method tunnel_wireguard;
+extern const struct tunnel_method tunnel_fastd;
 #endif

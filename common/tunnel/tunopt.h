@@ -1,0 +1,46 @@
+/* Small things that several methods need: values of the options and answers that the two ends tell
+ * each other, which may be anything, and keys of maps. */
+#ifndef TUNNEL_TUNOPT_H
+#define TUNNEL_TUNOPT_H
+
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/prefix.h"
+#include "io/netlink.h"
+
+#define TUNOPT_SID_KEY 32
+#define TUNOPT_ADDRS_MAX 16
+
+/* A string of 1 to `max` bytes; it lives as long as the object. */
+bool tunopt_string(struct json_object *o, const char *key, size_t max, const char **out);
+/* An integer of that range. */
+bool tunopt_u32(struct json_object *o, const char *key, uint32_t min, uint32_t max, uint32_t *out);
+/* 32 bytes in base64, not all zero. */
+bool tunopt_key(struct json_object *o, const char *key, uint8_t out[32]);
+void tunopt_set_string(struct json_object *o, const char *key, const char *value);
+void tunopt_set_u32(struct json_object *o, const char *key, uint32_t value);
+void tunopt_set_key(struct json_object *o, const char *key, const uint8_t value[32]);
+
+/* Of a map: sids are longer than its keys may be. */
+void tunopt_sid_key(uint8_t key[TUNOPT_SID_KEY], const char *sid);
+
+/*
+ * Addresses under which the gateway can be reached from outside of its tunnels: those of `list`
+ * (configured, IP or IP:PORT), else the global ones of the host's own interfaces.
+ */
+void tunopt_set_endpoints(struct json_object *o, const char *list, uint16_t port, struct nl *nl);
+/*
+ * Where the subscriber finds the server: at `server`, where it asked, on the answer's port (or on
+ * that of an endpoint with this address); or, when it asked over the mesh (family 0), at the
+ * answer's endpoints.  How many, 0 .. TUNOPT_ADDRS_MAX.
+ */
+size_t tunopt_endpoints(struct json_object *answer, const struct net_addr *server,
+			struct net_addr out[TUNOPT_ADDRS_MAX]);
+
+/* The subscriber's address: point to point, so that no route to the pool comes with it (two
+ * gateways may have the same one). */
+struct nl_addr tunopt_client_addr(const struct net_prefix *own, const struct net_addr *gateway);
+#endif
