@@ -15,6 +15,7 @@
 #include "libmeshapp/meshapp.h"
 #include "subscriberd/api.h"
 #include "subscriberd/carrier.h"
+#include "subscriberd/discover.h"
 #include "subscriberd/engine.h"
 #include "subscriberd/host.h"
 #include "subscriberd/metrics.h"
@@ -28,7 +29,6 @@
 #define PROBE_ROUND_TRIPS 5
 #define PROBE_TIMEOUT_MIN_US 250000u
 #define PROBE_TIMEOUT_MAX_US 2000000u
-#define GATEWAY_TYPE "internet_gateway"
 #define SUBSCRIBER_TYPE "internet_subscriber"
 #define KNOWN_AT_START 64u
 
@@ -40,6 +40,7 @@ struct shell {
 	struct sub_store *store;
 	struct sub_host *host;
 	struct carrier *carrier;
+	struct discover *discover;
 	struct probe *probe;
 	struct meshapp *app;
 	struct rpc_server *rpc;
@@ -336,54 +337,9 @@ static void op_probe(void *ctx, uint64_t serial)
 
 /* --- discovery ---------------------------------------------------------------------------- */
 
-static void found(struct shell *s, const struct sub_contact *c, const struct sub_gateway *known)
-{
-	sub_engine_found(s->engine, c, known, daemon_wall_s(), daemon_now_us());
-}
-
-static bool listed(const struct meshapp_entry *entries, size_t count, const struct sub_contact *c)
-{
-	for (size_t i = 0; i < count; i++)
-		if (mesh_id_equal(&entries[i].node, &c->node) &&
-		    strcmp(entries[i].app, c->app) == 0)
-			return true;
-	return false;
-}
-
-static void on_list(void *arg, uint16_t code, const struct meshapp_entry *entries, size_t count)
-{
-	struct shell *s = arg;
-	const struct sub_gateway *g;
-	size_t it = 0;
-
-	if (code != CODE_OK) {
-		log_debug("apptracker was not asked: %s", msg_code_name(code));
-		return;
-	}
-	for (size_t i = 0; i < count; i++) {
-		struct sub_contact c = {.via = SUB_VIA_MESH, .node = entries[i].node};
-		snprintf(c.app, sizeof c.app, "%s", entries[i].app);
-		found(s, &c, NULL);
-	}
-	while ((g = sub_engine_next_gateway(s->engine, &it)))
-		if (g->contact.via == SUB_VIA_MESH && !listed(entries, count, &g->contact))
-			sub_engine_vanished(s->engine, &g->contact, daemon_now_us());
-	rearm(s);
-}
-
 static void op_discover(void *ctx)
 {
-	struct shell *s = ctx;
-	const char *at = s->daemon->cfg->subscriber_gateways;
-	char item[NET_ADDR_TEXT];
-
-	while (config_list_next(&at, item, sizeof item)) {
-		struct sub_contact c = {.via = SUB_VIA_HTTP};
-		if (net_addr_parse(&c.addr, item, 65533) == 0)
-			found(s, &c, NULL);
-	}
-	if (s->app && meshapp_is_up(s->app))
-		meshapp_list(s->app, APP_LIST_BY_TYPE, GATEWAY_TYPE, on_list, s);
+	discover_run(((struct shell *)ctx)->discover);
 }
 
 static void op_save(void *ctx, const struct sub_gateway *g)
@@ -605,7 +561,17 @@ static int open_state(struct shell *s)
 
 static void on_known(const struct sub_gateway *g, void *ctx)
 {
-	found(ctx, &g->contact, g);
+	struct shell *s = ctx;
+	sub_engine_found(s->engine, &g->contact, g, daemon_wall_s(), daemon_now_us());
+}
+
+static int open_discovery(struct shell *s)
+{
+	return discover_new(&s->discover, &(struct discover_spec){.daemon = s->daemon,
+								  .engine = s->engine,
+								  .app = s->app,
+								  .changed = hook_changed,
+								  .ctx = s});
 }
 
 int sub_shell_start(struct daemon *d)
@@ -632,6 +598,8 @@ int sub_shell_start(struct daemon *d)
 	err = open_mesh(s);
 	if (!err && !(s->carrier = carrier_new(d->base, s->app)))
 		err = -ENOMEM;
+	if (!err)
+		err = open_discovery(s);
 	if (!err)
 		err = open_rpc(s);
 	if (!err)
@@ -688,6 +656,7 @@ void sub_shell_free(struct daemon *d)
 	s->events = NULL;
 	carrier_free(s->carrier);
 	meshapp_close(s->app);
+	discover_free(s->discover);
 	sub_engine_free(s->engine);
 	sub_host_close(s->host);
 	sub_store_close(s->store);
