@@ -121,6 +121,20 @@ static void set_traffic(struct json_object *o, const struct tunnel_counters *c)
 	rpc_set_u64(o, "dropped", c->dropped);
 }
 
+/* Of a method that cannot tell: what passed the firewall. */
+static void host_traffic(const struct gw_api *api, const struct lease *l,
+			 struct tunnel_counters *out)
+{
+	struct nft_lease_counters c;
+
+	if (gw_host_lease_counters(api->host, l, &c))
+		*out = (struct tunnel_counters){.up_packets = c.up.packets,
+						.up_bytes = c.up.bytes,
+						.down_packets = c.down.packets,
+						.down_bytes = c.down.bytes,
+						.connected = true};
+}
+
 static struct json_object *session_json(const struct gw_api *api, const struct lease *l)
 {
 	struct json_object *o = json_object_new_object();
@@ -143,7 +157,8 @@ static struct json_object *session_json(const struct gw_api *api, const struct l
 	rpc_set_u64(o, "rateKbps", l->rate_kbps);
 	rpc_set_u64(o, "quotaBytes", l->quota_bytes);
 	rpc_set_str(o, "interface", l->interface);
-	gw_methods_counters(api->methods, l, &counters);
+	if (!gw_methods_counters(api->methods, l, &counters))
+		host_traffic(api, l, &counters);
 	set_traffic(o, &counters);
 	return o;
 }
@@ -267,7 +282,8 @@ struct asked {
 	struct json_object *options; /* owned */
 };
 
-static bool request_read(struct rpc_call *call, struct json_object *params, struct asked *a)
+static bool request_read(const struct gw_api *api, struct rpc_call *call,
+			 struct json_object *params, struct asked *a)
 {
 	const char *name = "";
 	uint64_t port = 0;
@@ -287,6 +303,8 @@ static bool request_read(struct rpc_call *call, struct json_object *params, stru
 		rpc_fail(call, RPC_INTERNAL, "out of memory");
 		return false;
 	}
+	gw_methods_learn(api->methods, a->req.method, &a->req.who.host, &rpc_call_ctx(call)->local,
+			 a->options);
 	bytes_to_cstr(bytes_str(name), a->name, sizeof(a->name));
 	a->req.name = a->name;
 	a->req.port = (uint16_t)port;
@@ -303,7 +321,7 @@ static void api_request(struct rpc_call *call, struct json_object *params, void 
 	const struct lease *l;
 	struct gw_refusal why;
 
-	if (request_read(call, params, &a)) {
+	if (request_read(api, call, params, &a)) {
 		if (gw_engine_request(api->engine, &a.req, steady_clock_s(&api->clock), &l, &why))
 			rpc_reply(call, lease_json(api, l));
 		else

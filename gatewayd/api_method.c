@@ -133,14 +133,39 @@ void gw_methods_stop(struct gw_methods *m)
 	free(m);
 }
 
-size_t gw_methods_interfaces(const struct gw_methods *m, const char *out[GW_METHODS_MAX])
+size_t gw_methods_interfaces(const struct gw_methods *m, bool borrowed,
+			     const char *out[GW_METHODS_MAX])
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < m->count; i++)
-		if (*m->list[i].interface)
+		if (*m->list[i].interface && m->list[i].method->borrows == borrowed)
 			out[n++] = m->list[i].interface;
 	return n;
+}
+
+void gw_methods_learn(struct gw_methods *m, const char *method, const struct net_addr *host,
+		      const struct net_addr *server, struct json_object *options)
+{
+	struct running *r = method ? find(m, method) : NULL;
+	char text[NET_ADDR_TEXT];
+
+	json_object_object_del(options, "server");
+	if (server->family)
+		rpc_set_str(options, "server", net_addr_ip_text(server, text));
+	if (r && r->method->gateway_learn)
+		r->method->gateway_learn(r->gw, host, options);
+}
+
+static struct net_addr server_of(struct json_object *options)
+{
+	struct net_addr server = {0};
+	struct json_object *v;
+
+	if (json_object_object_get_ex(options, "server", &v) &&
+	    json_object_is_type(v, json_type_string))
+		net_addr_parse(&server, json_object_get_string(v), 0);
+	return server;
 }
 
 /* The options were checked when the lease was made; what cannot be read now is no option. */
@@ -160,7 +185,7 @@ static int open_tunnel(struct gw_methods *m, const struct lease *l, struct json_
 		       char interface[IFNAMSIZ], char *why)
 {
 	struct running *r = find(m, l->method);
-	struct tunnel_lease tl = {.sid = l->sid, .ip4 = l->ip4, .ip6 = l->ip6};
+	struct tunnel_lease tl = {.sid = l->sid, .ip4 = l->ip4, .ip6 = l->ip6, .host = l->who.host};
 	int rc;
 
 	if (!r || !answer)
@@ -168,9 +193,24 @@ static int open_tunnel(struct gw_methods *m, const struct lease *l, struct json_
 	tl.options = options_of(l);
 	if (!tl.options)
 		return -ENOMEM;
+	if (tl.host.family)
+		tl.server = server_of(tl.options);
 	rc = r->method->gateway_open(r->gw, &tl, answer, interface, why);
 	json_object_put(tl.options);
 	return rc;
+}
+
+static void set_source(struct gw_methods *m, struct lease *l)
+{
+	struct running *r = find(m, l->method);
+	struct tunnel_source source = {.ip4 = l->ip4, .ip6 = l->ip6};
+
+	if (r && r->method->gateway_source)
+		r->method->gateway_source(r->gw, l->sid, &source);
+	l->source4 = source.ip4;
+	l->source6 = source.ip6;
+	l->has_mac = source.has_mac;
+	memcpy(l->source_mac, source.mac, sizeof(l->source_mac));
 }
 
 int gw_methods_open(struct gw_methods *m, struct lease *l, char why[GW_WHY_MAX])
@@ -179,6 +219,8 @@ int gw_methods_open(struct gw_methods *m, struct lease *l, char why[GW_WHY_MAX])
 	int rc = open_tunnel(m, l, answer, l->interface, why);
 
 	json_object_put(answer);
+	if (!rc)
+		set_source(m, l);
 	return rc;
 }
 

@@ -22,11 +22,16 @@ int gw_methods_start(struct gw_methods **out, const struct tunnel_env *env,
 /* Ends all tunnels; before the engine is freed.  NULL is fine. */
 void gw_methods_stop(struct gw_methods *m);
 
-/* The interfaces of the methods that run, as nft_gateway wants them; how many.  Valid as long as
- * `m`. */
-size_t gw_methods_interfaces(const struct gw_methods *m, const char *out[GW_METHODS_MAX]);
+/* The interfaces of the methods that run, as nft_gateway wants them (the borrowed ones, or the
+ * others); how many.  Valid as long as `m`. */
+size_t gw_methods_interfaces(const struct gw_methods *m, bool borrowed,
+			     const char *out[GW_METHODS_MAX]);
 
-/* For gw_ops: sets l->interface ("" for a method without one); see there. */
+/* Completes the options of a request: `host` called us at `server` (family 0: over the mesh). */
+void gw_methods_learn(struct gw_methods *m, const char *method, const struct net_addr *host,
+		      const struct net_addr *server, struct json_object *options);
+
+/* For gw_ops: sets l->interface and l->source... ("" for a method without one); see there. */
 int gw_methods_open(struct gw_methods *m, struct lease *l, char why[GW_WHY_MAX]);
 void gw_methods_close(struct gw_methods *m, const struct lease *l);
 /* A new object: what the subscriber must know.  NULL when the tunnel is gone. */

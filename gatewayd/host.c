@@ -7,11 +7,13 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "io/clock.h"
 #include "io/config.h"
 #include "io/hostjournal.h"
 #include "io/sysctl.h"
 
 #define TAG_BYTES (NFT_LEASE_TAG_MAX / 2)
+#define COUNTERS_AGE_US 500000u /* a list of all sessions reads the table once */
 
 struct gw_host {
 	struct hostjournal *journal;
@@ -19,8 +21,11 @@ struct gw_host {
 	uint64_t mark; /* of the table as we made it */
 	uint64_t repairs;
 	bool ready; /* the table is there */
-	const char *tunnels[NFT_TUNNELS_MAX];
-	size_t tunnel_count;
+	const char *tunnels[NFT_TUNNELS_MAX], *borrowed[NFT_TUNNELS_MAX];
+	size_t tunnel_count, borrowed_count;
+	struct nft_lease_counters *counts; /* by tag; of a moment ago */
+	size_t count, count_max;
+	uint64_t counted_us;
 };
 
 int gw_host_open(struct gw_host **out, const char *journal_path)
@@ -66,6 +71,16 @@ int gw_host_tunnels(struct gw_host *h, const char *const *patterns, size_t count
 	return 0;
 }
 
+int gw_host_borrowed(struct gw_host *h, const char *const *names, size_t count)
+{
+	if (count > NFT_TUNNELS_MAX)
+		return -E2BIG;
+	h->borrowed_count = count;
+	for (size_t i = 0; i < count; i++)
+		h->borrowed[i] = names[i];
+	return 0;
+}
+
 struct table_nets {
 	struct net_prefix denied[GW_HOST_NETS_MAX], allowed[GW_HOST_NETS_MAX];
 	uint16_t port;
@@ -89,6 +104,9 @@ static int table_fill(const struct gw_host *h, struct nft_gateway *gw, struct ta
 		.table = GW_NFT_TABLE,
 		.tunnels = h->tunnels,
 		.tunnel_count = h->tunnel_count,
+		.borrowed = h->borrowed,
+		.borrowed_count = h->borrowed_count,
+		.masquerade_borrowed = cfg->gateway_nat,
 		.uplink = cfg->gateway_uplink_interface,
 		.routed6 = !cfg->gateway_nat,
 		.denied = nets->denied,
@@ -188,8 +206,12 @@ static void lease_rules(const struct lease *l, char tag[NFT_LEASE_TAG_MAX + 1],
 
 	crypto_generichash(hash, sizeof(hash), (const uint8_t *)l->sid, strlen(l->sid), NULL, 0);
 	hex_encode(hash, TAG_BYTES, tag);
-	*out = (struct nft_lease){
-		.tag = tag, .interface = l->interface, .ip4 = l->ip4, .ip6 = l->ip6};
+	*out = (struct nft_lease){.tag = tag,
+				  .interface = l->interface,
+				  .ip4 = l->source4,
+				  .ip6 = l->source6,
+				  .has_mac = l->has_mac};
+	memcpy(out->mac, l->source_mac, sizeof(out->mac));
 }
 
 int gw_host_lease_add(struct gw_host *h, const struct lease *l)
@@ -252,6 +274,54 @@ int gw_host_counters(struct gw_host *h, struct nft_gateway_counters *out)
 	return nft_gateway_counters(h->nft, GW_NFT_TABLE, out, NULL, NULL);
 }
 
+static int tag_order(const void *a, const void *b)
+{
+	return strcmp(((const struct nft_lease_counters *)a)->tag,
+		      ((const struct nft_lease_counters *)b)->tag);
+}
+
+static void keep_count(const struct nft_lease_counters *c, void *ctx)
+{
+	struct gw_host *h = ctx;
+
+	if (h->count == h->count_max) {
+		size_t max = h->count_max ? h->count_max * 2 : 64;
+		void *grown = realloc(h->counts, max * sizeof(*h->counts));
+		if (!grown)
+			return;
+		h->counts = grown;
+		h->count_max = max;
+	}
+	h->counts[h->count++] = *c;
+}
+
+static void count_all(struct gw_host *h)
+{
+	struct nft_gateway_counters fixed;
+
+	h->count = 0;
+	h->counted_us = daemon_now_us();
+	nft_gateway_counters(h->nft, GW_NFT_TABLE, &fixed, keep_count, h);
+	if (h->count)
+		qsort(h->counts, h->count, sizeof(*h->counts), tag_order);
+}
+
+bool gw_host_lease_counters(struct gw_host *h, const struct lease *l,
+			    struct nft_lease_counters *out)
+{
+	struct nft_lease_counters key = {0}, *found = NULL;
+	struct nft_lease rules;
+
+	lease_rules(l, key.tag, &rules);
+	if (!h->counted_us || daemon_now_us() - h->counted_us > COUNTERS_AGE_US)
+		count_all(h);
+	if (h->count)
+		found = bsearch(&key, h->counts, h->count, sizeof(key), tag_order);
+	if (found)
+		*out = *found;
+	return found;
+}
+
 int gw_host_close(struct gw_host *h)
 {
 	int left;
@@ -262,6 +332,7 @@ int gw_host_close(struct gw_host *h)
 	if (left)
 		log_warn("not everything could be taken back from the host; --cleanup tries again");
 	hostjournal_close(h->journal);
+	free(h->counts);
 	free(h);
 	return left;
 }

@@ -22,6 +22,9 @@ int gw_host_open(struct gw_host **out, const char *journal_path);
 /* The tunnels' interfaces, as nft_gateway wants them, before gw_host_setup; the strings stay the
  * caller's.  -E2BIG. */
 int gw_host_tunnels(struct gw_host *h, const char *const *patterns, size_t count);
+/* The same for interfaces that are the operator's own: only what leaves them by the uplink needs a
+ * lease. */
+int gw_host_borrowed(struct gw_host *h, const char *const *names, size_t count);
 struct hostjournal *gw_host_journal(struct gw_host *h);
 /* Forwarding and the table, for the pools of `engine`. */
 int gw_host_setup(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine);
@@ -35,6 +38,9 @@ void gw_host_guard(struct gw_host *h, const struct config *cfg, const struct gw_
 /* How often that happened. */
 uint64_t gw_host_repairs(const struct gw_host *h);
 int gw_host_counters(struct gw_host *h, struct nft_gateway_counters *out);
+/* What the table counted for the lease, half a second ago at most; false: nothing. */
+bool gw_host_lease_counters(struct gw_host *h, const struct lease *l,
+			    struct nft_lease_counters *out);
 /* Takes everything back and closes.  NULL is fine.  The number of changes that are left. */
 int gw_host_close(struct gw_host *h);
 #endif

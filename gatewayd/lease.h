@@ -44,8 +44,12 @@ struct lease {
 	char *options;				 /* the request's, as text; owned; NULL like "" */
 	char interface[LEASE_INTERFACE_MAX + 1]; /* where its packets come out, once it is open */
 	struct net_addr ip4, ip6;		 /* family 0: none; port 0 */
-	uint64_t granted_s, expires_s;		 /* wall clock */
-	uint64_t rate_kbps, quota_bytes;	 /* 0: no limit */
+	/* What its packets come from, once it is open: mostly ip4 and ip6. */
+	struct net_addr source4, source6;
+	uint8_t source_mac[6];
+	bool has_mac;
+	uint64_t granted_s, expires_s;	 /* wall clock */
+	uint64_t rate_kbps, quota_bytes; /* 0: no limit */
 
 	/* The engine's and the table's own. */
 	struct timer expiry;

@@ -261,11 +261,16 @@ static int methods_start(struct gw_shell *s)
 		.state_dir = s->d->state_dir,
 		.cfg = cfg,
 	};
-	const char *tunnels[GW_METHODS_MAX];
+	const char *names[GW_METHODS_MAX];
 	int rc = gw_methods_start(&s->methods, &env, s->engine, cfg->gateway_methods);
 
-	return rc ? rc
-		  : gw_host_tunnels(s->host, tunnels, gw_methods_interfaces(s->methods, tunnels));
+	if (!rc)
+		rc = gw_host_tunnels(s->host, names,
+				     gw_methods_interfaces(s->methods, false, names));
+	if (!rc)
+		rc = gw_host_borrowed(s->host, names,
+				      gw_methods_interfaces(s->methods, true, names));
+	return rc;
 }
 
 static void restore_one(const struct lease *l, void *ctx)

@@ -194,11 +194,12 @@ static void drop_tunnel_routes(struct sub_host *h)
 }
 
 static int add_tunnel_route(struct sub_host *h, uint8_t family, uint32_t dev,
-			    const struct net_addr *source)
+			    const struct net_addr *source, const struct net_addr *via)
 {
 	struct nl_route r = {
 		.family = family,
 		.dev = dev,
+		.via = *via,
 		.source = *source,
 		.table = (uint32_t)h->cfg->subscriber_route_table,
 		.metric = TUNNEL_METRIC,
@@ -210,14 +211,14 @@ static int add_tunnel_route(struct sub_host *h, uint8_t family, uint32_t dev,
 }
 
 /* Undoing in the order of the journal takes back the rules before the routes that they need. */
-static int stand_up(struct sub_host *h, const struct sub_lease *lease)
+static int stand_up(struct sub_host *h, const struct tunnel_path *path)
 {
 	int err = 0;
 
-	if (lease->ip4.addr.family)
+	if (path->source4.family)
 		err = add_rules(h, 4);
 	/* Without IPv6 from the gateway the kill switch, if wanted, closes it. */
-	if (!err && lease->ip6.addr.family)
+	if (!err && path->source6.family)
 		err = add_rules(h, 6);
 	if (!err)
 		err = add_direct_rules(h);
@@ -225,7 +226,7 @@ static int stand_up(struct sub_host *h, const struct sub_lease *lease)
 	return err;
 }
 
-int sub_host_online(struct sub_host *h, const char *interface, const struct sub_lease *lease,
+int sub_host_online(struct sub_host *h, const char *interface, const struct tunnel_path *path,
 		    const struct net_addr *server)
 {
 	int dev = nl_link_index(hostjournal_nl(h->journal), interface), err;
@@ -235,11 +236,11 @@ int sub_host_online(struct sub_host *h, const char *interface, const struct sub_
 	drop_tunnel_routes(h);
 	err = add_server_rule(h, server);
 	if (!err)
-		err = stand_up(h, lease);
-	if (!err && lease->ip4.addr.family)
-		err = add_tunnel_route(h, 4, (uint32_t)dev, &lease->ip4.addr);
-	if (!err && lease->ip6.addr.family)
-		err = add_tunnel_route(h, 6, (uint32_t)dev, &lease->ip6.addr);
+		err = stand_up(h, path);
+	if (!err && path->source4.family)
+		err = add_tunnel_route(h, 4, (uint32_t)dev, &path->source4, &path->via4);
+	if (!err && path->source6.family)
+		err = add_tunnel_route(h, 6, (uint32_t)dev, &path->source6, &path->via6);
 	if (!err && h->cfg->subscriber_kill_switch)
 		err = set_killswitch(h, interface);
 	if (err)

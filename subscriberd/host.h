@@ -15,6 +15,7 @@
 #include "io/config.h"
 #include "io/hostjournal.h"
 #include "subscriberd/engine.h"
+#include "tunnel/tunnel.h"
 
 struct sub_host;
 
@@ -26,9 +27,9 @@ void sub_host_close(struct sub_host *h);
 int sub_host_cleanup(const char *journal_path);
 struct hostjournal *sub_host_journal(struct sub_host *h);
 
-/* Default routes through `interface` for the families of the lease; `server`: the gateway's own
+/* Default routes through `interface` for the families of `path`; `server`: the gateway's own
  * address if the tunnel's packets go there over IP (family 0: none).  0 or -errno. */
-int sub_host_online(struct sub_host *h, const char *interface, const struct sub_lease *lease,
+int sub_host_online(struct sub_host *h, const char *interface, const struct tunnel_path *path,
 		    const struct net_addr *server);
 /* `hold`: the rules and the unreachable routes stay. */
 void sub_host_offline(struct sub_host *h, bool hold);

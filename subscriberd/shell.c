@@ -207,9 +207,22 @@ static void close_client(struct shell *s)
 	s->client = NULL;
 }
 
-static void start_probes(struct shell *s, const struct sub_lease *lease)
+static struct tunnel_path path_of(struct shell *s, const struct sub_lease *lease)
 {
-	struct net_addr target = lease->gateway4.family ? lease->gateway4 : lease->gateway6;
+	struct tunnel_path p = {.source4 = lease->ip4.addr, .source6 = lease->ip6.addr};
+
+	if (s->method->client_path)
+		s->method->client_path(s->client, &p);
+	return p;
+}
+
+static void start_probes(struct shell *s, const struct sub_lease *lease,
+			 const struct tunnel_path *path)
+{
+	struct net_addr target = path->via4.family	  ? path->via4
+				 : path->via6.family	  ? path->via6
+				 : lease->gateway4.family ? lease->gateway4
+							  : lease->gateway6;
 	const char *configured = s->daemon->cfg->subscriber_probe_target;
 
 	target.port = 0;
@@ -298,11 +311,12 @@ static void op_tunnel_close(void *ctx)
 static int op_go_online(void *ctx, const struct sub_lease *lease)
 {
 	struct shell *s = ctx;
+	struct tunnel_path path = path_of(s, lease);
 	int err =
-		sub_host_online(s->host, s->method->client_interface(s->client), lease, &s->server);
+		sub_host_online(s->host, s->method->client_interface(s->client), &path, &s->server);
 	if (err)
 		return err;
-	start_probes(s, lease);
+	start_probes(s, lease, &path);
 	daemon_status(s->daemon, "online");
 	return 0;
 }

@@ -55,6 +55,9 @@ struct nft *hostjournal_nft(struct hostjournal *j);
  * from the host already is 0.
  */
 int host_link_add(struct hostjournal *j, const char *name, const char *kind);
+/* A link with parameters.  One of that name that is ours already stays as it is: remove it first
+ * if they may differ. */
+int host_tunnel_add(struct hostjournal *j, const char *name, const struct nl_tunnel *t);
 int host_link_remove(struct hostjournal *j, const char *name);
 int host_addr_add(struct hostjournal *j, const struct nl_addr *a);
 int host_addr_remove(struct hostjournal *j, const struct nl_addr *a);

@@ -183,6 +183,26 @@ int host_link_add(struct hostjournal *j, const char *name, const char *kind)
 	return rc ? rc : make(j, &e, link_make, &(struct link_change){name, kind});
 }
 
+struct tunnel_change {
+	const char *name;
+	const struct nl_tunnel *tunnel;
+};
+
+static int tunnel_make(struct hostjournal *j, const void *what)
+{
+	const struct tunnel_change *c = what;
+
+	return nl_tunnel_add(hostjournal_nl(j), c->name, c->tunnel);
+}
+
+int host_tunnel_add(struct hostjournal *j, const char *name, const struct nl_tunnel *t)
+{
+	struct host_entry e;
+	int rc = link_entry(&e, name);
+
+	return rc ? rc : make(j, &e, tunnel_make, &(struct tunnel_change){name, t});
+}
+
 int host_link_remove(struct hostjournal *j, const char *name)
 {
 	struct host_entry e;

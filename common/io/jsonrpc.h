@@ -51,7 +51,8 @@ enum rpc_access { RPC_PUBLIC, RPC_AUTHORISED };
 
 /* Who asks.  Copied by rpc_dispatch. */
 struct rpc_ctx {
-	struct net_addr addr; /* family 0 when it did not come over IP */
+	struct net_addr addr;  /* family 0 when it did not come over IP */
+	struct net_addr local; /* our own address that was called */
 	bool authorised;
 	bool over_mesh; /* then the two below say who: authenticated by the mesh */
 	struct mesh_id mesh_peer;

@@ -82,6 +82,15 @@ static void addr_of_fd(int fd, struct net_addr *out)
 		sockaddr_to_net(out, (struct sockaddr *)&ss);
 }
 
+static void local_of_fd(int fd, struct net_addr *out)
+{
+	struct sockaddr_storage ss = {0};
+	socklen_t len = sizeof ss;
+
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) == 0)
+		sockaddr_to_net(out, (struct sockaddr *)&ss);
+}
+
 static bool conn_is_dead(const struct conn *c)
 {
 	bufferevent_event_cb event_cb;
@@ -487,6 +496,7 @@ static void serve(struct evhttp_request *req, void *arg)
 	    !evhttp_find_header(evhttp_request_get_input_headers(req), "Content-Length"))
 		close_after(req);
 	addr_of_fd(bufferevent_getfd(c->bev), &ctx.addr);
+	local_of_fd(bufferevent_getfd(c->bev), &ctx.local);
 	ctx.authorised = is_authorised(h, &ctx.addr, req);
 	h->requests++;
 	TAILQ_REMOVE(&h->conns, c, link); /* the list is in the order of the last sign of life */

@@ -45,6 +45,40 @@ int nl_link_set_mtu(struct nl *nl, uint32_t index, uint32_t mtu);
 int nl_link_set_gso_max(struct nl *nl, uint32_t index, uint32_t bytes);
 /* A link of a kind that needs no parameters, in NL_GROUP_MESHNET.  -EOPNOTSUPP: no such kind. */
 int nl_link_add(struct nl *nl, const char *name, const char *kind);
+/* Could links of this kind be made?  Loads the kernel's module, makes no link.  0, -EOPNOTSUPP,
+ * -EPERM, ... */
+int nl_link_probe(struct nl *nl, const char *kind);
+/* No link-local address of its own: nothing is sent before we send. */
+int nl_link_set_quiet(struct nl *nl, uint32_t index);
+struct nl_link_stats {
+	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, dropped;
+};
+int nl_link_get_stats(struct nl *nl, uint32_t index, struct nl_link_stats *out);
+
+/* ---- tunnels: links with an outer pair of addresses ---- */
+enum nl_tunnel_kind {
+	NL_TUNNEL_IPIP,	  /* IPv4 in IPv4 */
+	NL_TUNNEL_SIT,	  /* IPv4 and IPv6 in IPv4 */
+	NL_TUNNEL_IP6TNL, /* IPv4 and IPv6 in IPv6 */
+	NL_TUNNEL_GRE,
+	NL_TUNNEL_IP6GRE,
+	NL_TUNNEL_VXLAN, /* over IPv4 or IPv6 */
+};
+#define NL_VNI_MAX 0xffffffu
+struct nl_tunnel {
+	enum nl_tunnel_kind kind;
+	struct net_addr local, remote; /* of the family that the kind has outside */
+	uint32_t key;		       /* GRE: of both directions, 0: none.  VXLAN: the VNI */
+	uint16_t port;		       /* VXLAN: of both ends */
+	uint8_t mac[6];		       /* VXLAN: of the link */
+};
+/* The kernel's name of the kind. */
+const char *nl_tunnel_kind_name(enum nl_tunnel_kind kind);
+/* In NL_GROUP_MESHNET, down.  -EINVAL: the addresses do not fit the kind; -EEXIST: the name, or
+ * another tunnel with these addresses and this key. */
+int nl_tunnel_add(struct nl *nl, const char *name, const struct nl_tunnel *t);
+/* Bytes of headers that the kind puts before a packet, from this link's MTU. */
+uint32_t nl_tunnel_overhead(const struct nl_tunnel *t);
 int nl_link_del(struct nl *nl, uint32_t index);
 
 /* ---- addresses ---- */
@@ -60,6 +94,14 @@ struct nl_addr {
  * first: the kernel loses the route to an IPv6 peer of an address given to a link that is down. */
 int nl_addr_add(struct nl *nl, const struct nl_addr *a);
 int nl_addr_del(struct nl *nl, const struct nl_addr *a);
+
+/* ---- neighbours ---- */
+/* The link-layer address of `addr` as far as the kernel knows it now; -ENOENT. */
+int nl_neigh_get(struct nl *nl, uint32_t link, const struct net_addr *addr, uint8_t mac[6]);
+/* For good, as long as the link is there. */
+int nl_neigh_add(struct nl *nl, uint32_t link, const struct net_addr *addr, const uint8_t mac[6]);
+/* Of a VXLAN link: frames for `mac` go to `remote`, and frames from it come from nowhere else. */
+int nl_fdb_add(struct nl *nl, uint32_t link, const uint8_t mac[6], const struct net_addr *remote);
 
 /* ---- routes ---- */
 enum nl_route_type {

@@ -43,10 +43,19 @@ int nft_table_intact(struct nft *nft, const char *table, uint64_t mark);
 /* ---- gateway ---- */
 struct nft_gateway {
 	const char *table; /* "meshnet_gw" */
-	/* The tunnels' interfaces: names, or "mgw*" for all that begin so.  1 .. NFT_TUNNELS_MAX.
+	/* The tunnels' interfaces: names, or "mgw*" for all that begin so.  0 .. NFT_TUNNELS_MAX;
+	 * none only where some are borrowed.
 	 */
 	const char *const *tunnels;
 	size_t tunnel_count;
+	/*
+	 * Interfaces that are somebody else's and stay so, e.g. a LAN: nothing is filtered there
+	 * but what leaves for the uplink (which must be named then) without a lease.  What leaves
+	 * with one gets the uplink's address with masquerade_borrowed.
+	 */
+	const char *const *borrowed;
+	size_t borrowed_count; /* 0 .. NFT_TUNNELS_MAX */
+	bool masquerade_borrowed;
 	const char *uplink; /* packets of subscribers may only leave here; "": any but tunnels */
 	struct net_prefix pool4, pool6; /* masqueraded; family 0: none */
 	bool routed6;			/* pool6 is routed to us: no masquerading of IPv6 */
@@ -71,6 +80,8 @@ struct nft_lease {
 	const char *tag;	  /* unique, [a-z0-9]{1,NFT_LEASE_TAG_MAX} */
 	const char *interface;	  /* the tunnel interface its packets come from */
 	struct net_addr ip4, ip6; /* family 0: none */
+	uint8_t mac[6];
+	bool has_mac; /* packets must come from `mac` too: links with link-layer addresses */
 };
 /* -EEXIST when the tag or an address of the lease is in use; nothing is changed then. */
 int nft_lease_add(struct nft *nft, const char *table, const struct nft_lease *lease);

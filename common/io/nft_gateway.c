@@ -16,7 +16,8 @@
 /* A gateway's table while its script is written. */
 struct gateway_script {
 	const struct nft_gateway *gw;
-	char tunnels[TUNNEL_SET_MAX]; /* { "mgw0", "mgwf*" } */
+	char tunnels[TUNNEL_SET_MAX];  /* { "mgw0", "mgwf*" } */
+	char borrowed[TUNNEL_SET_MAX]; /* "" when there are none */
 };
 
 /* A name, or its beginning and a '*'. */
@@ -35,22 +36,33 @@ static bool pattern_ok(const char *pattern)
 
 static bool gateway_valid(const struct nft_gateway *gw)
 {
+	if (gw->tunnel_count > NFT_TUNNELS_MAX || gw->borrowed_count > NFT_TUNNELS_MAX)
+		return false;
 	for (size_t i = 0; i < gw->tunnel_count; i++)
 		if (!pattern_ok(gw->tunnels[i]))
 			return false;
-	return nft_name_ok(gw->table, NFT_TABLE_NAME_MAX) && gw->tunnel_count > 0 &&
-	       gw->tunnel_count <= NFT_TUNNELS_MAX &&
-	       (!*gw->uplink || nft_interface_ok(gw->uplink));
+	for (size_t i = 0; i < gw->borrowed_count; i++)
+		if (!nft_interface_ok(gw->borrowed[i]))
+			return false;
+	return nft_name_ok(gw->table, NFT_TABLE_NAME_MAX) &&
+	       gw->tunnel_count + gw->borrowed_count > 0 &&
+	       (!*gw->uplink ? gw->borrowed_count == 0 : nft_interface_ok(gw->uplink));
 }
 
-static void tunnel_set(struct gateway_script *g)
+/* A set cannot be empty, and no interface is called ".". */
+static void interface_set(char out[TUNNEL_SET_MAX], const char *const *names, size_t count)
 {
+	static const char *const none[] = {"."};
 	size_t at = 0;
 
-	for (size_t i = 0; i < g->gw->tunnel_count; i++)
-		at += (size_t)snprintf(g->tunnels + at, sizeof(g->tunnels) - at, "%s\"%s\"",
-				       i ? ", " : "{ ", g->gw->tunnels[i]);
-	snprintf(g->tunnels + at, sizeof(g->tunnels) - at, " }");
+	if (!count) {
+		names = none;
+		count = 1;
+	}
+	for (size_t i = 0; i < count; i++)
+		at += (size_t)snprintf(out + at, TUNNEL_SET_MAX - at, "%s\"%s\"", i ? ", " : "{ ",
+				       names[i]);
+	snprintf(out + at, TUNNEL_SET_MAX - at, " }");
 }
 
 static void put_objects(struct nft_script *s, const struct nft_gateway *gw)
@@ -79,6 +91,9 @@ static void put_source(struct nft_script *s, const struct gateway_script *g)
 	nft_script_add(s, "add rule inet %s source iifname != %s accept", gw->table, g->tunnels);
 	nft_script_add(s, "add rule inet %s source iifname . ip saddr vmap @up4", gw->table);
 	nft_script_add(s, "add rule inet %s source iifname . ip6 saddr vmap @up6", gw->table);
+	/* Reports of the subscriber's kernel are no spoofing. */
+	nft_script_add(s, "add rule inet %s source ip daddr 224.0.0.0/4 drop", gw->table);
+	nft_script_add(s, "add rule inet %s source ip6 daddr ff00::/8 drop", gw->table);
 	nft_script_add(s, "add rule inet %s source counter name spoofed drop", gw->table);
 }
 
@@ -95,6 +110,33 @@ static void put_target(struct nft_script *s, const struct gateway_script *g)
 	nft_script_add(s, "add rule inet %s target ip daddr 224.0.0.0/4 drop", gw->table);
 	nft_script_add(s, "add rule inet %s target ip6 daddr ff00::/8 drop", gw->table);
 	nft_script_add(s, "add rule inet %s target counter name unleased drop", gw->table);
+}
+
+/* A lease's chain ends in accept; whatever else the interface's owner forwards is not looked at. */
+static void put_borrowed(struct nft_script *s, const struct gateway_script *g)
+{
+	const struct nft_gateway *gw = g->gw;
+	const char *t = gw->table, *b = g->borrowed, *up = gw->uplink;
+
+	if (!gw->borrowed_count)
+		return;
+	nft_script_add(s, "add chain inet %s share", t);
+	for (int family = 4; family <= 6; family += 2)
+		nft_script_add(s,
+			       "add rule inet %s share %s daddr @denied%d %s daddr != @allowed%d "
+			       "counter name denied drop",
+			       t, family == 4 ? "ip" : "ip6", family, family == 4 ? "ip" : "ip6",
+			       family);
+	nft_script_add(s, "add rule inet %s share iifname . ip saddr vmap @up4", t);
+	nft_script_add(s, "add rule inet %s share iifname . ip6 saddr vmap @up6", t);
+	nft_script_add(s, "add rule inet %s share counter name spoofed drop", t);
+	nft_script_add(s, "add rule inet %s forward iifname %s oifname \"%s\" goto share", t, b,
+		       up);
+	for (int family = 4; family <= 6; family += 2)
+		nft_script_add(s,
+			       "add rule inet %s forward iifname \"%s\" oifname %s "
+			       "oifname . %s daddr vmap @down%d",
+			       t, up, b, family == 4 ? "ip" : "ip6", family);
 }
 
 static void put_forward(struct nft_script *s, const struct gateway_script *g)
@@ -120,6 +162,7 @@ static void put_forward(struct nft_script *s, const struct gateway_script *g)
 			       "add rule inet %s forward %s %s tcp flags syn / syn,rst "
 			       "tcp option maxseg size set rt mtu",
 			       t, out ? "oifname" : "iifname", p);
+	put_borrowed(s, g);
 	nft_script_add(s, "add rule inet %s forward iifname %s goto leave", t, p);
 	nft_script_add(s, "add rule inet %s forward oifname != %s accept", t, p);
 	nft_script_add(s, "add rule inet %s forward ct state established,related accept", t);
@@ -151,7 +194,8 @@ static void put_nat(struct nft_script *s, const struct gateway_script *g)
 
 	if (gw->routed6)
 		pools[1].addr.family = 0;
-	if (!pools[0].addr.family && !pools[1].addr.family)
+	bool borrowed = gw->borrowed_count && gw->masquerade_borrowed;
+	if (!pools[0].addr.family && !pools[1].addr.family && !borrowed)
 		return;
 	nft_script_add(s, "add chain inet %s nat { type nat hook postrouting priority srcnat; }",
 		       gw->table);
@@ -162,6 +206,9 @@ static void put_nat(struct nft_script *s, const struct gateway_script *g)
 				s, "add rule inet %s nat %s saddr %s oifname != %s masquerade",
 				gw->table, i ? "ip6" : "ip", net_prefix_text(&p, text), g->tunnels);
 	}
+	if (borrowed)
+		nft_script_add(s, "add rule inet %s nat iifname %s oifname \"%s\" masquerade",
+			       gw->table, g->borrowed, gw->uplink);
 }
 
 int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool replace)
@@ -171,7 +218,8 @@ int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool repla
 
 	if (!gateway_valid(gw))
 		return -EINVAL;
-	tunnel_set(&g);
+	interface_set(g.tunnels, gw->tunnels, gw->tunnel_count);
+	interface_set(g.borrowed, gw->borrowed, gw->borrowed_count);
 	nft_script_init(&s);
 	nft_script_table(&s, gw->table, replace);
 	put_objects(&s, gw);
@@ -224,6 +272,12 @@ int nft_lease_add(struct nft *nft, const char *table, const struct nft_lease *l)
 		const char *d = directions[i];
 		nft_script_add(&s, "create counter inet %s lease_%s_%s", table, l->tag, d);
 		nft_script_add(&s, "create chain inet %s lease_%s_%s", table, l->tag, d);
+		if (i == 0 && l->has_mac)
+			nft_script_add(&s,
+				       "add rule inet %s lease_%s_%s ether saddr != "
+				       "%02x:%02x:%02x:%02x:%02x:%02x counter name spoofed drop",
+				       table, l->tag, d, l->mac[0], l->mac[1], l->mac[2], l->mac[3],
+				       l->mac[4], l->mac[5]);
 		nft_script_add(&s, "add rule inet %s lease_%s_%s counter name lease_%s_%s accept",
 			       table, l->tag, d, l->tag, d);
 		put_elements(&s, "create", table, l, d);

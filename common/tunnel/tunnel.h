@@ -59,12 +59,22 @@ struct tunnel_gateway_config {
 struct tunnel_lease {
 	const char *sid;
 	struct net_addr ip4, ip6; /* the subscriber's; family 0: none */
+	/* Outside of the tunnel: the address that the subscriber called from, and ours that it
+	 * called.  Family 0: the call came over the mesh. */
+	struct net_addr host, server;
 	/*
 	 * requestConnection's options, an object (possibly empty); gatewayd keeps it with the lease
 	 * and gives the same again after a restart.  Before that it has set "node" and "app" to the
-	 * authenticated peer when the call came over the mesh.
+	 * authenticated peer when the call came over the mesh, and "server" to the address called.
 	 */
 	struct json_object *options;
+};
+
+/* What a subscriber's packets look like where they reach the gateway. */
+struct tunnel_source {
+	struct net_addr ip4, ip6; /* their only source addresses; family 0: none */
+	uint8_t mac[6];
+	bool has_mac; /* and `mac` is the only link-layer address that they may come from */
 };
 
 struct tunnel_counters {
@@ -85,6 +95,13 @@ struct tunnel_grant { /* from requestConnection's answer */
 	const char *interface;		    /* name or template for ours */
 };
 
+/* How the subscriber's packets leave by the interface. */
+struct tunnel_path {
+	struct net_addr source4, source6; /* family 0: the family does not take this way */
+	/* Next hops, which are probed too; family 0: the interface is point to point. */
+	struct net_addr via4, via6;
+};
+
 enum tunnel_state {
 	TUNNEL_CONNECTING,
 	TUNNEL_UP,     /* the interface is there, up, with its addresses; packets can flow */
@@ -96,6 +113,9 @@ typedef void tunnel_client_state(enum tunnel_state state, const char *text, void
 
 struct tunnel_method {
 	const char *name; /* in methods:[{name}], in requestConnection, key of its object */
+	/* The gateway's interface is the operator's own, a LAN: what arrives there needs a lease
+	 * only to leave by the uplink, and the firewall counts it (gateway_counters: -ENOENT). */
+	bool borrows;
 
 	/* Can this end work here?  0, or -errno and why not.  Changes nothing. */
 	int (*probe)(const struct tunnel_env *env, enum tunnel_end end, char *why);
@@ -112,6 +132,11 @@ struct tunnel_method {
 	 */
 	int (*gateway_open)(void *gw, const struct tunnel_lease *lease, struct json_object *answer,
 			    char interface[IFNAMSIZ], char *why);
+	/* Adds to the options of a request what must be known about the caller after a restart
+	 * too, and takes out what the caller wrote in its place.  May be NULL. */
+	void (*gateway_learn)(void *gw, const struct net_addr *host, struct json_object *options);
+	/* Of an open lease.  May be NULL: the leased addresses and any link-layer address. */
+	void (*gateway_source)(void *gw, const char *sid, struct tunnel_source *out);
 	/* Unknown sids are ignored. */
 	void (*gateway_close)(void *gw, const char *sid);
 	/* -ENOENT. */
@@ -131,6 +156,8 @@ struct tunnel_method {
 			   char *why);
 	/* "" before the interface is there. */
 	const char *(*client_interface)(void *client);
+	/* Once it is up.  May be NULL: from the leased addresses, point to point. */
+	void (*client_path)(void *client, struct tunnel_path *out);
 	void (*client_counters)(void *client, struct tunnel_counters *out);
 	/* The interface goes with it.  No more states. */
 	void (*client_close)(void *client);
