@@ -254,7 +254,11 @@ void sub_host_offline(struct sub_host *h, bool hold)
 	if (hold || !h->standing)
 		return;
 	h->standing = h->has_server_rule = false;
-	/* A kill switch means: offline is better than elsewhere.  It goes when we end. */
-	if (hostjournal_undo(h->journal, h->cfg->subscriber_kill_switch ? HOST_NFT : 0) != 0)
+	/* A kill switch means: offline is better than elsewhere.  It goes when we end.  Links and
+	 * processes are the methods', which close them themselves. */
+	unsigned keep = HOST_LINK | HOST_PROCESS;
+	if (h->cfg->subscriber_kill_switch)
+		keep |= HOST_NFT;
+	if (hostjournal_undo(h->journal, keep) != 0)
 		log_warn("some changes could not be taken back yet");
 }

@@ -29,6 +29,7 @@ enum host_change {
 	HOST_RULE = 8,
 	HOST_SYSCTL = 16,
 	HOST_NFT = 32,
+	HOST_PROCESS = 64,
 };
 
 struct hostjournal;
@@ -76,4 +77,15 @@ int host_nft_gateway(struct hostjournal *j, const struct nft_gateway *gw);
 int host_nft_masquerade(struct hostjournal *j, const struct nft_masquerade *m);
 int host_nft_killswitch(struct hostjournal *j, const struct nft_killswitch *ks);
 int host_nft_remove(struct hostjournal *j, const char *table);
+
+/* A program that we are about to start (io/helper.h).  Undo ends every process that has the mark in
+ * its environment, and then removes the socket.  Removing only forgets: it has ended. */
+#define HOST_PROCESS_MARK_MAX 32 /* random hexadecimal digits */
+struct host_process {
+	char mark[HOST_PROCESS_MARK_MAX + 1];
+	char name[32];	  /* for people */
+	char socket[108]; /* "": none */
+};
+int host_process_add(struct hostjournal *j, const struct host_process *p);
+int host_process_remove(struct hostjournal *j, const struct host_process *p);
 #endif

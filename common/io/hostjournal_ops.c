@@ -521,6 +521,47 @@ static int sysctl_undo(const struct host_entry *e, const char *key)
 	return sysctl_write(key, e->before);
 }
 
+/* ---- processes ---- */
+
+static int process_entry(struct host_entry *e, const struct host_process *p)
+{
+	struct wbuf w = entry_begin(e, HOST_PROCESS);
+
+	put_str(&w, p->mark);
+	put_str(&w, p->name);
+	put_str(&w, p->socket);
+	snprintf(e->text, sizeof e->text, "process %s", p->name);
+	return entry_end(e, &w);
+}
+
+static int process_undo(struct rbuf *r)
+{
+	struct host_process p;
+
+	get_str(r, p.mark, sizeof p.mark);
+	get_str(r, p.name, sizeof p.name);
+	get_str(r, p.socket, sizeof p.socket);
+	return rbuf_done(r) ? host_process_end(&p) : -EBADMSG;
+}
+
+int host_process_add(struct hostjournal *j, const struct host_process *p)
+{
+	struct host_entry e;
+	int rc = process_entry(&e, p);
+
+	return rc ? rc : hostjournal_note(j, &e);
+}
+
+int host_process_remove(struct hostjournal *j, const struct host_process *p)
+{
+	struct host_entry e;
+	int rc = process_entry(&e, p);
+
+	if (!rc)
+		rc = hostjournal_find(j, &e);
+	return rc ? rc : hostjournal_forget(j, &e);
+}
+
 /* ---- undo ---- */
 
 static int name_undo(struct hostjournal *j, const struct host_entry *e, const char *name)
@@ -555,6 +596,8 @@ int host_entry_undo(struct hostjournal *j, const struct host_entry *e)
 	case HOST_NFT:
 		get_str(&r, name, sizeof name);
 		return rbuf_done(&r) ? name_undo(j, e, name) : -EBADMSG;
+	case HOST_PROCESS:
+		return process_undo(&r);
 	}
 	return -EBADMSG;
 }

@@ -69,3 +69,15 @@ int sysctl_write(const char *key, const char *value)
 	close(fd);
 	return rc;
 }
+
+void sysctl_quiet_ipv6(const char *interface)
+{
+	char key[64];
+
+	/* A host without IPv6 has no such key. */
+	snprintf(key, sizeof key, "net.ipv6.conf.%s.addr_gen_mode", interface);
+	for (char *p = key + strlen("net.ipv6.conf."); *p && p < strrchr(key, '.'); p++)
+		if (*p == '.')
+			*p = '/';
+	sysctl_write(key, "1");
+}

@@ -12,4 +12,7 @@
 /* The value without its newline.  -ENOENT, -EACCES, -EINVAL (key), -EMSGSIZE. */
 int sysctl_read(const char *key, char *out, size_t size);
 int sysctl_write(const char *key, const char *value);
+/* No link-local address on an interface that has just been made, and so none of the kernel's own
+ * router solicitations, which would look like spoofing at the other end of a tunnel. */
+void sysctl_quiet_ipv6(const char *interface);
 #endif

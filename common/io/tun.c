@@ -35,19 +35,6 @@ struct tun {
 	uint8_t buf[TUN_HEADER_MAX + TUN_PACKET_MAX];
 };
 
-/* The kernel's own router solicitations on a new interface would look like spoofing at the other
- * end.  A host without IPv6 has no such key. */
-static void quiet_ipv6(const char *name)
-{
-	char key[64];
-
-	snprintf(key, sizeof key, "net.ipv6.conf.%s.addr_gen_mode", name);
-	for (char *p = key + strlen("net.ipv6.conf."); *p && p < strrchr(key, '.'); p++)
-		if (*p == '.')
-			*p = '/';
-	sysctl_write(key, "1");
-}
-
 /* The header is little-endian on the wire, so also here, whatever the host is. */
 static int tun_little_endian(struct tun *t)
 {
@@ -81,7 +68,7 @@ static int tun_attach(struct tun *t, const char *name)
 	t->index = if_nametoindex(t->name);
 	if (!t->index)
 		return -errno;
-	quiet_ipv6(t->name);
+	sysctl_quiet_ipv6(t->name);
 	return 0;
 }
 

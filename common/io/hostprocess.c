@@ -1,0 +1,118 @@
+/* Processes of helpers (io/helper.h) that outlived their daemon: found by the mark, ended. */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "io/hostjournal_int.h"
+
+#define MARK "MESHNET_HELPER="
+#define ENVIRON_MAX (1u << 20)
+#define POLL_US 5000
+#define GENTLE_POLLS 100 /* half a second from SIGTERM to SIGKILL */
+#define POLLS_MAX 400
+
+/* Has this process (a directory of /proc) the variable in its environment? */
+static bool environ_has(const char *pid, const char *variable)
+{
+	char path[48], buf[4096], *at = buf;
+	size_t want = strlen(variable), seen = 0;
+	bool found = false, begins = true;
+	ssize_t n;
+
+	snprintf(path, sizeof path, "/proc/%.20s/environ", pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	/* One byte at a time through a matcher: variables may lie across two reads. */
+	for (size_t total = 0, hit = 0; !found && total < ENVIRON_MAX; total += seen) {
+		n = read(fd, buf, sizeof buf);
+		if (n <= 0)
+			break;
+		seen = (size_t)n;
+		for (at = buf; at < buf + n && !found; at++) {
+			if (*at == '\0') {
+				found = begins && hit == want;
+				begins = true;
+				hit = 0;
+			} else if (begins && hit < want && *at == variable[hit]) {
+				hit++;
+			} else {
+				begins = false;
+			}
+		}
+	}
+	close(fd);
+	return found;
+}
+
+/* The descriptor is taken first: after that the number cannot become somebody else's unseen. */
+static bool signal_if_marked(const char *pid, const char *variable, int number)
+{
+	if (!environ_has(pid, variable))
+		return false;
+	int fd = pidfd_open((pid_t)strtol(pid, NULL, 10), 0);
+	if (fd < 0)
+		return false;
+	bool marked = environ_has(pid, variable);
+	if (marked)
+		pidfd_send_signal(fd, number, NULL, 0);
+	close(fd);
+	return marked;
+}
+
+/* How many there were; a zombie has no environment and counts as gone. */
+static int signal_marked(const char *variable, int number)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *d;
+	int count = 0;
+
+	if (!proc)
+		return -errno;
+	while ((d = readdir(proc)))
+		if (isdigit((unsigned char)d->d_name[0]))
+			count += signal_if_marked(d->d_name, variable, number);
+	closedir(proc);
+	return count;
+}
+
+static void remove_socket(const char *path)
+{
+	struct stat st;
+
+	if (*path && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+		unlink(path);
+}
+
+int host_process_end(const struct host_process *p)
+{
+	static const struct timespec pause = {.tv_nsec = POLL_US * 1000L};
+	char variable[sizeof MARK + HOST_PROCESS_MARK_MAX];
+	int left = -ESRCH;
+
+	if (strlen(p->mark) != HOST_PROCESS_MARK_MAX)
+		return 0; /* no journal of ours says so */
+	snprintf(variable, sizeof variable, "%s%s", MARK, p->mark);
+	for (int i = 0; i < POLLS_MAX; i++) {
+		left = signal_marked(variable, i == 0 ? SIGTERM : i < GENTLE_POLLS ? 0 : SIGKILL);
+		if (left <= 0)
+			break;
+		if (i == 0)
+			log_info("host: %s of an earlier run is ended", p->name);
+		nanosleep(&pause, NULL);
+	}
+	if (left)
+		return left < 0 ? left : -EBUSY;
+	remove_socket(p->socket);
+	return 0;
+}
