@@ -19,7 +19,7 @@
 #include "subscriberd/engine.h"
 #include "subscriberd/host.h"
 #include "subscriberd/metrics.h"
-#include "subscriberd/probe.h"
+#include "subscriberd/session.h"
 #include "subscriberd/store.h"
 #include "tunnel/tunnel.h"
 
@@ -41,7 +41,6 @@ struct shell {
 	struct sub_host *host;
 	struct carrier *carrier;
 	struct discover *discover;
-	struct probe *probe;
 	struct meshapp *app;
 	struct rpc_server *rpc;
 	struct rpc_http *http;
@@ -49,15 +48,10 @@ struct shell {
 	struct sub_api_hooks hooks;
 	struct event *timer;
 
-	/* The session's tunnel. */
-	const struct tunnel_method *method;
-	void *client;
-	uint64_t tunnel_serial;
+	struct session *session;
 	struct json_object *lease_answer; /* kept from the grant until the tunnel is open */
-	struct net_addr server;
-	bool opening, opened; /* inside client_open; it said TUNNEL_UP meanwhile */
-	struct event *settle; /* what client_open said is acted on after it has returned */
-	bool quiet;	      /* the daemon ends: no callbacks into the engine */
+	struct net_addr server;		  /* asked for it; family 0: over the mesh */
+	bool quiet;			  /* the daemon ends: no callbacks into the engine */
 };
 
 struct question {
@@ -122,21 +116,12 @@ static void on_lease(const struct rpc_answer *answer, double rtt_ms, void *arg)
 	free(q);
 }
 
-static struct tunnel_env tunnel_env(struct shell *s)
-{
-	return (struct tunnel_env){.base = s->daemon->base,
-				   .journal = sub_host_journal(s->host),
-				   .app = s->app,
-				   .state_dir = s->daemon->state_dir,
-				   .cfg = s->daemon->cfg};
-}
-
 static void op_request(void *ctx, const struct sub_gateway *g, const char *method, uint64_t serial)
 {
 	struct shell *s = ctx;
 	struct question *q = question_new(s, serial);
 	const struct tunnel_method *m = tunnel_method_find(method);
-	struct tunnel_env env = tunnel_env(s);
+	struct tunnel_env env = session_env(s->session);
 	struct json_object *options = sub_api_options(), *params;
 	char name[NAME_MAX_BYTES + 1], why[TUNNEL_WHY_MAX] = "";
 
@@ -198,72 +183,16 @@ static void op_release(void *ctx, const struct sub_gateway *g, const char *sid)
 
 /* --- the tunnel --------------------------------------------------------------------------- */
 
-static void close_client(struct shell *s)
-{
-	probe_close(s->probe);
-	event_del(s->settle);
-	if (s->client)
-		s->method->client_close(s->client);
-	s->client = NULL;
-}
-
-static struct tunnel_path path_of(struct shell *s, const struct sub_lease *lease)
-{
-	struct tunnel_path p = {.source4 = lease->ip4.addr, .source6 = lease->ip6.addr};
-
-	if (s->method->client_path)
-		s->method->client_path(s->client, &p);
-	return p;
-}
-
-static void start_probes(struct shell *s, const struct sub_lease *lease,
-			 const struct tunnel_path *path)
-{
-	struct net_addr target = path->via4.family	  ? path->via4
-				 : path->via6.family	  ? path->via6
-				 : lease->gateway4.family ? lease->gateway4
-							  : lease->gateway6;
-	const char *configured = s->daemon->cfg->subscriber_probe_target;
-
-	target.port = 0;
-	if (configured[0])
-		net_addr_parse(&target, configured, 0);
-	int err = probe_open(s->probe, s->method->client_interface(s->client), &target);
-	if (err)
-		log_warn("cannot probe through the tunnel: %s", strerror(-err));
-}
-
-static void on_tunnel(enum tunnel_state state, const char *text, void *arg)
+static void on_tunnel(uint64_t serial, enum tunnel_state state, const char *text, void *arg)
 {
 	struct shell *s = arg;
 
-	if (s->quiet || (s->opening && state == TUNNEL_CONNECTING))
+	if (s->quiet)
 		return;
-	if (s->opening) {
-		s->opened = state == TUNNEL_UP;
-		event_active(s->settle, EV_TIMEOUT, 0);
-		return;
-	}
-	if (state == TUNNEL_CONNECTING) {
-		log_info("tunnel interrupted: %s", text);
-		sub_engine_on_trouble(s->engine, s->tunnel_serial, daemon_now_us());
-		rearm(s);
-		return;
-	}
-	if (state == TUNNEL_FAILED)
-		log_info("tunnel: %s", text);
-	sub_engine_on_tunnel(s->engine, s->tunnel_serial, state == TUNNEL_UP, text,
-			     daemon_now_us());
-	rearm(s);
-}
-
-static void on_settle(evutil_socket_t fd, short what, void *arg)
-{
-	struct shell *s = arg;
-	(void)fd;
-	(void)what;
-	sub_engine_on_tunnel(s->engine, s->tunnel_serial, s->opened && s->client,
-			     "the tunnel could not be opened", daemon_now_us());
+	if (state == TUNNEL_CONNECTING)
+		sub_engine_on_trouble(s->engine, serial, daemon_now_us());
+	else
+		sub_engine_on_tunnel(s->engine, serial, state == TUNNEL_UP, text, daemon_now_us());
 	rearm(s);
 }
 
@@ -271,53 +200,32 @@ static void op_tunnel_open(void *ctx, const struct sub_gateway *g, const struct 
 			   uint64_t serial)
 {
 	struct shell *s = ctx;
-	struct tunnel_env env = tunnel_env(s);
-	char why[TUNNEL_WHY_MAX] = "no such method";
+	struct session_grant grant = {
+		.lease = lease, .answer = s->lease_answer, .server = s->server};
 
 	(void)g;
-	close_client(s);
-	s->method = tunnel_method_find(lease->method);
-	s->tunnel_serial = serial;
-	s->opening = true;
-	s->opened = false;
-	int err = s->method ? s->method->client_open(
-				      &s->client, &env,
-				      &(struct tunnel_grant){
-					      .sid = lease->sid,
-					      .ip4 = lease->ip4,
-					      .ip6 = lease->ip6,
-					      .gateway4 = lease->gateway4,
-					      .gateway6 = lease->gateway6,
-					      .server = s->server,
-					      .object = sub_api_method_object(s->lease_answer,
-									      lease->method),
-					      .interface = s->daemon->cfg->subscriber_interface,
-				      },
-				      on_tunnel, s, why)
-			    : -ENOENT;
-	s->opening = false;
-	if (err) {
-		log_warn("tunnel of method %s: %s", lease->method, why);
-		s->client = NULL;
-		event_active(s->settle, EV_TIMEOUT, 0);
-	}
+	session_close(s->session);
+	session_interface_name(s->daemon->cfg->subscriber_interface,
+			       hostjournal_nl(sub_host_journal(s->host)), NULL, 0, grant.interface);
+	session_open(s->session, &grant, serial);
 }
 
 static void op_tunnel_close(void *ctx)
 {
-	close_client(ctx);
+	session_close(((struct shell *)ctx)->session);
 }
 
 static int op_go_online(void *ctx, const struct sub_lease *lease)
 {
 	struct shell *s = ctx;
-	struct tunnel_path path = path_of(s, lease);
-	struct net_addr server =
-		s->method->client_server ? s->method->client_server(s->client) : s->server;
-	int err = sub_host_online(s->host, s->method->client_interface(s->client), &path, &server);
+	struct tunnel_path path = session_path(s->session);
+	struct net_addr server = session_server(s->session);
+	int err = sub_host_online(s->host, session_interface(s->session), &path, &server);
+
+	(void)lease;
 	if (err)
 		return err;
-	start_probes(s, lease, &path);
+	session_start_probes(s->session);
 	daemon_status(s->daemon, "online");
 	return 0;
 }
@@ -347,7 +255,7 @@ static void op_probe(void *ctx, uint64_t serial)
 		wait = PROBE_TIMEOUT_MIN_US;
 	if (wait > PROBE_TIMEOUT_MAX_US)
 		wait = PROBE_TIMEOUT_MAX_US;
-	probe_send(s->probe, serial, wait);
+	session_probe(s->session, serial, wait);
 }
 
 /* --- discovery ---------------------------------------------------------------------------- */
@@ -423,7 +331,7 @@ static void rearm(struct shell *s)
 static const char *hook_interface(void *ctx)
 {
 	struct shell *s = ctx;
-	return s->client ? s->method->client_interface(s->client) : "";
+	return session_interface(s->session);
 }
 
 static void hook_changed(void *ctx)
@@ -434,11 +342,10 @@ static void hook_changed(void *ctx)
 static bool hook_traffic(void *ctx, struct sub_traffic *out)
 {
 	struct shell *s = ctx;
-	struct tunnel_counters c = {0};
+	struct tunnel_counters c;
 
-	if (!s->client)
+	if (!session_counters(s->session, &c))
 		return false;
-	s->method->client_counters(s->client, &c);
 	*out = (struct sub_traffic){c.up_packets, c.up_bytes, c.down_packets, c.down_bytes,
 				    c.dropped};
 	return true;
@@ -600,9 +507,7 @@ int sub_shell_start(struct daemon *d)
 	s->daemon = d;
 	read_policy(s);
 	s->timer = evtimer_new(d->base, on_timer, s);
-	s->settle = evtimer_new(d->base, on_settle, s);
-	s->probe = probe_new(d->base, on_probe, s);
-	if (!s->timer || !s->settle || !s->probe)
+	if (!s->timer)
 		return -ENOMEM;
 	err = open_state(s);
 	if (err)
@@ -611,6 +516,13 @@ int sub_shell_start(struct daemon *d)
 	if (!s->engine)
 		return -ENOMEM;
 	err = open_mesh(s);
+	if (!err)
+		err = session_new(&s->session, &(struct session_spec){.daemon = d,
+								      .host = s->host,
+								      .app = s->app,
+								      .on_tunnel = on_tunnel,
+								      .on_probe = on_probe,
+								      .arg = s});
 	if (!err && !(s->carrier = carrier_new(d->base, s->app)))
 		err = -ENOMEM;
 	if (!err)
@@ -661,8 +573,8 @@ void sub_shell_free(struct daemon *d)
 	if (!s)
 		return;
 	s->quiet = true;
-	if (s->client)
-		close_client(s);
+	session_free(s->session);
+	s->session = NULL;
 	if (s->http)
 		rpc_http_free(s->http);
 	if (s->rpc)
@@ -675,12 +587,9 @@ void sub_shell_free(struct daemon *d)
 	sub_engine_free(s->engine);
 	sub_host_close(s->host);
 	sub_store_close(s->store);
-	probe_free(s->probe);
 	json_object_put(s->lease_answer);
 	if (s->timer)
 		event_free(s->timer);
-	if (s->settle)
-		event_free(s->settle);
 	free(s);
 	d->ctx = NULL;
 }

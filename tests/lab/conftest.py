@@ -3,6 +3,7 @@ import signal
 
 import pytest
 
+from hoststate import unchanged  # noqa: F401  (a fixture)
 from lab import Lab
 from topology import COMMUNITY, MeshLab
 

@@ -459,6 +459,9 @@ def remove_namespace(full):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
     sh("ip", "netns", "del", full, check=False)
+    shutil.rmtree(f"/etc/netns/{full}", ignore_errors=True)  # hoststate.Resolv
+    with contextlib.suppress(OSError):
+        os.rmdir("/etc/netns")  # unless others have something there
 
 
 def reap_dead_labs():

@@ -1,6 +1,5 @@
 """vpn-server and vpn-client as they are used: routes and name servers handed out, split and full
 tunnels, the same address for the same client, and nothing left behind."""
-import contextlib
 import json
 import os
 import re
@@ -10,6 +9,7 @@ import subprocess
 import pytest
 
 import lab as tools
+from hoststate import Resolv
 from lab import wait
 from topology import HTTP_ADDR, HTTP_ADDR6
 
@@ -18,28 +18,6 @@ SUBNET_V4_ONLY = "10.201.0.0/24"
 DNS, MARK = "10.200.0.1", 1749
 GW1_UPLINK, GW2_UPLINK = "192.0.2.6", "192.0.2.10"  # what the Internet sees of them
 SO_MARK = 36
-BEFORE = "# the host's own\nsearch lab\nnameserver 192.0.2.53\n"
-
-
-class Resolv:
-    """/etc/resolv.conf of a namespace, as `ip netns exec` shows it."""
-
-    def __init__(self, ns):
-        self.folder = f"/etc/netns/{ns.full}"
-        os.makedirs(self.folder)
-        self.path = os.path.join(self.folder, "resolv.conf")
-        with open(self.path, "w", encoding="ascii") as f:
-            f.write(BEFORE)
-
-    def text(self):
-        with open(self.path, encoding="ascii") as f:
-            return f.read()
-
-    def remove(self):
-        os.unlink(self.path)
-        os.rmdir(self.folder)
-        with contextlib.suppress(OSError):
-            os.rmdir("/etc/netns")  # unless others have something there
 
 
 def foreign(ns):
@@ -144,7 +122,7 @@ def state_of(vpn, ns):
 def unchanged(vpn, ns):
     wait(lambda: state_of(vpn, ns) == vpn.clean[ns], 5, f"{ns} is as before")
     if ns in vpn.resolv:
-        assert vpn.resolv[ns].text() == BEFORE
+        assert vpn.resolv[ns].text() == Resolv.BEFORE
 
 
 # --- split tunnel ---------------------------------------------------------------------------------
@@ -254,7 +232,7 @@ def test_kill_of_a_full_tunnel_leaves_nothing(vpn, again):
     """After --cleanup, and after a next start and its end."""
     p = client(vpn, "gw2", "both", "yes")
     p.kill()
-    assert state_of(vpn, "gw2") != vpn.clean["gw2"] and vpn.resolv["gw2"].text() != BEFORE
+    assert state_of(vpn, "gw2") != vpn.clean["gw2"] and vpn.resolv["gw2"].text() != Resolv.BEFORE
     if again:
         p.start()
         online(p)
@@ -273,7 +251,7 @@ def test_what_others_wrote_stays(vpn):
     p.stop()
     assert vpn.resolv["gw2"].text() == "nameserver 192.0.2.99\n"
     with open(vpn.resolv["gw2"].path, "w", encoding="ascii") as f:
-        f.write(BEFORE)
+        f.write(Resolv.BEFORE)
     unchanged(vpn, "gw2")
 
 
