@@ -54,6 +54,10 @@
 #define NM_REVIEWS_AT_ONCE 4  /* connections that are looked at for a better path, */
 #define NM_REVIEW_US 50000u   /* so often */
 #define NM_REVIEW_AGAIN_US 5000000u
+#define NM_TEND_LINKS 5000 /* with fewer the whole graph is looked at in no time */
+#define NM_TEND_STEPS 2000 /* about 2 ms, */
+#define NM_TEND_US 10000u  /* so often while there is something to do */
+#define NM_TEND_IDLE_US 1000000u
 #define NM_BETTER_US                                                                               \
 	10000000u /* so long a better path must have been better; doubles with moves               \
 		   */
@@ -662,6 +666,13 @@ void nm_review_forget(struct nm *nm, struct nm_conn *c);
 /* The cost of the transport has changed. */
 void nm_review_transport(struct nm *nm, struct nm_transport *t, bool worse);
 
+/* --- tend.c ---------------------------------------------------------------------------------- */
+
+void nm_tend_init(struct nm *nm);
+void nm_tend_free(struct nm *nm);
+/* There is one link more. */
+void nm_tend_grown(struct nm *nm);
+
 /* --- apps.c --------------------------------------------------------------------------------- */
 
 void nm_register_app(struct nm *nm, struct nm_node *node, const struct msg *m, uint64_t now);
@@ -726,7 +737,7 @@ struct nm {
 	uint64_t standby_second; /* that standby_count counts in */
 	unsigned standby_count;
 
-	struct timer degree_timer;
+	struct timer tend_timer, degree_timer;
 	size_t degree_at; /* who is looked at next, among `online` */
 	TAILQ_HEAD(, nm_invite) invites;
 	size_t invite_count;
