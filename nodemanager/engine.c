@@ -164,8 +164,11 @@ void nm_free(struct nm *nm)
 void nm_set_config(struct nm *nm, const struct nm_config *config)
 {
 	size_t nodes_max = nm->config.nodes_max; /* the tables were made for this many */
+	size_t standby_paths = nm->config.standby_paths;
 	nm->config = *config;
 	nm->config.nodes_max = nodes_max;
+	if (nm->config.standby_paths != standby_paths)
+		nm_standby_number_changed(nm);
 	nm_degree_start(nm);
 	nm_roles_changed(nm);
 }

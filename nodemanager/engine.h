@@ -7,7 +7,7 @@
  * nodes still owe us an answer for, transport.c and link.c transports and the links that are wanted
  * to stay, suspect.c detours around what has fallen silent, ports.c UDP ports per host,
  * candidates.c addresses for OpenUDP, path.c rules along a path, route.c paths by hand, broker.c
- * connections, standby.c their second ways, review.c and cost.c when they move to better paths,
+ * connections, standby.c their other ways, review.c and cost.c when they move to better paths,
  * policy.c what operators say about links and nodes, degree.c links that keep the mesh together,
  * apps.c apps and the apptracker, view.c what RPC shows, graph.c shortest paths and tend.c what
  * keeps them short to find, disjoint.c several that share nothing; and for what outlives a channel
@@ -142,7 +142,7 @@ struct nm_config {
 	uint16_t max_packet_size, retransmit_limit;
 	/* Limits. */
 	size_t nodes_max, transports_per_node_max, connections_per_node_max, apps_per_node_max;
-	size_t standby_paths; /* of each connection: 0 or 1 */
+	size_t standby_paths; /* of each connection: 0 to STANDBY_ROUTES_MAX */
 	size_t degree;	      /* links that each node is given; 0: only those that are asked for */
 	size_t connections_per_pair_max; /* that one node has asked another for */
 	size_t connecting_per_node_max;	 /* connections of a node that are being made */

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 
 #define AT_ONCE 16u	 /* so much of a repair is done with the edit */
-#define WEAR_MIN 1000u	 /* edits, */
+#define WEAR_MIN 20000u	 /* edits, */
 #define WEAR_PART 4u	 /* or this part of the edges, whatever is more: one is made anew */
 #define HEAP_LIMIT 8u	 /* times the vertices: one with more is given up */
 #define HEAP_LEAST 1024u /* whatever the vertices */
