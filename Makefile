@@ -176,7 +176,7 @@ $(BENCH_BIN)/hostile: tests/lab/hostile.c $(LIBMESHNET)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) $< $(LIBMESHNET) $(LDLIBS) -o $@
 # igraph is what find-route is compared with; only this program needs it.
-$(BENCH_BIN)/findroute: tests/bench/findroute.c $(BUILD)/obj/nodemanager/graph.o
+$(BENCH_BIN)/findroute: tests/bench/findroute.c $(addprefix $(BUILD)/obj/nodemanager/,graph.o graph_find.o graph_mark.o disjoint.o)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $$(pkg-config --cflags igraph | sed 's/-I/-isystem /g') -MMD -MP $(LDFLAGS) \
 		$^ $$(pkg-config --libs igraph) -lm -o $@

@@ -403,8 +403,7 @@ static void take_path(struct node_conn *c, const struct msg_assign_connection *a
 		      struct node_link *l, uint64_t now)
 {
 	c->path = a->path;
-	c->standby.out_transport = 0;
-	c->route_is_bad = false;
+	standby_forget(c);
 	/* Where it has gone over to the standby route by itself, all that was in flight has been
 	 * said again already. */
 	if (c->link != l || c->out_route != a->out_route)

@@ -111,10 +111,12 @@ struct node_conn {
 	struct node_app *app; /* NULL when leaving */
 	struct connection *connection;
 	struct node_link *link; /* NULL while there is no path */
-	struct {
+	struct standby_route {
 		uint32_t out_transport, out_route, in_transport, in_route;
-	} standby;	   /* out_transport 0: there is none */
-	bool route_is_bad; /* the next flush goes over to the standby route */
+	} standby[STANDBY_ROUTES_MAX]; /* the first that lives is the next */
+	uint8_t standby_count;
+	uint8_t standby_heard; /* the place of the one that the other end uses + 1 */
+	bool route_is_bad;     /* the next flush goes over to a standby route */
 	struct node_conn *twin;
 	struct local_queue local; /* messages from the twin that wait for our app */
 	size_t local_count;
@@ -276,9 +278,10 @@ void conn_link_lost(struct node_link *l);
 /* Its packets leave by this link with this label from now on. */
 void conn_set_route(struct node_conn *c, struct node_link *l, uint32_t out_route, uint64_t now);
 
-/* engine_standby.c: a second route, taken without asking */
+/* engine_standby.c: other routes, taken without asking */
 void standby_message(struct node_engine *e, const struct msg *m);
-/* The link is silent or lost: connections that begin there look at their standby route. */
+void standby_forget(struct node_conn *c);
+/* The link is silent or lost: connections that begin there look at their standby routes. */
 void standby_link_is_bad(struct node_link *l);
 /* ROUTE_ERROR for a label that one of our connections puts on. */
 void standby_route_error(struct node_link *l, uint32_t label);

@@ -198,7 +198,7 @@ void route_deliver(struct node_link *l, struct pkt *p, uint64_t now)
 		forward(e, n->rule, n->out, p, now);
 	} else {
 		struct node_conn *c = n->conn;
-		if (c && c->standby.out_transport)
+		if (c && c->standby_count)
 			standby_heard(c, l, label);
 		deliver_here(e, c, p, now);
 	}

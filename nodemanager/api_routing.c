@@ -36,7 +36,7 @@ static void find_route(struct rpc_call *call, struct json_object *params, void *
 	struct nm_api *api = arg;
 	struct mesh_id a, b, nodes[NM_API_ROUTE_NODES_MAX];
 	uint64_t cost, k = 0;
-	bool by_links = false;
+	bool by_links = false, complete = true;
 	if (!nm_api_two_nodes(api, call, params, &a, &b) ||
 	    !rpc_param_u64(call, params, "k", RPC_OPTIONAL, 1, NM_ROUTES_ASKED_MAX, &k))
 		return;
@@ -49,7 +49,8 @@ static void find_route(struct rpc_call *call, struct json_object *params, void *
 	path_json(api, o, nodes, (size_t)count, cost);
 	if (k) {
 		struct paths paths = {api, json_object_new_array()};
-		nm_find_routes(api->nm, &a, &b, (size_t)k, add_path, &paths, &by_links);
+		nm_find_routes(api->nm, &a, &b, (size_t)k, add_path, &paths, &by_links, &complete);
+		rpc_set_bool(o, "complete", complete);
 		rpc_set_str(o, "disjoint", by_links ? "links" : "nodes");
 		rpc_set(o, "paths", paths.list);
 	}

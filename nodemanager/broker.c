@@ -223,6 +223,7 @@ bool nm_conn_move(struct nm *nm, struct nm_conn *c, uint64_t cost_max, uint64_t 
 	if (nm_path_find(nm, c->id, c->end[0].node, c->end[1].node, cost_max, &conn_path, c,
 			 &c->next, now))
 		return false;
+	c->standbys_stay = false;
 	set_state(c, NM_CONN_ROUTING);
 	return true;
 }
@@ -231,11 +232,6 @@ void nm_conn_reroute(struct nm *nm, struct nm_conn *c, uint64_t now)
 {
 	if (nm_conn_can_move(c))
 		route(nm, c, now);
-}
-
-void nm_conn_strand(struct nm *nm, struct nm_conn *c, uint64_t now)
-{
-	wait_for_path(nm, c, now);
 }
 
 /* Only a way of sound links is worth the move; otherwise it stays and hopes. */
@@ -255,11 +251,9 @@ static void path_dearer(struct nm *nm, struct nm_path *path)
 static void path_leave(struct nm *nm, struct nm_path *path, uint64_t now)
 {
 	struct nm_conn *c = path->owner;
-	if (path == c->next) {
+	if (path == c->next)
 		path_broken(nm, path, now);
-		return;
-	}
-	if (c->state == NM_CONN_ON)
+	else if (c->state == NM_CONN_ON)
 		route(nm, c, now);
 }
 
@@ -270,7 +264,7 @@ static void path_traced(struct nm *nm, void *owner, struct nm_path *path, uint64
 	c->trace = NULL;
 	c->path = path;
 	set_state(c, NM_CONN_ON);
-	nm_standby_want(c, now);
+	nm_standby_moved(nm, c, now);
 	if (!path)
 		route(nm, c, now);
 	else if (nm_path_is_suspect(path))
@@ -303,7 +297,6 @@ static void established(struct nm *nm, struct nm_conn *c)
 
 static void assigned(struct nm *nm, struct nm_conn *c, uint64_t now)
 {
-	nm_standby_drop(nm, c); /* it stood by for the path that ends here */
 	if (c->path)
 		nm_path_remove(nm, c->path);
 	c->path = c->next;
@@ -317,7 +310,7 @@ static void assigned(struct nm *nm, struct nm_conn *c, uint64_t now)
 		established(nm, c);
 	else
 		nm_event_conn(nm, NM_EVENT_CONNECTION_MOVED, c, NULL);
-	nm_standby_want(c, now);
+	nm_standby_moved(nm, c, now);
 }
 
 static void assign_acked(struct nm *nm, void *owner, uint32_t side, const struct nm_reply *reply,

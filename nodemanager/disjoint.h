@@ -17,10 +17,11 @@ enum disjoint {
 
 /*
  * Fills up to `k` paths (1 to DISJOINT_MAX; each zeroed before its first use), cheapest first, and
- * says in *found how many there are.  Takes O(nodes) of memory and k searches of the whole graph:
- * for people who ask, not for every connection.  0, -EINVAL (from == to, k), -ENETUNREACH (none),
+ * says in *found how many there are.  *work: how many nodes may be looked at, counted down; when
+ * nothing is left there may be more paths than were found (those found are the cheapest that many).
+ * For people who ask, not for every connection.  0, -EINVAL (from == to, k), -ENETUNREACH (none),
  * -ENOMEM.
  */
 int graph_find_disjoint(const struct graph *g, uint32_t from, uint32_t to, enum disjoint what,
-			size_t k, struct graph_path *paths, size_t *found);
+			size_t k, size_t *work, struct graph_path *paths, size_t *found);
 #endif

@@ -101,6 +101,7 @@ struct nm *nm_new(const struct nm_config *config, const struct nm_ops *ops, void
 	TAILQ_INIT(&nm->link_list);
 	nm_conns_init(nm);
 	nm_review_init(nm);
+	nm_tend_init(nm);
 	TAILQ_INIT(&nm->route_list);
 	map_init(&nm->sessions, sizeof(uint64_t), config->nodes_max + SESSIONS_SPARE, nm->seed);
 	map_init(&nm->nodes, MESH_ID_BYTES, config->nodes_max, nm->seed);
@@ -135,6 +136,7 @@ void nm_free(struct nm *nm)
 	nm_apps_free(nm);
 	nm_conns_free(nm);
 	nm_review_free(nm);
+	nm_tend_free(nm);
 	nm_routes_free(nm);
 	nm_registry_free(nm);
 	nm_ports_free(nm);
@@ -162,8 +164,11 @@ void nm_free(struct nm *nm)
 void nm_set_config(struct nm *nm, const struct nm_config *config)
 {
 	size_t nodes_max = nm->config.nodes_max; /* the tables were made for this many */
+	size_t standby_paths = nm->config.standby_paths;
 	nm->config = *config;
 	nm->config.nodes_max = nodes_max;
+	if (nm->config.standby_paths != standby_paths)
+		nm_standby_number_changed(nm);
 	nm_degree_start(nm);
 	nm_roles_changed(nm);
 }

@@ -7,11 +7,12 @@
  * nodes still owe us an answer for, transport.c and link.c transports and the links that are wanted
  * to stay, suspect.c detours around what has fallen silent, ports.c UDP ports per host,
  * candidates.c addresses for OpenUDP, path.c rules along a path, route.c paths by hand, broker.c
- * connections, standby.c their second ways, review.c and cost.c when they move to better paths,
+ * connections, standby.c their other ways, review.c and cost.c when they move to better paths,
  * policy.c what operators say about links and nodes, degree.c links that keep the mesh together,
- * apps.c apps and the apptracker, view.c what RPC shows, graph.c shortest paths; and for what
- * outlives a channel or a manager: event.c what watchers are told, report.c what a node holds
- * against what we know, claim.c what two nodes must agree on, trace.c paths found again.
+ * apps.c apps and the apptracker, view.c what RPC shows, graph.c shortest paths and tend.c what
+ * keeps them short to find, disjoint.c several that share nothing; and for what outlives a channel
+ * or a manager: event.c what watchers are told, report.c what a node holds against what we know,
+ * claim.c what two nodes must agree on, trace.c paths found again.
  *
  * What is alive is known by the nodes that keep it alive, so a manager that was killed learns it
  * from them; the store has only what people and the manager have decided (names, wanted links and
@@ -141,7 +142,7 @@ struct nm_config {
 	uint16_t max_packet_size, retransmit_limit;
 	/* Limits. */
 	size_t nodes_max, transports_per_node_max, connections_per_node_max, apps_per_node_max;
-	size_t standby_paths; /* of each connection: 0 or 1 */
+	size_t standby_paths; /* of each connection: 0 to STANDBY_ROUTES_MAX */
 	size_t degree;	      /* links that each node is given; 0: only those that are asked for */
 	size_t connections_per_pair_max; /* that one node has asked another for */
 	size_t connecting_per_node_max;	 /* connections of a node that are being made */
@@ -302,12 +303,14 @@ void nm_status_get(const struct nm *nm, struct nm_status *status);
 long nm_find_route(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
 		   struct mesh_id *nodes, size_t max, uint64_t *cost);
 #define NM_ROUTES_ASKED_MAX 8
+#define NM_ROUTES_WORK_MAX 40000 /* nodes looked at for one such question */
 /* Up to `count` paths (1 to NM_ROUTES_ASKED_MAX) that share no node but the ends, with the least
  * cost in all, cheapest first; where there are more that share no link only, those (*by_links).
- * `each` gets the ids, ends included.  How many, -ENOENT, -EINVAL (a == b), -ENETUNREACH, -ENOMEM.
+ * Not *complete: it took too long, and there may be more.  `each` gets the ids, ends included.  How
+ * many, -ENOENT, -EINVAL (a == b), -ENETUNREACH, -ENOMEM.
  */
 long nm_find_routes(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b, size_t count,
 		    void (*each)(void *arg, const struct mesh_id *nodes, size_t node_count,
 				 uint64_t cost),
-		    void *arg, bool *by_links);
+		    void *arg, bool *by_links, bool *complete);
 #endif

@@ -56,7 +56,7 @@ size_t graph_edge_count(const struct graph *g);
  * -ENOMEM.
  */
 int graph_find(struct graph *g, uint32_t from, uint32_t to, struct graph_path *path);
-/* Nodes that the last graph_find has taken from its heaps: how much of the graph it looked at. */
+/* Nodes whose edges the last graph_find has followed: how much of the graph it looked at. */
 size_t graph_find_work(const struct graph *g);
 /*
  * The same with ties broken by `seed`: among paths of equal cost each seed has its own favourite,
@@ -66,6 +66,15 @@ size_t graph_find_work(const struct graph *g);
 #define GRAPH_SPREAD_HOPS 127
 int graph_find_spread(struct graph *g, uint32_t from, uint32_t to, uint64_t seed,
 		      struct graph_path *path);
+/*
+ * Large graphs: a few marks in it show queries the way (graph_mark.c), so that they look at a small
+ * part of it; answers are the same with and without.  Making them and keeping them is background
+ * work, to be done in little pieces: so many steps of about a microsecond each, and now and then
+ * one that looks at each node once.  True: there is more to do.
+ */
+bool graph_tend(struct graph *g, size_t steps);
+/* No path between the two costs less; 0 without marks. */
+uint32_t graph_bound(const struct graph *g, uint32_t a, uint32_t b);
 /*
  * Walks the edges of a node: *walk is GRAPH_NONE at first.  False at the end; else `hop` is the
  * edge and where it leads.  The graph must not change meanwhile.

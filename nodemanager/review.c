@@ -49,13 +49,6 @@ void nm_review_transport(struct nm *nm, struct nm_transport *t, bool worse)
 	}
 }
 
-/* Where it must not stay: any other way will do. */
-static void leave(struct nm *nm, struct nm_conn *c, uint64_t now)
-{
-	if (!nm_conn_move(nm, c, NM_COST_ANY, now))
-		nm_conn_strand(nm, c, now);
-}
-
 /* Whoever has moved often lately thinks longer. */
 static bool patient_enough(struct nm_conn *c, uint64_t now)
 {
@@ -74,7 +67,7 @@ static void review(struct nm *nm, struct nm_conn *c, bool urgent, uint64_t now)
 		return;
 	}
 	if (nm_path_is_banned(c->path)) {
-		leave(nm, c, now);
+		nm_conn_reroute(nm, c, now);
 		return;
 	}
 	uint64_t best = nm_path_best(nm, c->id, c->end[0].node, c->end[1].node);

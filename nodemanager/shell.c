@@ -348,7 +348,8 @@ static void engine_config(const struct config *cfg, struct nm_config *c)
 	c->retransmit_limit = (uint16_t)cfg->msgsrv_retransmit_limit;
 	c->nodes_max = cfg->nodemanager_max_nodes;
 	c->transports_per_node_max = cfg->nodemanager_max_transports_per_node;
-	c->standby_paths = cfg->nodemanager_standby_paths;
+	c->standby_paths = cfg->nodemanager_standby_paths; /* 3 at most */
+	_Static_assert(STANDBY_ROUTES_MAX == 3, "config_keys.def says so too");
 	c->degree = cfg->nodemanager_degree;
 	c->link_retry_min_us = cfg->nodemanager_relink_seconds * 1000000;
 	if (c->link_retry_max_us < c->link_retry_min_us)

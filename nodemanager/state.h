@@ -54,6 +54,10 @@
 #define NM_REVIEWS_AT_ONCE 4  /* connections that are looked at for a better path, */
 #define NM_REVIEW_US 50000u   /* so often */
 #define NM_REVIEW_AGAIN_US 5000000u
+#define NM_TEND_LINKS 5000 /* with fewer the whole graph is looked at in no time */
+#define NM_TEND_STEPS 2000 /* about 2 ms, */
+#define NM_TEND_US 10000u  /* so often while there is something to do */
+#define NM_TEND_IDLE_US 1000000u
 #define NM_BETTER_US                                                                               \
 	10000000u /* so long a better path must have been better; doubles with moves               \
 		   */
@@ -586,9 +590,14 @@ struct nm_conn {
 	uint64_t ask_channel;
 	uint32_t ask_seq;
 	/* standby.c */
-	struct nm_path *standby;
-	bool standby_ready, standby_used; /* the ends know it; an end has gone over to it */
-	struct timer standby_timer;	  /* to make one, or to see about the one there is */
+	struct {
+		struct nm_path *path;
+		bool ready;	       /* the ends know it */
+	} standby[STANDBY_ROUTES_MAX]; /* in the order in which they are taken */
+	size_t standby_count;
+	const struct nm_path *standby_used; /* an end has gone over to it; only compared */
+	bool standbys_stay;		    /* `next` was one of them: the others are none of it */
+	struct timer standby_timer;	    /* to make one, or to see about those there are */
 	uint64_t switched_us;
 	/* review.c */
 	bool is_urgent;
@@ -625,22 +634,21 @@ void nm_conns_free(struct nm *nm);
 bool nm_conn_can_move(const struct nm_conn *c);
 /* Make before break, to the best path if that costs at most this.  False: there is none. */
 bool nm_conn_move(struct nm *nm, struct nm_conn *c, uint64_t cost_max, uint64_t now);
-/* Its path may be used no longer and there is no other: it waits for one, and perhaps ends. */
-void nm_conn_strand(struct nm *nm, struct nm_conn *c, uint64_t now);
-
-/* The ends get another path: the standby, when it is sound, at once; otherwise the best. */
+/* It may not stay where it is: a standby that is sound is used at once, otherwise the best path; if
+ * there is none it waits for one, and perhaps ends. */
 void nm_conn_reroute(struct nm *nm, struct nm_conn *c, uint64_t now);
 
-/* --- standby.c: a second path for each connection ------------------------------------------- */
+/* --- standby.c: other paths for each connection, ready to be used ---------------------------- */
 
 void nm_standby_init(struct nm_conn *c);
-/* It is on a path and has no standby: one is made soon. */
-void nm_standby_want(struct nm_conn *c, uint64_t now);
-/* Its standby is the caller's now, or NULL: there is none that could carry. */
+/* The first of its standbys that could carry (the one that an end uses already, if it could) is the
+ * caller's now; NULL: there is none. */
 struct nm_path *nm_standby_take(struct nm *nm, struct nm_conn *c);
-/* Takes the rules back; nobody is told. */
+/* It is on another path: standbys of that go on, those of another end; one is made soon. */
+void nm_standby_moved(struct nm *nm, struct nm_conn *c, uint64_t now);
+/* Takes the rules of all back; nobody is told. */
 void nm_standby_drop(struct nm *nm, struct nm_conn *c);
-/* The ends may know what we do not: they forget it, and a new one is made. */
+/* The ends may know what we do not: they forget it, and new ones are made. */
 void nm_standby_renew(struct nm *nm, struct nm_conn *c, uint64_t now);
 /* An end of it reports where it begins: perhaps it has gone over while nobody heard it. */
 void nm_standby_reported(struct nm *nm, struct nm_conn *c, unsigned side, uint32_t out_transport,
@@ -648,6 +656,8 @@ void nm_standby_reported(struct nm *nm, struct nm_conn *c, unsigned side, uint32
 void nm_route_switched(struct nm *nm, struct nm_node *node, const struct msg_route_switched *m,
 		       uint64_t now);
 bool nm_path_is_standby(const struct nm_path *path);
+/* The number that each connection should have is another now. */
+void nm_standby_number_changed(struct nm *nm);
 
 /* --- review.c: connections move to better paths --------------------------------------------- */
 
@@ -661,6 +671,13 @@ void nm_review_soon(struct nm *nm, struct nm_conn *c);
 void nm_review_forget(struct nm *nm, struct nm_conn *c);
 /* The cost of the transport has changed. */
 void nm_review_transport(struct nm *nm, struct nm_transport *t, bool worse);
+
+/* --- tend.c ---------------------------------------------------------------------------------- */
+
+void nm_tend_init(struct nm *nm);
+void nm_tend_free(struct nm *nm);
+/* There is one link more. */
+void nm_tend_grown(struct nm *nm);
 
 /* --- apps.c --------------------------------------------------------------------------------- */
 
@@ -726,7 +743,7 @@ struct nm {
 	uint64_t standby_second; /* that standby_count counts in */
 	unsigned standby_count;
 
-	struct timer degree_timer;
+	struct timer tend_timer, degree_timer;
 	size_t degree_at; /* who is looked at next, among `online` */
 	TAILQ_HEAD(, nm_invite) invites;
 	size_t invite_count;

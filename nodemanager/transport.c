@@ -320,6 +320,7 @@ static void transport_up(struct nm *nm, struct nm_transport *t, uint64_t now)
 		fail(t, CODE_BUSY, "out of memory", now);
 		return;
 	}
+	nm_tend_grown(nm);
 	timerq_cancel(&nm->timers, &t->timer);
 	t->status = NM_TRANSPORT_CONNECTED;
 	nm->transports_up++;

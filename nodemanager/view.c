@@ -218,19 +218,20 @@ long nm_find_route(struct nm *nm, const struct mesh_id *a, const struct mesh_id 
 long nm_find_routes(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b, size_t count,
 		    void (*each)(void *arg, const struct mesh_id *nodes, size_t node_count,
 				 uint64_t cost),
-		    void *arg, bool *by_links)
+		    void *arg, bool *by_links, bool *complete)
 {
 	const struct nm_node *from = nm_node_by_id(nm, a), *to = nm_node_by_id(nm, b);
 	struct graph_path paths[2][NM_ROUTES_ASKED_MAX] = {0};
 	struct mesh_id nodes[NM_HOPS_MAX + 1];
-	size_t found[2] = {0};
+	size_t found[2] = {0}, work = NM_ROUTES_WORK_MAX;
 	if (!from || !to)
 		return -ENOENT;
 	int err = graph_find_disjoint(nm->graph, from->vertex, to->vertex, DISJOINT_NODES, count,
-				      paths[0], &found[0]);
-	if (!err && found[0] < count)
+				      &work, paths[0], &found[0]);
+	if (!err && found[0] < count && work)
 		err = graph_find_disjoint(nm->graph, from->vertex, to->vertex, DISJOINT_EDGES,
-					  count, paths[1], &found[1]);
+					  count, &work, paths[1], &found[1]);
+	*complete = work || found[0] == count;
 	*by_links = found[1] > found[0];
 	for (size_t i = 0; !err && i < found[*by_links]; i++) {
 		const struct graph_path *path = &paths[*by_links][i];

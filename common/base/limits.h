@@ -28,6 +28,7 @@
 #define STATS_PER_MESSAGE_MAX 64
 #define REPORT_ITEMS_MAX 16 /* of each kind in one page of a node's report */
 #define REPORT_RULES_MAX 128
+#define STANDBY_ROUTES_MAX 3 /* of one connection */
 
 /* UDP packets (PROTOCOL.md section 3). */
 #define HOP_HEADER_BYTES 24

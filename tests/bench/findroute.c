@@ -15,13 +15,16 @@
 #include <string.h>
 
 #include "clock.h"
-#include "nodemanager/graph.h"
+#include "nodemanager/disjoint.h"
 
 #define NODES 100000u
 #define LINKS 500000u
 #define LINKS_MAX (LINKS + LINKS / 10)
 #define QUERIES 40
 #define CHANGES 100
+#define SETS 20			 /* of disjoint paths */
+#define SETS_WORK 40000		 /* NM_ROUTES_WORK_MAX */
+#define TEND_STEPS 2000		 /* NM_TEND_STEPS */
 #define FLUSH_BYTES (192u << 20) /* several times any last-level cache */
 #define CELLS 160u		 /* a side */
 #define CELL_MAX 64u
@@ -328,6 +331,62 @@ static bool changes(struct world *w)
 	return ok && rebuild_theirs(w);
 }
 
+/* What a manager does in the background: in slices, the longest of which is what others wait for.
+ */
+static void make_marks(struct world *w, const char *graph)
+{
+	char name[120];
+	double all = 0, longest = 0;
+	for (bool more = true; more;) {
+		double begin = wall_seconds();
+		more = graph_tend(w->ours, TEND_STEPS);
+		double took = wall_seconds() - begin;
+		all += took;
+		longest = took > longest ? took : longest;
+	}
+	snprintf(name, sizeof name, "%s graph: marks made, in all", graph);
+	print_result(name, all * 1e3, "ms");
+	snprintf(name, sizeof name, "%s graph: marks made, the longest slice", graph);
+	print_result(name, longest * 1e3, "ms");
+}
+
+/* Several paths that share nothing, cold. */
+static bool disjoint(struct world *w, const char *graph)
+{
+	static const char *const names[] = {"nodes", "links"};
+	struct graph_path paths[DISJOINT_MAX] = {0};
+	char name[120];
+	bool ok = true;
+	for (unsigned what = 0; what < 2; what++) {
+		double took[SETS];
+		size_t found, all = 0, complete = 0;
+		for (size_t i = 0; ok && i < SETS; i++) {
+			uint32_t a = below(NODES), b = below(NODES);
+			flush_caches();
+			size_t work = SETS_WORK;
+			double begin = wall_seconds();
+			int err = graph_find_disjoint(w->ours, a, b,
+						      what ? DISJOINT_EDGES : DISJOINT_NODES,
+						      DISJOINT_MAX, &work, paths, &found);
+			took[i] = wall_seconds() - begin;
+			ok = !err || err == -ENETUNREACH;
+			all += found;
+			complete += work > 0;
+		}
+		snprintf(name, sizeof name, "%s graph, 8 paths without common %s: found, mean",
+			 graph, names[what]);
+		print_result(name, (double)all / SETS, "paths");
+		snprintf(name, sizeof name, "%s graph, 8 paths without common %s: all there are",
+			 graph, names[what]);
+		print_result(name, (double)complete / SETS, "of the answers");
+		snprintf(name, sizeof name, "%s, 8 paths without common %s,", graph, names[what]);
+		print_times(name, "meshnet", took, SETS);
+	}
+	for (size_t i = 0; i < DISJOINT_MAX; i++)
+		graph_path_free(&paths[i]);
+	return ok;
+}
+
 static void ignore_warning(const char *reason, const char *file, int line)
 {
 	(void)reason, (void)file, (void)line; /* "couldn't reach some vertices" */
@@ -340,11 +399,16 @@ int main(void)
 		size_t near;
 	} graphs[] = {{"plane", LINKS}, {"community", LINKS - LINKS / 10}, {"random", 0}};
 	bool ok = true;
+	char name[60];
 	igraph_set_error_handler(igraph_error_handler_ignore);
 	igraph_set_warning_handler(ignore_warning);
 	for (size_t i = 0; ok && i < sizeof graphs / sizeof *graphs; i++) {
 		struct world w;
-		ok = world_make(&w, graphs[i].near) && compare(&w, graphs[i].name) &&
+		snprintf(name, sizeof name, "%s, without marks,", graphs[i].name);
+		ok = world_make(&w, graphs[i].near) && compare(&w, name);
+		if (ok)
+			make_marks(&w, graphs[i].name);
+		ok = ok && compare(&w, graphs[i].name) && disjoint(&w, graphs[i].name) &&
 		     (i || changes(&w));
 		if (ok)
 			world_free(&w);

@@ -21,6 +21,13 @@ static uint32_t rnd(uint32_t below)
 	return (uint32_t)(seed_state >> 33) % below;
 }
 
+static size_t *unlimited(void)
+{
+	static size_t work;
+	work = SIZE_MAX;
+	return &work;
+}
+
 struct model {
 	bool transit[NODES];
 	size_t count;
@@ -156,7 +163,10 @@ static void test_against_all(void **state)
 		ways.count = 0;
 		collect(&ways, from, 1u << from, (struct way){0});
 		choose(&ways, what, k, 0, (struct way){0}, 0, &best);
-		int err = graph_find_disjoint(g, from, to, what, k, paths, &found);
+		if (rnd(2)) /* with marks or without */
+			while (graph_tend(g, 10))
+				;
+		int err = graph_find_disjoint(g, from, to, what, k, unlimited(), paths, &found);
 		assert_int_equal(err, best.count ? 0 : -ENETUNREACH);
 		assert_int_equal(found, best.count);
 		assert_int_equal(check_paths(&m, what, from, to, paths, found), best.cost);
@@ -183,21 +193,29 @@ static void test_trap(void **state)
 	graph_edge_add(g, n[2], n[3], 1, 0);
 	graph_edge_add(g, n[0], n[2], 4, 0);
 	graph_edge_add(g, n[1], n[3], 4, 0);
-	assert_int_equal(graph_find_disjoint(g, n[0], n[3], DISJOINT_NODES, 1, paths, &found), 0);
+	assert_int_equal(
+		graph_find_disjoint(g, n[0], n[3], DISJOINT_NODES, 1, unlimited(), paths, &found),
+		0);
 	assert_int_equal(found, 1);
 	assert_int_equal(paths[0].cost, 3);
-	assert_int_equal(graph_find_disjoint(g, n[0], n[3], DISJOINT_NODES, 3, paths, &found), 0);
+	assert_int_equal(
+		graph_find_disjoint(g, n[0], n[3], DISJOINT_NODES, 3, unlimited(), paths, &found),
+		0);
 	assert_int_equal(found, 2);
 	assert_int_equal(paths[0].cost + paths[1].cost, 10);
-	assert_int_equal(graph_find_disjoint(g, n[0], n[0], DISJOINT_NODES, 1, paths, &found),
-			 -EINVAL);
-	assert_int_equal(graph_find_disjoint(g, n[0], n[3], DISJOINT_NODES, 0, paths, &found),
-			 -EINVAL);
-	assert_int_equal(graph_find_disjoint(g, n[0], n[5], DISJOINT_EDGES, 2, paths, &found),
-			 -ENETUNREACH);
+	assert_int_equal(
+		graph_find_disjoint(g, n[0], n[0], DISJOINT_NODES, 1, unlimited(), paths, &found),
+		-EINVAL);
+	assert_int_equal(
+		graph_find_disjoint(g, n[0], n[3], DISJOINT_NODES, 0, unlimited(), paths, &found),
+		-EINVAL);
+	assert_int_equal(
+		graph_find_disjoint(g, n[0], n[5], DISJOINT_EDGES, 2, unlimited(), paths, &found),
+		-ENETUNREACH);
 	graph_node_block(g, n[3], true);
-	assert_int_equal(graph_find_disjoint(g, n[0], n[3], DISJOINT_EDGES, 2, paths, &found),
-			 -ENETUNREACH);
+	assert_int_equal(
+		graph_find_disjoint(g, n[0], n[3], DISJOINT_EDGES, 2, unlimited(), paths, &found),
+		-ENETUNREACH);
 	for (size_t i = 0; i < 3; i++)
 		graph_path_free(&paths[i]);
 	graph_free(g);

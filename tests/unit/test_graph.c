@@ -153,6 +153,8 @@ static void test_against_naive(void **state)
 			edit_edge(g, &m);
 			if (rnd(40) == 0)
 				edit_node(g, &m);
+			if (seed % 2 && rnd(8) == 0) /* without marks, half made, and whole */
+				graph_tend(g, rnd(40));
 			if (rnd(4) == 0)
 				check_find(g, &m, &p);
 		}
@@ -243,12 +245,102 @@ static void test_blocked(void **state)
 	graph_free(g);
 }
 
+#define SIDE 100u
+
+/* A plane of streets with costs between 100 and 199. */
+static struct graph *streets(void)
+{
+	struct graph *g = graph_new();
+	for (uint32_t i = 0; i < SIDE * SIDE; i++)
+		assert_int_equal(graph_node_add(g), i);
+	for (uint32_t i = 0; i < SIDE * SIDE; i++) {
+		if (i % SIDE)
+			graph_edge_add(g, i, i - 1, 100 + rnd(100), 0);
+		if (i >= SIDE)
+			graph_edge_add(g, i, i - SIDE, 100 + rnd(100), 0);
+	}
+	return g;
+}
+
+#define ASKED 200u
+
+struct asked {
+	uint32_t from, to;
+	uint64_t cost;
+};
+
+/* The cost of all; how much of the graph was looked at. */
+static size_t ask_all(struct graph *g, struct asked *asked, bool first)
+{
+	struct graph_path p = {0};
+	size_t work = 0;
+	for (size_t i = 0; i < ASKED; i++) {
+		struct asked *a = &asked[i];
+		if (first) {
+			a->from = rnd(SIDE * SIDE);
+			a->to = rnd(SIDE * SIDE);
+		}
+		assert_int_equal(graph_find_spread(g, a->from, a->to, 7, &p), 0);
+		work += graph_find_work(g);
+		if (first)
+			a->cost = p.cost;
+		assert_int_equal(a->cost, p.cost);
+		assert_true(graph_bound(g, a->from, a->to) <= p.cost);
+	}
+	graph_path_free(&p);
+	return work;
+}
+
+/* Marks change what is looked at and nothing else, also after ten thousand edits; they are made in
+ * pieces, and there is an end to it. */
+static void test_marks(void **state)
+{
+	(void)state;
+	static struct asked asked[ASKED];
+	struct graph *g = streets();
+	size_t plain = ask_all(g, asked, true), pieces = 0;
+	while (graph_tend(g, 100)) {
+		if (pieces++ % 100 == 0)
+			ask_all(g, asked, false);
+		assert_true(pieces < 10000);
+	}
+	assert_false(graph_tend(g, 100));
+	size_t marked = ask_all(g, asked, false);
+	assert_true(marked * 3 < plain);
+	for (uint32_t i = 0; i < 10000; i++) {
+		graph_edge_set_cost(g, rnd(graph_edge_limit(g)), 100 + rnd(100));
+		if (i % 10 == 0)
+			graph_tend(g, 10);
+	}
+	while (graph_tend(g, 100))
+		;
+	marked = ask_all(g, asked, true);
+	struct graph *fresh = graph_new(); /* the same edges, and no marks */
+	for (uint32_t n = 0; n < SIDE * SIDE; n++)
+		graph_node_add(fresh);
+	for (uint32_t n = 0; n < SIDE * SIDE; n++) {
+		uint32_t walk = GRAPH_NONE;
+		struct graph_hop hop;
+		while (graph_edge_next(g, n, &walk, &hop))
+			if (hop.node < n)
+				graph_edge_add(fresh, n, hop.node, graph_edge_cost(g, hop.edge), 0);
+	}
+	for (size_t i = 0; i < ASKED; i++) {
+		struct graph_path p = {0};
+		assert_int_equal(graph_find(fresh, asked[i].from, asked[i].to, &p), 0);
+		assert_int_equal(p.cost, asked[i].cost);
+		graph_path_free(&p);
+	}
+	assert_true(marked * 2 < plain);
+	graph_free(fresh);
+	graph_free(g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_against_naive),
-		cmocka_unit_test(test_parallel_edges),
-		cmocka_unit_test(test_hub),
+		cmocka_unit_test(test_against_naive), cmocka_unit_test(test_parallel_edges),
+		cmocka_unit_test(test_hub),	      cmocka_unit_test(test_marks),
 		cmocka_unit_test(test_blocked),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

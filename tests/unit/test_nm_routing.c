@@ -295,23 +295,25 @@ static void test_find_routes(void **state)
 {
 	(void)state;
 	uint32_t links[4];
-	bool by_links;
+	bool complete, by_links;
 	struct found f = {0};
 	struct rec *r = diamond(links);
 	struct mesh_id one = node_id(1), four = node_id(4), nine = node_id(9);
-	assert_int_equal(nm_find_routes(r->nm, &one, &four, 3, found, &f, &by_links), 2);
+	assert_int_equal(nm_find_routes(r->nm, &one, &four, 3, found, &f, &by_links, &complete), 2);
 	assert_false(by_links);
 	assert_true(f.count == 2 && f.hops[0] == 2 && f.hops[1] == 2);
 	assert_true(f.cost[0] == 400 && f.cost[1] == 1000);
-	assert_int_equal(nm_find_routes(r->nm, &one, &nine, 3, found, &f, &by_links), -ENOENT);
-	assert_int_equal(nm_find_routes(r->nm, &one, &one, 3, found, &f, &by_links), -EINVAL);
+	assert_int_equal(nm_find_routes(r->nm, &one, &nine, 3, found, &f, &by_links, &complete),
+			 -ENOENT);
+	assert_int_equal(nm_find_routes(r->nm, &one, &one, 3, found, &f, &by_links, &complete),
+			 -EINVAL);
 	/* 1 = 5 = 4 by way of one node: only links are apart.  1 - 6 - 5, 5 - 7 - 4. */
 	for (unsigned n = 5; n <= 7; n++)
 		node_join(r, n, n, 1);
 	rec_link(r, 1, 5), rec_link(r, 1, 6), rec_link(r, 6, 5);
 	rec_link(r, 5, 4), rec_link(r, 5, 7), rec_link(r, 7, 4);
 	f.count = 0;
-	assert_int_equal(nm_find_routes(r->nm, &one, &four, 4, found, &f, &by_links), 4);
+	assert_int_equal(nm_find_routes(r->nm, &one, &four, 4, found, &f, &by_links, &complete), 4);
 	assert_true(by_links && f.count == 4);
 	rec_free(r);
 }

@@ -328,14 +328,141 @@ static void test_refused(void **state)
 	rec_free(r);
 }
 
+/* 1 - (2 | 3 | 4) - 5, and a connection from 1 to 5 over the relay in *used. */
+static struct rec *start_wide(size_t paths, unsigned *used, uint32_t first[5])
+{
+	struct rec *r = rec_new();
+	r->config.standby_paths = paths;
+	rec_start(r);
+	for (unsigned n = 1; n <= 5; n++)
+		node_join(r, n, n, 1);
+	for (unsigned n = 2; n <= 4; n++) {
+		first[n] = rec_link(r, 1, n);
+		rec_link(r, n, 5);
+	}
+	struct msg m = ask_connect(5, "echo", 7);
+	node_say(r, 1, &m);
+	rec_pump(r);
+	for (*used = 2; !r->held[*used].rule_count;)
+		++*used;
+	pass(r, 6);
+	return r;
+}
+
+static size_t standby_rules_all(struct rec *r)
+{
+	return standby_rules(r, 2) + standby_rules(r, 3) + standby_rules(r, 4);
+}
+
+/* The relay over which a route of node 1 begins. */
+static unsigned relay_of(const uint32_t first[5], uint32_t transport)
+{
+	unsigned n = 2;
+	while (n < 4 && first[n] != transport)
+		n++;
+	return n;
+}
+
+/* Two stand by; the path dies, and then the one that took its place. */
+static void test_several(void **state)
+{
+	(void)state;
+	unsigned used;
+	uint32_t first[5];
+	struct rec *r = start_wide(3, &used, first);
+	assert_int_equal(rec_count(r, 1, MSG_StandbyRoute), 2);
+	struct msg_standby_route a = rec_find(r, 1, MSG_StandbyRoute, 0)->m.standby_route;
+	struct msg_standby_route b = rec_find(r, 1, MSG_StandbyRoute, 1)->m.standby_route;
+	unsigned second = relay_of(first, a.out_transport),
+		 third = relay_of(first, b.out_transport);
+	assert_true(second != used && third != used && second != third);
+	assert_int_equal(standby_rules(r, second), 2);
+	assert_int_equal(standby_rules(r, third), 2);
+	rec_clear(r);
+	mesh_lose(r, 1, first[used]);
+	rec_pump(r);
+	assert_int_equal(rec_need(r, 1, MSG_AssignConnection)->assign_connection.out_transport,
+			 first[second]);
+	/* The other one stands by for this one now, as it is. */
+	assert_int_equal(standby_rules(r, second), 0);
+	assert_int_equal(standby_rules(r, third), 2);
+	const struct msg_standby_route *s = &rec_need(r, 5, MSG_StandbyRoute)->standby_route;
+	assert_int_equal(s->path, 2);
+	assert_int_equal(rec_need(r, 1, MSG_StandbyRoute)->standby_route.out_route, b.out_route);
+	rec_clear(r);
+	mesh_lose(r, 1, first[second]);
+	assert_int_equal(rec_count(r, third, MSG_AddRoute), 0);
+	assert_int_equal(rec_need(r, 1, MSG_AssignConnection)->assign_connection.out_route,
+			 b.out_route);
+	rec_pump(r);
+	assert_int_equal(standby_rules(r, third), 0);
+	pass(r, 100);
+	assert_int_equal(standby_rules_all(r), 4);
+	assert_int_equal(rec_status(r).connections, 1);
+	rec_free(r);
+}
+
+/* An end takes the second one: that becomes the path, and the first goes on standing by. */
+static void test_second_taken(void **state)
+{
+	(void)state;
+	unsigned used;
+	uint32_t first[5];
+	struct rec *r = start_wide(2, &used, first);
+	struct msg_standby_route a = rec_find(r, 1, MSG_StandbyRoute, 0)->m.standby_route;
+	struct msg_standby_route b = rec_find(r, 1, MSG_StandbyRoute, 1)->m.standby_route;
+	struct msg m = {.type = MSG_RouteSwitched};
+	m.route_switched =
+		(struct msg_route_switched){b.connection, 1, b.out_transport, b.out_route};
+	rec_clear(r);
+	node_say(r, 1, &m);
+	assert_int_equal(rec_need(r, 1, MSG_AssignConnection)->assign_connection.out_route,
+			 b.out_route);
+	rec_pump(r);
+	assert_int_equal(standby_rules(r, relay_of(first, a.out_transport)), 2);
+	assert_int_equal(standby_rules(r, relay_of(first, b.out_transport)), 0);
+	pass(r, 6);
+	assert_int_equal(standby_rules(r, used), 2); /* what was the path is as good as others */
+	rec_free(r);
+}
+
+/* StandbyPaths changes while connections run. */
+static void test_number(void **state)
+{
+	(void)state;
+	unsigned used;
+	uint32_t first[5];
+	struct rec *r = start_wide(0, &used, first);
+	struct nm_config config = r->config;
+	static const size_t numbers[] = {3, 1, 2, 0, 1, 0};
+	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+		size_t kept = standby_rules_all(r) / 2;
+		rec_clear(r);
+		config.standby_paths = numbers[i];
+		nm_set_config(r->nm, &config);
+		if (numbers[i] < kept) { /* all are taken back, and who stays is told again */
+			assert_int_equal(standby_of(r, 1).out_transport, 0);
+			assert_int_equal(standby_of(r, 5).out_transport, 0);
+			assert_int_equal(rec_count(r, 5, MSG_StandbyRoute), 1 + numbers[i]);
+		}
+		pass(r, 6);
+		assert_int_equal(standby_rules_all(r), 2 * (numbers[i] > 2 ? 2 : numbers[i]));
+		assert_int_equal(rec_count(r, 1, MSG_AssignConnection), 0);
+	}
+	for (unsigned n = 2; n <= 4; n++)
+		assert_int_equal(r->held[n].rule_count, n == used ? 2 : 0);
+	rec_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_is_made),	   cmocka_unit_test(test_is_taken),
-		cmocka_unit_test(test_switched),   cmocka_unit_test(test_switched_unheard),
-		cmocka_unit_test(test_restart),	   cmocka_unit_test(test_transit),
-		cmocka_unit_test(test_neighbours), cmocka_unit_test(test_shared),
-		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_is_made),	     cmocka_unit_test(test_is_taken),
+		cmocka_unit_test(test_switched),     cmocka_unit_test(test_switched_unheard),
+		cmocka_unit_test(test_restart),	     cmocka_unit_test(test_transit),
+		cmocka_unit_test(test_neighbours),   cmocka_unit_test(test_shared),
+		cmocka_unit_test(test_refused),	     cmocka_unit_test(test_several),
+		cmocka_unit_test(test_second_taken), cmocka_unit_test(test_number),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

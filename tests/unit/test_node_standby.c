@@ -169,12 +169,69 @@ static void comes_late(void **state)
 	ends_free(&e);
 }
 
+/* Two stand by: the first is used up, the second takes over, and the other end follows. */
+static void one_after_the_other(void **state)
+{
+	(void)state;
+	struct ends e;
+	start(&e);
+	struct host *h = e.w->hosts;
+	link_hosts(e.w, 4, 0, 2);
+	assert_int_equal(route(&h[0], 4, 42, 0, (uint32_t)e.id), CODE_OK);
+	assert_int_equal(route(&h[2], 4, 41, 0, (uint32_t)e.id), CODE_OK);
+	both_know(&e, 1);
+	assert_int_equal(standby(&h[0], e.id, 1, 4, 41, 4, 42), CODE_OK);
+	assert_int_equal(standby(&h[2], e.id, 1, 4, 42, 4, 41), CODE_OK);
+	assert_int_equal(standby(&h[2], e.id, 1, 4, 42, 4, 41), CODE_OK); /* twice is once */
+	end_transport(&h[0], 1);
+	talk(&e);
+	expect_switched(&e, 0, 1);
+	expect_switched(&e, 2, 1);
+	end_transport(&h[0], 3);
+	talk(&e);
+	for (int i = 0; i <= 2; i += 2) {
+		struct said *s = said_take(&h[i].manager, MSG_RouteSwitched);
+		assert_non_null(s);
+		assert_int_equal(s->m.route_switched.out_transport, 4);
+		free(s);
+	}
+	expect_switched(&e, 0, 0);
+	expect_switched(&e, 2, 0);
+	ends_free(&e);
+}
+
+/* The first is dead already when it is needed; and there is no room for a fourth. */
+static void first_that_lives(void **state)
+{
+	(void)state;
+	struct ends e;
+	start(&e);
+	struct host *h = e.w->hosts;
+	link_hosts(e.w, 4, 0, 2);
+	assert_int_equal(route(&h[0], 4, 42, 0, (uint32_t)e.id), CODE_OK);
+	assert_int_equal(route(&h[2], 4, 41, 0, (uint32_t)e.id), CODE_OK);
+	assert_int_equal(standby(&h[0], e.id, 1, 4, 41, 4, 42), CODE_OK);
+	assert_int_equal(standby(&h[2], e.id, 1, 4, 42, 4, 41), CODE_OK);
+	both_know(&e, 1);
+	assert_int_equal(standby(&h[0], e.id, 1, 3, 77, 3, 78), CODE_OK);
+	assert_int_equal(standby(&h[0], e.id, 1, 3, 79, 3, 80), CODE_BUSY);
+	end_transport(&h[0], 4);
+	world_run(e.w, 200 * MS);
+	expect_switched(&e, 0, 0);
+	end_transport(&h[0], 1);
+	talk(&e);
+	expect_switched(&e, 0, 1); /* over transport 3 */
+	expect_switched(&e, 2, 1);
+	ends_free(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(first_hop),	cmocka_unit_test(route_error),
-		cmocka_unit_test(manager_away), cmocka_unit_test(void_ones),
-		cmocka_unit_test(comes_late),
+		cmocka_unit_test(first_hop),	    cmocka_unit_test(route_error),
+		cmocka_unit_test(manager_away),	    cmocka_unit_test(void_ones),
+		cmocka_unit_test(comes_late),	    cmocka_unit_test(one_after_the_other),
+		cmocka_unit_test(first_that_lives),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
