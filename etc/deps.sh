@@ -15,7 +15,7 @@ browser=chromium
 packages() {
 	case $1 in
 	build) echo "$build" ;;
-	test) echo "$build $lab $browser python3-pytest python3-prometheus-client libcmocka-dev clang libclang-rt-14-dev clang-format" ;;
+	test) echo "$build $lab $browser python3-pytest python3-prometheus-client libcmocka-dev openssl clang libclang-rt-14-dev clang-format" ;;
 	demo) echo "$build $lab" ;;
 	lint) echo "$build python3 clang clang-format clang-tidy cppcheck" ;;
 	fuzz) echo "$build clang libclang-rt-14-dev" ;;
