@@ -6,7 +6,7 @@ int main(int argc, char **argv)
 	static const struct daemon_spec spec = {
 		.name = "gatewayd",
 		.summary = "shares this host's Internet uplink with subscribers of the mesh",
-		.sections = "general,daemon,database,gateway,mesh",
+		.sections = "general,daemon,database,gateway,mesh,openvpn",
 		.check = gw_shell_check,
 		.start = gw_shell_start,
 		.reload = gw_shell_reload,

@@ -2,7 +2,7 @@
 
 #include "tunnel/tunnel.h"
 
-static const struct tunnel_method *const methods[] = {&tunnel_mesh, NULL};
+static const struct tunnel_method *const methods[] = {&tunnel_mesh, &tunnel_openvpn, NULL};
 
 const struct tunnel_method *const *tunnel_methods(void)
 {

@@ -143,4 +143,5 @@ const struct tunnel_method *const *tunnel_methods(void);
 
 extern const struct tunnel_method tunnel_null;
 extern const struct tunnel_method tunnel_mesh;
+extern const struct tunnel_method tunnel_openvpn;
 #endif
