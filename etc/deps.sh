@@ -8,7 +8,7 @@ set -eu
 build="gcc libc6-dev make pkg-config libevent-dev libjson-c-dev libsodium-dev libsqlite3-dev
 	libinih-dev libmnl-dev libnftables-dev libssl-dev libedit-dev"
 lab="python3 iproute2 ethtool nftables iputils-ping iperf3 curl procps"
-tunnels="wireguard-go fastd"
+tunnels="wireguard-go fastd openvpn"
 peers="yggdrasil tinc nebula openvpn openssl wireguard-go wireguard-tools microsocks"
 browser=chromium
 [ "${NO_BROWSER:-0}" = 0 ] || browser=
@@ -16,7 +16,7 @@ browser=chromium
 packages() {
 	case $1 in
 	build) echo "$build" ;;
-	test) echo "$build $lab $tunnels $browser python3-pytest python3-prometheus-client libcmocka-dev clang libclang-rt-14-dev clang-format" ;;
+	test) echo "$build $lab $tunnels $browser python3-pytest python3-prometheus-client libcmocka-dev openssl clang libclang-rt-14-dev clang-format" ;;
 	demo) echo "$build $lab" ;;
 	lint) echo "$build python3 clang clang-format clang-tidy cppcheck" ;;
 	fuzz) echo "$build clang libclang-rt-14-dev" ;;

@@ -1,10 +1,11 @@
 /* subscriberd: keeps this host online through gateways of the mesh. */
 #include "subscriberd/shell.h"
+#include "tunnel/tunnel.h"
 
 static const struct daemon_spec spec = {
 	.name = "subscriberd",
 	.summary = "finds gateways in the mesh, connects to the best and moves on when it fails",
-	.sections = "general,daemon,database,subscriber,mesh,wireguard,fastd",
+	.sections = "general,daemon,database,subscriber," TUNNEL_SECTIONS,
 	.check = sub_shell_check,
 	.start = sub_shell_start,
 	.stop = sub_shell_stop,

@@ -116,6 +116,17 @@ static int file_put(const char *dir, const char *path, const char *text, size_t 
 	return dir_sync(dir);
 }
 
+int keyfile_put(const char *dir, const char *name, const char *suffix, const char *text, size_t len)
+{
+	char path[PATH_BYTES];
+	int rc = path_make(path, dir, name, suffix);
+
+	if (rc)
+		return rc;
+	rc = file_put(dir, path, text, len, true);
+	return rc ? fail(path, rc) : 0;
+}
+
 /* Exactly 64 hex digits, and blanks after them. */
 static int key_text_parse(const char *text, size_t len, uint8_t out[32])
 {

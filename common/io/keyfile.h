@@ -5,6 +5,8 @@
 #ifndef IO_KEYFILE_H
 #define IO_KEYFILE_H
 
+#include <stddef.h>
+
 #include "base/id.h"
 
 struct keypair {
@@ -24,6 +26,11 @@ int keyfile_load(const char *dir, const char *name, struct keypair *out);
 /* A new pair that is not stored. */
 int keyfile_generate(struct keypair *out);
 void keyfile_wipe(struct keypair *k);
+
+/* Puts a private file of another kind (mode 0600) into DIR/NAME.SUFFIX in one step, synced; one
+ * that is there is replaced.  0 or -errno (logged with the path). */
+int keyfile_put(const char *dir, const char *name, const char *suffix, const char *text,
+		size_t len);
 
 /*
  * The key of a peer trusted on first use, in DIR/NAME.pin (for example "node-manager").
