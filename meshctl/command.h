@@ -36,6 +36,7 @@ struct ctl_command {
 	/* Instead of method, params, view and show. */
 	enum ctl_exit (*run)(const struct ctl_args *a, const struct ctl_command *c, FILE *out,
 			     FILE *err);
+	bool paged;  /* the list may be longer than one answer */
 	bool watch;  /* --watch makes sense though there is no view */
 	bool hidden; /* not in the help */
 };

@@ -11,6 +11,7 @@
 
 #define TIMEOUT_DEFAULT_US 10000000u
 #define POLL_US 200000u
+#define PAGE 500 /* entries of a list: fits into one answer, however long their names are */
 
 static const struct {
 	const char *name;
@@ -172,6 +173,64 @@ static void follow(const struct rpc_target *to, struct rpc_answer *answer)
 	free(call_id);
 }
 
+/* How many the daemon has; 0: it does not say. */
+static uint64_t total_of(struct json_object *result)
+{
+	struct json_object *total = NULL;
+
+	return json_object_object_get_ex(result, "total", &total) ? json_object_get_uint64(total)
+								  : 0;
+}
+
+static struct json_object *items_of(struct json_object *result, const struct ctl_command *c)
+{
+	struct json_object *items = NULL;
+
+	json_object_object_get_ex(result, c->view->list, &items);
+	return json_object_is_type(items, json_type_array) ? items : NULL;
+}
+
+/* Appends the next page to the answer.  False: there was none, or the answer is an error now. */
+static bool next_page(const struct rpc_target *to, const struct ctl_command *c,
+		      struct json_object *params, struct rpc_answer *answer)
+{
+	struct json_object *all = items_of(answer->result, c), *more;
+	size_t count = all ? json_object_array_length(all) : 0, added;
+	struct rpc_answer next;
+
+	if (!all || count >= total_of(answer->result))
+		return false;
+	rpc_set_u64(params, "offset", count);
+	rpc_client_sync(to, c->method, params, &next);
+	if (next.outcome != RPC_OUTCOME_RESULT) {
+		rpc_answer_free(answer);
+		*answer = next;
+		return false;
+	}
+	more = items_of(next.result, c);
+	added = more ? json_object_array_length(more) : 0;
+	for (size_t i = 0; i < added; i++)
+		json_object_array_add(all, json_object_get(json_object_array_get_idx(more, i)));
+	rpc_answer_free(&next);
+	return added > 0;
+}
+
+void ctl_call(const struct rpc_target *to, const struct ctl_command *c, struct json_object *params,
+	      struct rpc_answer *answer)
+{
+	if (c->paged) {
+		rpc_set_u64(params, "offset", 0);
+		rpc_set_u64(params, "limit", PAGE);
+	}
+	rpc_client_sync(to, c->method, params, answer);
+	if (!c->paged || answer->outcome != RPC_OUTCOME_RESULT)
+		return;
+	while (next_page(to, c, params, answer))
+		;
+	if (answer->outcome == RPC_OUTCOME_RESULT)
+		json_object_object_del(answer->result, "offset"); /* it is whole */
+}
+
 static enum ctl_exit run_call(const struct ctl_args *a, const struct ctl_command *c, FILE *out,
 			      FILE *err)
 {
@@ -188,14 +247,14 @@ static enum ctl_exit run_call(const struct ctl_args *a, const struct ctl_command
 	}
 	if (!to.timeout_us)
 		to.timeout_us = c->timeout_us ? c->timeout_us : TIMEOUT_DEFAULT_US;
-	rpc_client_sync(&to, c->method, params, &answer);
+	ctl_call(&to, c, params, &answer);
 	/* `sessions` on a host without gatewayd means the subscriber's own. */
 	if (daemon == CTL_GATEWAY && answer.outcome == RPC_OUTCOME_DOWN && !a->gate.given &&
 	    !a->rpc.given) {
 		rpc_answer_free(&answer);
 		daemon = CTL_SUBSCRIBER;
 		to.port = daemons[daemon].port;
-		rpc_client_sync(&to, c->method, params, &answer);
+		ctl_call(&to, c, params, &answer);
 	}
 	follow(&to, &answer);
 	status = ctl_answer_check(&to, daemon, &answer, err);

@@ -36,6 +36,9 @@ struct rpc_target ctl_target(const struct ctl_args *a, enum ctl_daemon d);
 /* CTL_OK, or says on `err` why the call failed. */
 enum ctl_exit ctl_answer_check(const struct rpc_target *to, enum ctl_daemon d,
 			       const struct rpc_answer *answer, FILE *err);
+/* Calls; a paged list is asked for page by page and put together. */
+void ctl_call(const struct rpc_target *to, const struct ctl_command *c, struct json_object *params,
+	      struct rpc_answer *answer);
 /* `daemon` cannot be reached; how to start it. */
 enum ctl_exit ctl_unreachable(const struct rpc_target *to, enum ctl_daemon d, const char *why,
 			      FILE *err);

@@ -7,8 +7,6 @@
 
 #include "io/clock.h"
 
-#define APPS_MAX 8192 /* in one answer of listApps */
-
 /* --- nodes ------------------------------------------------------------------------------------ */
 
 static bool node_of(struct nm_api *api, struct rpc_call *call, const char *text, struct mesh_id *id)
@@ -67,20 +65,6 @@ static struct json_object *wrap(const char *key, struct json_object *value)
 	return o;
 }
 
-static void add_node_json(void *arg, const struct nm_node_info *info)
-{
-	json_object_array_add(arg, nm_api_node_json(info));
-}
-
-static void list_nodes(struct rpc_call *call, struct json_object *params, void *arg)
-{
-	struct nm_api *api = arg;
-	struct json_object *list = json_object_new_array();
-	(void)params;
-	nm_nodes_each(api->nm, add_node_json, list);
-	rpc_reply(call, wrap("nodes", list));
-}
-
 static void shutdown_node(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct nm_api *api = arg;
@@ -107,7 +91,7 @@ static void forget_node(struct rpc_call *call, struct json_object *params, void 
 
 /* --- links and transports --------------------------------------------------------------------- */
 
-static void failed(struct rpc_call *call, uint16_t code, const char *text)
+void nm_api_failed(struct rpc_call *call, uint16_t code, const char *text)
 {
 	rpc_fail(call, code == CODE_BUSY ? RPC_BUSY : RPC_FAILED, "%s",
 		 text[0] ? text : msg_code_name(code));
@@ -119,7 +103,7 @@ static void connected(void *arg, uint16_t code, const char *text, uint64_t value
 	if (code == CODE_OK)
 		rpc_reply(call, wrap("transport", json_object_new_uint64(value)));
 	else
-		failed(call, code, text);
+		nm_api_failed(call, code, text);
 }
 
 bool nm_api_two_nodes(struct nm_api *api, struct rpc_call *call, struct json_object *params,
@@ -151,59 +135,6 @@ static void disconnect_nodes(struct rpc_call *call, struct json_object *params, 
 	api->touched(api->ctx);
 }
 
-/* null for what is not known, or not set. */
-static struct json_object *known(uint64_t value)
-{
-	return value ? json_object_new_uint64(value) : NULL;
-}
-
-static void add_transport_json(void *arg, const struct nm_transport_info *t)
-{
-	char id[MESH_ID_TEXT];
-	struct json_object *o = json_object_new_object();
-	rpc_set_u64(o, "id", t->id);
-	rpc_set_str(o, "status", nm_transport_status_name(t->status));
-	rpc_set_bool(o, "suspect", t->suspect);
-	rpc_set_str(o, "a", mesh_id_text(&t->a, id));
-	rpc_set_str(o, "b", mesh_id_text(&t->b, id));
-	rpc_set(o, "a_name", rpc_text(t->a_name));
-	rpc_set(o, "b_name", rpc_text(t->b_name));
-	rpc_set_u64(o, "a_port", t->a_port);
-	rpc_set_u64(o, "b_port", t->b_port);
-	rpc_set_u64(o, "rtt_us", t->rtt_us);
-	rpc_set_u64(o, "loss_ppm", t->loss_ppm);
-	rpc_set_u64(o, "queue_bytes", t->queue_bytes);
-	rpc_set(o, "capacity_bps", known(t->capacity_bps));
-	rpc_set_u64(o, "cost", t->cost);
-	rpc_set(o, "set_cost", known(t->set_cost));
-	rpc_set_bool(o, "upkeep", t->upkeep);
-	rpc_set_u64(o, "rate_bps", t->rate_bps);
-	rpc_set_u64(o, "tx_bytes", t->tx_bytes);
-	rpc_set_u64(o, "rx_bytes", t->rx_bytes);
-	rpc_set_u64(o, "retransmits", t->retransmits);
-	json_object_array_add(arg, o);
-}
-
-static void list_transports(struct rpc_call *call, struct json_object *params, void *arg)
-{
-	struct nm_api *api = arg;
-	struct mesh_id id;
-	if (!nm_api_node(api, call, params, "node", &id))
-		return;
-	struct json_object *list = json_object_new_array();
-	nm_transports_each(api->nm, &id, add_transport_json, list);
-	rpc_reply(call, wrap("transports", list));
-}
-
-static void list_all_transports(struct rpc_call *call, struct json_object *params, void *arg)
-{
-	struct nm_api *api = arg;
-	struct json_object *list = json_object_new_array();
-	(void)params;
-	nm_transports_each(api->nm, NULL, add_transport_json, list);
-	rpc_reply(call, wrap("transports", list));
-}
-
 /* --- routes ----------------------------------------------------------------------------------- */
 
 struct route_call {
@@ -216,7 +147,7 @@ static void built(void *arg, uint16_t code, const char *text, uint64_t value)
 	struct route_call r = *(struct route_call *)arg;
 	free(arg);
 	if (code != CODE_OK) {
-		failed(r.call, code, text);
+		nm_api_failed(r.call, code, text);
 		return;
 	}
 	struct json_object *o = json_object_new_object();
@@ -260,117 +191,6 @@ static void build_route(struct rpc_call *call, struct json_object *params, void 
 	api->touched(api->ctx);
 }
 
-static void add_rule_json(void *arg, const struct nm_rule_info *r)
-{
-	char number[17];
-	struct json_object *o = json_object_new_object();
-	snprintf(number, sizeof number, "%016llx", (unsigned long long)r->connection);
-	rpc_set_u64(o, "in_transport", r->in_transport);
-	rpc_set_u64(o, "in_route", r->in_route);
-	rpc_set_u64(o, "out_transport", r->out_transport);
-	rpc_set_u64(o, "out_route", r->out_route);
-	rpc_set_str(o, "connection", number);
-	rpc_set_bool(o, "standby", r->standby);
-	json_object_array_add(arg, o);
-}
-
-static void list_routes(struct rpc_call *call, struct json_object *params, void *arg)
-{
-	struct nm_api *api = arg;
-	struct mesh_id id;
-	if (!nm_api_node(api, call, params, "node", &id))
-		return;
-	struct json_object *list = json_object_new_array();
-	nm_rules_each(api->nm, &id, add_rule_json, list);
-	rpc_reply(call, wrap("routes", list));
-}
-
-/* --- apps ------------------------------------------------------------------------------------- */
-
-/* listApps reads page by page until there is no more. */
-struct apps_call {
-	struct nm_api *api;
-	struct rpc_call *call;
-	struct json_object *list;
-	uint8_t kind;
-	char value[NAME_MAX_BYTES + 1];
-};
-
-static struct json_object *app_json(const struct nm_api *api, const struct app_item *app)
-{
-	char text[APP_INFO_MAX_BYTES + 1], id[MESH_ID_TEXT];
-	struct nm_node_info node;
-	struct json_object *o = json_object_new_object();
-	rpc_set_str(o, "node", mesh_id_text(&app->node, id));
-	rpc_set(o, "node_name",
-		rpc_text(nm_node_get(api->nm, &app->node, &node) == 0 ? node.name : ""));
-	bytes_to_cstr(app->app, text, sizeof text);
-	rpc_set(o, "app", rpc_text(text));
-	bytes_to_cstr(app->type, text, sizeof text);
-	rpc_set(o, "type", rpc_text(text));
-	bytes_to_cstr(app->info, text, sizeof text);
-	rpc_set(o, "info", rpc_text(text));
-	return o;
-}
-
-static void apps_page(void *arg, uint16_t code, const char *text,
-		      const struct msg_app_list_response *page)
-{
-	struct apps_call *a = arg;
-	if (code != CODE_OK || !page) {
-		failed(a->call, code, text);
-		json_object_put(a->list);
-		free(a);
-		return;
-	}
-	for (uint16_t i = 0; i < page->apps_count; i++)
-		json_object_array_add(a->list, app_json(a->api, &page->apps[i]));
-	if (page->next && page->apps_count && json_object_array_length(a->list) < APPS_MAX) {
-		nm_list_apps(a->api->nm, a->kind, a->value, page->next, apps_page, a,
-			     daemon_now_us());
-		return;
-	}
-	rpc_reply(a->call, wrap("apps", a->list));
-	free(a);
-}
-
-static bool apps_kind(const char *text, uint8_t *kind)
-{
-	static const char *const names[] = {"all", "by_type", "by_name"};
-	for (uint8_t i = 0; i < 3; i++) {
-		if (strcmp(text, names[i]) == 0) {
-			*kind = i;
-			return true;
-		}
-	}
-	return false;
-}
-
-static void list_apps(struct rpc_call *call, struct json_object *params, void *arg)
-{
-	const char *kind_text = "all", *value = "";
-	uint8_t kind;
-	if (!rpc_param_str(call, params, "kind", RPC_OPTIONAL, 16, &kind_text) ||
-	    !rpc_param_str(call, params, "value", RPC_OPTIONAL, NAME_MAX_BYTES, &value))
-		return;
-	if (!apps_kind(kind_text, &kind)) {
-		rpc_fail(call, RPC_INVALID_PARAMS, "kind: all, by_type or by_name");
-		return;
-	}
-	struct apps_call *a = calloc(1, sizeof *a);
-	if (!a) {
-		rpc_fail(call, RPC_INTERNAL, "out of memory");
-		return;
-	}
-	a->api = arg;
-	a->call = call;
-	a->kind = kind;
-	a->list = json_object_new_array();
-	snprintf(a->value, sizeof a->value, "%s", value);
-	nm_list_apps(a->api->nm, kind, a->value, 0, apps_page, a, daemon_now_us());
-	((struct nm_api *)arg)->touched(((struct nm_api *)arg)->ctx);
-}
-
 /* --- status ----------------------------------------------------------------------------------- */
 
 static void status(struct rpc_call *call, struct json_object *params, void *arg)
@@ -407,24 +227,21 @@ static void status(struct rpc_call *call, struct json_object *params, void *arg)
 
 /* The RPC is on loopback unless told otherwise, so every method needs the right of its address. */
 static const struct rpc_method methods[] = {
-	{"listNodes", {NULL}, list_nodes, RPC_AUTHORISED},
 	{"addNode", {"connect", "name"}, nm_api_add_node, RPC_AUTHORISED},
 	{"addNodes", {"count", "connect"}, nm_api_add_nodes, RPC_AUTHORISED},
 	{"shutdownNode", {"node"}, shutdown_node, RPC_AUTHORISED},
 	{"forgetNode", {"node"}, forget_node, RPC_AUTHORISED},
 	{"connectNodes", {"a", "b"}, connect_nodes, RPC_AUTHORISED},
 	{"disconnectNodes", {"a", "b"}, disconnect_nodes, RPC_AUTHORISED},
-	{"listTransports", {"node"}, list_transports, RPC_AUTHORISED},
-	{"listAllTransports", {NULL}, list_all_transports, RPC_AUTHORISED},
 	{"buildRoute", {"nodes"}, build_route, RPC_AUTHORISED},
-	{"listRoutes", {"node"}, list_routes, RPC_AUTHORISED},
-	{"listApps", {"kind", "value"}, list_apps, RPC_AUTHORISED},
 	{"status", {NULL}, status, RPC_AUTHORISED},
 };
 
 int nm_api_register(struct rpc_server *server, struct nm_api *api)
 {
 	int err = rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
+	if (!err)
+		err = nm_api_list_register(server, api);
 	if (!err)
 		err = nm_api_routing_register(server, api);
 	return err ? err : nm_api_admission_register(server, api);

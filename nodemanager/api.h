@@ -31,6 +31,8 @@ struct json_object *nm_api_event_json(const struct nm_event *event);
 
 #define NM_API_ROUTE_NODES_MAX 65
 
+/* The part in api_list.c. */
+int nm_api_list_register(struct rpc_server *server, struct nm_api *api);
 /* The part in api_routing.c. */
 int nm_api_routing_register(struct rpc_server *server, struct nm_api *api);
 
@@ -44,6 +46,8 @@ bool nm_api_node(struct nm_api *api, struct rpc_call *call, struct json_object *
 /* The same for the parameters a and b. */
 bool nm_api_two_nodes(struct nm_api *api, struct rpc_call *call, struct json_object *params,
 		      struct mesh_id *a, struct mesh_id *b);
+/* What the engine says went wrong. */
+void nm_api_failed(struct rpc_call *call, uint16_t code, const char *text);
 struct json_object *nm_api_brief_json(const struct nm_node_info *info);
 struct json_object *nm_api_node_json(const struct nm_node_info *info);
 extern rpc_handler nm_api_add_node, nm_api_add_nodes;

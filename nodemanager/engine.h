@@ -244,6 +244,12 @@ void nm_list_apps(struct nm *nm, uint8_t kind, const char *value, uint32_t after
 
 /* --- views (RPC) ---------------------------------------------------------------------------- */
 
+/* So many of a list from there on. */
+struct nm_window {
+	size_t offset, limit;
+};
+#define NM_ALL ((struct nm_window){0, SIZE_MAX})
+
 struct nm_node_info {
 	uint32_t number; /* stable while the manager runs */
 	struct mesh_id id;
@@ -290,13 +296,14 @@ struct nm_status {
 int nm_node_find(const struct nm *nm, const char *text, struct mesh_id *id);
 int nm_node_get(const struct nm *nm, const struct mesh_id *id, struct nm_node_info *info);
 /* Each walk calls `each` in order of number and must not change the engine meanwhile. */
-void nm_nodes_each(const struct nm *nm, void (*each)(void *arg, const struct nm_node_info *),
-		   void *arg);
+/* `each` gets those in the window; how many there are in all. */
+size_t nm_nodes_each(const struct nm *nm, struct nm_window window,
+		     void (*each)(void *arg, const struct nm_node_info *), void *arg);
 /* `id` NULL: all transports; otherwise those of one node. */
-void nm_transports_each(const struct nm *nm, const struct mesh_id *id,
-			void (*each)(void *arg, const struct nm_transport_info *), void *arg);
-void nm_rules_each(const struct nm *nm, const struct mesh_id *id,
-		   void (*each)(void *arg, const struct nm_rule_info *), void *arg);
+size_t nm_transports_each(const struct nm *nm, const struct mesh_id *id, struct nm_window window,
+			  void (*each)(void *arg, const struct nm_transport_info *), void *arg);
+size_t nm_rules_each(const struct nm *nm, const struct mesh_id *id, struct nm_window window,
+		     void (*each)(void *arg, const struct nm_rule_info *), void *arg);
 void nm_status_get(const struct nm *nm, struct nm_status *status);
 /* The path that a connection would take now: fills up to `max` ids, ends included, and says how
  * many there are.  -ENOENT, -ENETUNREACH, -ENOSPC, -ENOMEM. */

@@ -16,7 +16,7 @@ static void write_transports(struct metrics *m, const struct nm *nm)
 {
 	struct sums sums = {0};
 
-	nm_transports_each(nm, NULL, add, &sums);
+	nm_transports_each(nm, NULL, NM_ALL, add, &sums);
 	metrics_family(m, "meshnet_nodemanager_transports", METRIC_GAUGE,
 		       "Transports between nodes, by what they have come to.");
 	for (unsigned i = 0; i <= NM_TRANSPORT_CONNECTED; i++)

@@ -95,14 +95,24 @@ int nm_node_get(const struct nm *nm, const struct mesh_id *id, struct nm_node_in
 	return 0;
 }
 
-void nm_nodes_each(const struct nm *nm, void (*each)(void *arg, const struct nm_node_info *),
-		   void *arg)
+/* Is this one, the next of all, to be shown? */
+static bool in_window(struct nm_window window, size_t at)
+{
+	return at >= window.offset && at - window.offset < window.limit;
+}
+
+size_t nm_nodes_each(const struct nm *nm, struct nm_window window,
+		     void (*each)(void *arg, const struct nm_node_info *), void *arg)
 {
 	const struct nm_node *node;
+	size_t at = 0;
 	TAILQ_FOREACH(node, &nm->node_list, all) {
+		if (!in_window(window, at++))
+			continue;
 		struct nm_node_info info = node_info(nm, node);
 		each(arg, &info);
 	}
+	return at;
 }
 
 static struct nm_transport_info transport_info(const struct nm *nm, const struct nm_transport *t)
@@ -131,34 +141,42 @@ static struct nm_transport_info transport_info(const struct nm *nm, const struct
 	};
 }
 
-void nm_transports_each(const struct nm *nm, const struct mesh_id *id,
-			void (*each)(void *arg, const struct nm_transport_info *), void *arg)
+size_t nm_transports_each(const struct nm *nm, const struct mesh_id *id, struct nm_window window,
+			  void (*each)(void *arg, const struct nm_transport_info *), void *arg)
 {
 	const struct nm_node *node = id ? nm_node_by_id(nm, id) : NULL;
 	const struct nm_transport *t;
+	size_t at = 0;
 	if (id && !node)
-		return;
+		return 0;
 	TAILQ_FOREACH(t, &nm->transport_list, all) {
 		if (node && t->end[0].node != node && t->end[1].node != node)
+			continue;
+		if (!in_window(window, at++))
 			continue;
 		struct nm_transport_info info = transport_info(nm, t);
 		each(arg, &info);
 	}
+	return at;
 }
 
-void nm_rules_each(const struct nm *nm, const struct mesh_id *id,
-		   void (*each)(void *arg, const struct nm_rule_info *), void *arg)
+size_t nm_rules_each(const struct nm *nm, const struct mesh_id *id, struct nm_window window,
+		     void (*each)(void *arg, const struct nm_rule_info *), void *arg)
 {
 	const struct nm_node *node = nm_node_by_id(nm, id);
 	const struct nm_rule *r;
+	size_t at = 0;
 	if (!node)
-		return;
+		return 0;
 	LIST_FOREACH(r, &node->rules, of_node) {
+		if (!in_window(window, at++))
+			continue;
 		struct nm_rule_info info = {r->in_transport,  r->in_route,
 					    r->out_transport, r->out_route,
 					    r->path->number,  nm_path_is_standby(r->path)};
 		each(arg, &info);
 	}
+	return at;
 }
 
 void nm_status_get(const struct nm *nm, struct nm_status *status)

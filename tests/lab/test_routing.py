@@ -1,5 +1,6 @@
 """Which ways connections take: a link gets bad, operators have their say, the manager is away; with a
 stream running whose every byte is checked."""
+import signal
 import time
 
 import pytest
@@ -9,12 +10,13 @@ from emulator import Emulator
 from lab import Lab, bin_dir, rpc, wait
 from meshapp import EchoStream
 
-NODES = ("a", "r1", "r2", "b")
+NODES = ("a", "r1", "r2", "r3", "b")
 LINKS = (("a", "r1"), ("r1", "b"), ("a", "r2"), ("r2", "b"))
+THIRD = (("a", "r3"), ("r3", "b"))  # cables only; a test makes transports of them
 
 
 class Diamond(Lab):
-    """a - (r1 | r2) - b, with a cable of the manager to each; an emulator between a and r1."""
+    """a - (r1 | r2 | r3) - b, with a cable of the manager to each; an emulator between a and r1."""
 
     def __init__(self):
         super().__init__()
@@ -30,7 +32,7 @@ class Diamond(Lab):
         self.add(*NODES, "mgr")
         self.emulator = Emulator(self)
         self.emulator.join("a", "r1", "10.90.1.0/24")
-        for i, (a, b) in enumerate(LINKS[1:], 2):
+        for i, (a, b) in enumerate(LINKS[1:] + THIRD, 2):
             self.link(a, b, f"10.90.{i}.0/24")
         for i, n in enumerate(NODES, 1):
             self.link("mgr", n, f"10.91.{i}.0/24")
@@ -45,7 +47,7 @@ class Diamond(Lab):
             self.nodes[n] = self.daemon(n, "node", {
                 "node": {"Name": n, "ManagerAddr": f"{self[n].links['mgr'][2]}:5999"},
                 "transport": {"StatsInterval": 500}})
-        wait(lambda: len(self.ids()) == 4, 20, "all nodes register")
+        wait(lambda: len(self.ids()) == len(NODES), 20, "all nodes register")
         for a, b in LINKS:
             self.rpc("connectNodes", a=a, b=b)
         self.run("b", "echo", f"{bin_dir()}/echo", "server")
@@ -63,7 +65,16 @@ class Diamond(Lab):
 
     def relays(self):
         """Those that carry; two while a connection moves."""
-        return [r for r in ("r1", "r2") if self.rules(r, standby=False)]
+        return [r for r in NODES if r[0] == "r" and self.rules(r, standby=False)]
+
+    def standbys(self):
+        return [r for r in NODES if r[0] == "r" and self.rules(r, standby=True)]
+
+    def set_standbys(self, number):
+        """SIGHUP."""
+        self.manager.config.setdefault("nodemanager", {})["StandbyPaths"] = number
+        self.manager.write_config()
+        self.manager.signal(signal.SIGHUP)
 
     def rules(self, node, standby):
         return [r for r in self.rpc("listRoutes", node=node)["routes"] if r["standby"] == standby]
@@ -80,7 +91,7 @@ def diamond(request):
 def stream(diamond):
     """Runs over r1, which is the cheaper way by the word of the operator."""
     diamond.emulator.start(delay=0.1)
-    wait(lambda: len(diamond.ids()) == 4, 20, "all nodes are there")
+    wait(lambda: len(diamond.ids()) == len(NODES), 20, "all nodes are there")
     wait(lambda: all(diamond.transport(*pair)["status"] == "connected" for pair in LINKS), 20,
          "all transports are up")
     for r in ("r1", "r2"):
@@ -148,10 +159,10 @@ def test_relay_dies(diamond, stream, manager):
     assert stream.times[-1] > began + 3.5
     if manager == "away":
         diamond.manager.start()
-        wait(lambda: len(diamond.ids()) == 3, 20, "the others are back")
+        wait(lambda: len(diamond.ids()) == len(NODES) - 1, 20, "the others are back")
     diamond.meshctl("mgr", "set-cost", "a", "r1", "1500")  # no reason to go back there
     diamond.nodes["r1"].start()
-    wait(lambda: len(diamond.ids()) == 4, 20, "all nodes are back")
+    wait(lambda: len(diamond.ids()) == len(NODES), 20, "all nodes are back")
     wait(lambda: diamond.relays() == ["r2"], 20, "the manager knows that it runs over r2")
     wait(lambda: all(diamond.transport(*pair)["status"] == "connected" for pair in LINKS), 20,
          "all transports are up")
@@ -162,12 +173,43 @@ def test_relay_dies(diamond, stream, manager):
          "closed: no rule is left")
 
 
+def test_relays_die_one_after_the_other(diamond, stream):
+    """Two standby paths, and nobody but the ends: the manager is stopped."""
+    diamond.set_standbys(2)
+    for pair in THIRD:
+        diamond.rpc("connectNodes", a=pair[0], b=pair[1])
+    wait(lambda: diamond.standbys() == ["r2", "r3"], 40, "two standby paths are there")
+    diamond.manager.signal(signal.SIGSTOP)
+    for relay in ("r1", "r2"):  # r2 is told first: it is the next
+        began = time.monotonic()
+        diamond.nodes[relay].kill()
+        time.sleep(4)
+        pause = stream.pause_since(began)
+        print(f"{relay} killed: pause {pause * 1000:.0f} ms")
+        stream.check()
+        assert stream.times[-1] > began + 3.5 and pause < 1.5
+    diamond.manager.signal(signal.SIGCONT)
+    for relay in ("r1", "r2"):
+        diamond.nodes[relay].start()
+    wait(lambda: diamond.relays() == ["r3"], 20, "the manager knows that it runs over r3")
+    wait(lambda: diamond.standbys() == ["r1", "r2"], 60, "two new standby paths are there")
+    diamond.set_standbys(1)
+    wait(lambda: len(diamond.standbys()) == 1, 5, "one is taken back")
+    diamond.set_standbys(0)
+    wait(lambda: not diamond.standbys(), 5, "the other too")
+    assert diamond.relays() == ["r3"]
+    stream.finish()
+    diamond.set_standbys(1)
+    for pair in THIRD:
+        diamond.rpc("disconnectNodes", a=pair[0], b=pair[1])
+
+
 def test_what_was_said_outlives_the_manager(diamond):
     diamond.meshctl("mgr", "set-transit", "r1", "no")
     diamond.meshctl("mgr", "set-cost", "r2", "b", "777")
     diamond.manager.kill()
     diamond.manager.start()
-    wait(lambda: len(diamond.ids()) == 4, 20, "all nodes are back")
+    wait(lambda: len(diamond.ids()) == len(NODES), 20, "all nodes are back")
     wait(lambda: diamond.transport("r2", "b")["cost"] == 777, 20, "the transport is up, and dear")
     assert "a -> r2 -> b" in diamond.meshctl("mgr", "find-route", "a", "b")
 

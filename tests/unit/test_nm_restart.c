@@ -35,7 +35,7 @@ static uint64_t rules_sum(struct rec *r, unsigned nodes)
 	for (unsigned n = 1; n <= nodes; n++) {
 		struct mesh_id id = node_id(n);
 		uint64_t one = n;
-		nm_rules_each(r->nm, &id, sum_rule, &one);
+		nm_rules_each(r->nm, &id, NM_ALL, sum_rule, &one);
 		sum += one;
 	}
 	return sum;
@@ -51,7 +51,7 @@ static size_t rules_known(struct rec *r, unsigned n)
 {
 	struct mesh_id id = node_id(n);
 	size_t count = 0;
-	nm_rules_each(r->nm, &id, count_rule, &count);
+	nm_rules_each(r->nm, &id, NM_ALL, count_rule, &count);
 	return count;
 }
 

@@ -60,7 +60,7 @@ static size_t standby_rules(struct rec *r, unsigned n)
 {
 	struct mesh_id id = node_id(n);
 	size_t count = 0;
-	nm_rules_each(r->nm, &id, count_standby, &count);
+	nm_rules_each(r->nm, &id, NM_ALL, count_standby, &count);
 	return count;
 }
 

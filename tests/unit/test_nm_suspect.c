@@ -23,7 +23,7 @@ static void cost_pick(void *arg, const struct nm_transport_info *t)
 static uint32_t cost_of(struct rec *r, uint32_t transport)
 {
 	struct cost c = {.transport = transport};
-	nm_transports_each(r->nm, NULL, cost_pick, &c);
+	nm_transports_each(r->nm, NULL, NM_ALL, cost_pick, &c);
 	return c.cost;
 }
 
