@@ -3,6 +3,8 @@
 #   etc/deps.sh GROUP...     groups: build test demo lint fuzz bench
 #   NO_BROWSER=1 leaves Chromium out (0.4 GB; the tests that need it are then skipped)
 # With everything there this is one dpkg-query.
+# systemd-resolved (for one test) is only unpacked, into build/debian: installed, it would take over
+# this machine's /etc/resolv.conf.
 set -eu
 
 build="gcc libc6-dev make pkg-config libevent-dev libjson-c-dev libsodium-dev libsqlite3-dev
@@ -10,13 +12,17 @@ build="gcc libc6-dev make pkg-config libevent-dev libjson-c-dev libsodium-dev li
 lab="python3 iproute2 ethtool nftables iputils-ping iperf3 curl procps"
 tunnels="wireguard-go fastd openvpn"
 peers="yggdrasil tinc nebula openvpn openssl wireguard-go wireguard-tools microsocks"
+tests="python3-pytest python3-prometheus-client libcmocka-dev clang libclang-rt-14-dev clang-format
+	openssl
+	dbus libsystemd-shared
+	zsh"
 browser=chromium
 [ "${NO_BROWSER:-0}" = 0 ] || browser=
 
 packages() {
 	case $1 in
 	build) echo "$build" ;;
-	test) echo "$build $lab $tunnels $browser python3-pytest python3-prometheus-client libcmocka-dev openssl clang libclang-rt-14-dev clang-format" ;;
+	test) echo "$build $lab $tunnels $browser $tests" ;;
 	demo) echo "$build $lab" ;;
 	lint) echo "$build python3 clang clang-format clang-tidy cppcheck" ;;
 	fuzz) echo "$build clang libclang-rt-14-dev" ;;
@@ -28,7 +34,21 @@ packages() {
 	esac
 }
 
+unpack() {
+	into=$(dirname "$0")/../build/debian
+	[ ! -e "$into/$1" ] && command -v apt-get >/dev/null 2>&1 && [ ! -x "/usr/bin/$2" ] || return 0
+	mkdir -p "$into/tmp"
+	# Without it one test is skipped, and says so.
+	if (cd "$into/tmp" && apt-get download -qq "$1" >/dev/null 2>&1); then
+		dpkg-deb -x "$into/tmp/$1"_*.deb "$into/tmp/$1" && mv "$into/tmp/$1" "$into/$1"
+	fi
+	rm -rf "$into/tmp"
+}
+
 [ $# -gt 0 ] || set -- build
+case " $* " in
+*" test "*) unpack systemd-resolved resolvectl ;;
+esac
 wanted=
 for group in "$@"; do
 	wanted="$wanted $(packages "$group")"

@@ -268,6 +268,7 @@ static void register_ack(struct node_engine *e, const struct msg *m, uint64_t no
 		start_from_nothing(e, now);
 	else
 		link_give_up_lost(e, now);
+	link_seek_all(e, now);
 	e->registered = true;
 	log_info("registered with the manager as a %s%s", node_role_name(a->role),
 		 a->keep ? ", everything kept" : "");

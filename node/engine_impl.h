@@ -225,6 +225,8 @@ void link_close_all(struct node_engine *e, uint16_t code, uint64_t now);
 void link_reap(struct node_engine *e, uint64_t now);
 /* Those that fell silent while the manager was away, and still are: it is told by their absence. */
 void link_give_up_lost(struct node_engine *e, uint64_t now);
+/* The manager is there: peers that have not been found yet may be there as well. */
+void link_seek_all(struct node_engine *e, uint64_t now);
 void link_restore(struct node_engine *e, const struct keep_transport *k, uint64_t now);
 /* Notes where its peer is now; true when that is news. */
 bool link_remember_remote(struct node_link *l);

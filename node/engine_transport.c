@@ -145,7 +145,8 @@ static const struct transport_ops link_ops = {
 /* --- life ------------------------------------------------------------------------------------ */
 
 /* `attempts`: handshakes of its earlier transports at most. */
-static struct transport *make_transport(struct node_link *l, uint64_t attempts, uint64_t now)
+static struct transport *make_transport(struct node_link *l, uint64_t attempts,
+					struct transport_seek seek, uint64_t now)
 {
 	struct node_engine *e = l->engine;
 	struct transport_config c = {
@@ -153,6 +154,7 @@ static struct transport *make_transport(struct node_link *l, uint64_t attempts, 
 		.initiator = l->initiator,
 		.resumed = l->resumed,
 		.attempts = attempts,
+		.seek = seek,
 		.local = e->config.id,
 		.remote = l->kept.peer,
 		.retransmit_limit = e->retransmit_limit,
@@ -208,7 +210,8 @@ static int link_new(struct node_engine *e, const struct keep_transport *k, bool 
 		return port;
 	}
 	l->port = l->kept.port = (uint16_t)port;
-	l->transport = make_transport(l, (uint64_t)e->starts << 32, now);
+	l->transport =
+		make_transport(l, (uint64_t)e->starts << 32, (struct transport_seek){0}, now);
 	int err = l->transport ? map_put(&e->links, &l->id, l) : -ENOMEM;
 	route_changed(e);
 	engine_kept_changed(e);
@@ -262,6 +265,15 @@ bool link_remember_remote(struct node_link *l)
 	return true;
 }
 
+void link_seek_all(struct node_engine *e, uint64_t now)
+{
+	struct node_link *l;
+
+	TAILQ_FOREACH(l, &e->all_links, all)
+		if (!l->dead)
+			transport_seek_now(l->transport, now);
+}
+
 /* Where the peer was last comes first. */
 static void seek_peer(struct node_link *l, uint64_t now)
 {
@@ -297,7 +309,7 @@ static bool link_begin_anew(struct node_link *l, uint64_t now)
 
 	link_remember_remote(l);
 	l->resumed = true;
-	struct transport *t = make_transport(l, attempts, now);
+	struct transport *t = make_transport(l, attempts, transport_get_seek(l->transport), now);
 	if (!t)
 		return false;
 	link_bank_counters(l);

@@ -182,7 +182,7 @@ static void try_connect(struct client *c)
 
 	if (c->conn || c->done)
 		return;
-	c->conn = meshapp_connect(c->app, o->has_to_node ? &o->to_node : NULL, o->to,
+	c->conn = meshapp_connect(c->app, o->to.has_node ? &o->to.node : NULL, o->to.app,
 				  o->datagram ? CLASS_DATAGRAM : CLASS_STREAM, &cb, c);
 	if (!c->conn && errno != ENOTCONN)
 		fail(c, "cannot connect", strerror(errno));

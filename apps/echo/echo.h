@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "base/id.h"
+#include "io/appline.h"
 
 struct event_base;
 
@@ -22,10 +22,8 @@ struct event_base;
 
 struct echo_options {
 	const char *node_addr;
-	const char *app_id; /* NULL: "echo" for a server, a random one for a client */
-	const char *to;	    /* client: the server's app id */
-	struct mesh_id to_node;
-	bool has_to_node;
+	const char *app_id;	/* NULL: "echo" for a server, a random one for a client */
+	struct appline_peer to; /* client: the server */
 	size_t size_bytes;
 	uint64_t count;
 	unsigned window; /* messages under way at once */

@@ -47,9 +47,7 @@ enum {
 	OPT_DATAGRAM,
 	OPT_TIMEOUT,
 	OPT_WAIT,
-	OPT_JSON,
-	OPT_VERSION,
-	OPT_HELP
+	OPT_JSON
 };
 
 static const struct option long_options[] = {
@@ -63,9 +61,7 @@ static const struct option long_options[] = {
 	{"timeout", required_argument, NULL, OPT_TIMEOUT},
 	{"wait", no_argument, NULL, OPT_WAIT},
 	{"json", no_argument, NULL, OPT_JSON},
-	{"debug", no_argument, NULL, 'd'},
-	{"version", no_argument, NULL, OPT_VERSION},
-	{"help", no_argument, NULL, OPT_HELP},
+	APPLINE_BASIC,
 	{0},
 };
 
@@ -87,21 +83,8 @@ static bool parse_number(const char *name, const char *text, uint64_t min, uint6
 	return true;
 }
 
-static bool parse_to(struct echo_options *o, char *text)
-{
-	char *at = strchr(text, '@');
-	o->to = text;
-	if (!at)
-		return true;
-	*at = '\0';
-	o->has_to_node = mesh_id_parse(&o->to_node, at + 1) == 0;
-	if (!o->has_to_node)
-		fprintf(stderr, "echo: --to: '%s' is not a node id of 64 hex digits\n", at + 1);
-	return o->has_to_node;
-}
-
 /* 0: go on; 1: done, exit 0; -1: bad. */
-static int take_option(struct echo_options *o, int opt, char *arg)
+static int take_option(struct appline *line, struct echo_options *o, int opt, char *arg)
 {
 	uint64_t v = 0;
 	bool ok = true;
@@ -114,7 +97,8 @@ static int take_option(struct echo_options *o, int opt, char *arg)
 		o->app_id = arg;
 		break;
 	case OPT_TO:
-		ok = parse_to(o, arg);
+		ok = *arg ? appline_peer(line, &o->to, "--to", arg)
+			  : appline_complain(line, "--to: wanted an app id") == 0;
 		break;
 	case OPT_SIZE:
 		ok = parse_number("--size", arg, 0, MAX_MESSAGE_BYTES, &v);
@@ -140,51 +124,37 @@ static int take_option(struct echo_options *o, int opt, char *arg)
 	case OPT_JSON:
 		o->json = true;
 		break;
-	case 'd':
-		log_set_level(LOG_LEVEL_DEBUG);
-		break;
-	case OPT_VERSION:
-		printf("echo (meshnet) %s\n", MESHNET_VERSION);
-		return 1;
-	case OPT_HELP:
-		fputs(usage, stdout);
-		return 1;
-	default:
-		ok = false;
+	default: /* it has no configuration: of the common ones -d, --version and --help */
+		return appline_take(line, opt, arg);
 	}
 	return ok ? 0 : -1;
 }
 
-static int complain(const char *what)
-{
-	fprintf(stderr, "echo: %s (echo --help)\n", what);
-	return -1;
-}
-
-static int check_options(const struct echo_options *o, int argc)
+static int check_options(const struct appline *line, const struct echo_options *o, int argc)
 {
 	if (optind < argc)
-		return complain("too many arguments");
+		return appline_complain(line, "too many arguments");
 	if (o->datagram && o->size_bytes > MESHAPP_DATAGRAM_MAX_BYTES)
-		return complain("--size: a datagram has at most 65519 bytes");
+		return appline_complain(line, "--size: a datagram has at most 65519 bytes");
 	if (o->datagram && o->window > 1 && o->size_bytes < ECHO_SEQ_BYTES)
-		return complain("--size: datagrams with a --window need at least 8 bytes");
+		return appline_complain(line,
+					"--size: datagrams with a --window need at least 8 bytes");
 	return 0;
 }
 
 /* 0: run; 1: done; -1: bad. */
-static int parse(struct echo_options *o, bool *server, int argc, char **argv)
+static int parse(struct appline *line, struct echo_options *o, bool *server, int argc, char **argv)
 {
 	int opt, verdict = 0;
 
 	while (!verdict && (opt = getopt_long(argc, argv, "d", long_options, NULL)) != -1)
-		verdict = take_option(o, opt, optarg);
+		verdict = take_option(line, o, opt, optarg);
 	if (verdict)
 		return verdict;
 	const char *mode = optind < argc ? argv[optind++] : "";
 	*server = strcmp(mode, "server") == 0;
 	if (!*server && strcmp(mode, "client") != 0)
-		return complain("wanted 'server' or 'client'");
+		return appline_complain(line, "wanted 'server' or 'client'");
 	uint64_t size = o->size_bytes;
 	if (!*server && optind < argc &&
 	    !parse_number("SIZE", argv[optind++], 0, MAX_MESSAGE_BYTES, &size))
@@ -193,24 +163,27 @@ static int parse(struct echo_options *o, bool *server, int argc, char **argv)
 	if (!*server && optind < argc &&
 	    !parse_number("COUNT", argv[optind++], 1, COUNT_MAX, &o->count))
 		return -1;
-	return check_options(o, argc);
+	return check_options(line, o, argc);
 }
 
 int main(int argc, char **argv)
 {
 	struct echo_options o = {
 		.node_addr = DEFAULT_NODE,
-		.to = "echo",
+		.to = {.app = "echo"},
 		.size_bytes = 64,
 		.count = 10,
 		.window = 1,
 		.timeout_us = 30000000u,
 	};
+	struct appline line = {.program = "echo", .usage = usage};
 	bool server = false;
-	int verdict = parse(&o, &server, argc, argv);
+	int verdict = parse(&line, &o, &server, argc, argv);
 
 	if (verdict)
 		return verdict < 0 ? 2 : 0;
+	if (line.debug)
+		log_set_level(LOG_LEVEL_DEBUG);
 	struct event_base *base = sodium_init() < 0 ? NULL : event_base_new();
 	if (!base) {
 		log_error("cannot start the event loop");

@@ -5,20 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "io/config_value.h"
-#include "io/daemon_log.h"
 #include "socks/socks.h"
 
 #define DEFAULT_SERVER_ID "socks"
 #define SOCKS_PORT 1080
 #define DNS_PORT 53
-#define OPTIONS_MAX 64u
 
 #define USAGE_COMMON                                                                               \
-	"  -f FILE              configuration, section [proxy] (" CONFIG_DEFAULT_PATH ")\n"        \
-	"  -o section.key=value wins over the file (repeatable)\n"                                 \
-	"  --check              validate the configuration and exit\n"                             \
+	APPLINE_USAGE("proxy")                                                                     \
 	"  --json               status lines as JSON on stdout\n"                                  \
 	"  -d, --debug          say more\n"                                                        \
 	"  --version, --help\n"
@@ -47,18 +42,7 @@ static const char usage_client[] =
 	"of\n"
 	"this host cannot see them.\n" USAGE_COMMON;
 
-enum {
-	OPT_NODE = 256,
-	OPT_ID,
-	OPT_TO,
-	OPT_LISTEN,
-	OPT_ALLOW,
-	OPT_DENY,
-	OPT_JSON,
-	OPT_CHECK,
-	OPT_VERSION,
-	OPT_HELP
-};
+enum { OPT_NODE = 256, OPT_ID, OPT_TO, OPT_LISTEN, OPT_ALLOW, OPT_DENY, OPT_JSON };
 
 static const struct option server_options[] = {
 	{"node", required_argument, NULL, OPT_NODE},
@@ -66,10 +50,7 @@ static const struct option server_options[] = {
 	{"allow", required_argument, NULL, OPT_ALLOW},
 	{"deny", required_argument, NULL, OPT_DENY},
 	{"json", no_argument, NULL, OPT_JSON},
-	{"check", no_argument, NULL, OPT_CHECK},
-	{"debug", no_argument, NULL, 'd'},
-	{"version", no_argument, NULL, OPT_VERSION},
-	{"help", no_argument, NULL, OPT_HELP},
+	APPLINE_LONG,
 	{0},
 };
 
@@ -79,19 +60,15 @@ static const struct option client_options[] = {
 	{"to", required_argument, NULL, OPT_TO},
 	{"listen", required_argument, NULL, OPT_LISTEN},
 	{"json", no_argument, NULL, OPT_JSON},
-	{"check", no_argument, NULL, OPT_CHECK},
-	{"debug", no_argument, NULL, 'd'},
-	{"version", no_argument, NULL, OPT_VERSION},
-	{"help", no_argument, NULL, OPT_HELP},
+	APPLINE_LONG,
 	{0},
 };
 
 /* What the command line says, until the configuration is there. */
 struct line {
-	bool server, check, debug;
-	const char *path, *node, *to;
-	const char *options[OPTIONS_MAX];
-	size_t option_count;
+	struct appline common;
+	bool server;
+	const char *node, *to;
 };
 
 static const char *program(bool server)
@@ -138,16 +115,6 @@ static bool take_id(const struct line *l, struct socks_options *o, const char *t
 	return false;
 }
 
-static bool take_config(struct line *l, const char *text)
-{
-	if (l->option_count == OPTIONS_MAX) {
-		fprintf(stderr, "%s: more than %u times -o\n", program(l->server), OPTIONS_MAX);
-		return false;
-	}
-	l->options[l->option_count++] = text;
-	return true;
-}
-
 /* lint: flat */
 static int take_option(struct line *l, struct socks_options *o, int opt, char *arg)
 {
@@ -175,51 +142,13 @@ static int take_option(struct line *l, struct socks_options *o, int opt, char *a
 	case OPT_JSON:
 		o->json = true;
 		break;
-	case OPT_CHECK:
-		l->check = true;
-		break;
-	case 'f':
-		l->path = arg;
-		break;
-	case 'o':
-		ok = take_config(l, arg);
-		break;
-	case 'd':
-		l->debug = true;
-		break;
-	case OPT_VERSION:
-		printf("%s (meshnet) %s\n", program(l->server), MESHNET_VERSION);
-		return 1;
-	case OPT_HELP:
-		fputs(l->server ? usage_server : usage_client, stdout);
-		return 1;
 	default:
-		ok = false;
+		return appline_take(&l->common, opt, arg);
 	}
 	return ok ? 0 : -1;
 }
 
 /* --- the configuration ---------------------------------------------------------------------- */
-
-static bool set_to(const struct line *l, struct socks_options *o, const char *what,
-		   const char *text)
-{
-	const char *at = strchr(text, '@');
-	size_t len = at ? (size_t)(at - text) : strlen(text);
-
-	if (*text && (len == 0 || len > NAME_MAX_BYTES)) {
-		fprintf(stderr, "%s: %s: wanted an app id of 1 to %d characters\n",
-			program(l->server), what, NAME_MAX_BYTES);
-		return false;
-	}
-	memcpy(o->to, text, len);
-	o->to[len] = '\0';
-	o->has_to_node = at && mesh_id_parse(&o->to_node, at + 1) == 0;
-	if (at && !o->has_to_node)
-		fprintf(stderr, "%s: %s: '%s' is not a node id of 64 hex digits\n",
-			program(l->server), what, at + 1);
-	return !at || o->has_to_node;
-}
 
 static bool set_addrs(const struct line *l, struct net_addr *out, unsigned *count, const char *what,
 		      const char *list, uint16_t port)
@@ -258,7 +187,8 @@ static bool apply_client(const struct line *l, struct socks_options *o)
 
 	return (o->listen_count || set_addrs(l, o->listen, &o->listen_count, "proxy.Listen",
 					     o->cfg->proxy_listen, SOCKS_PORT)) &&
-	       set_to(l, o, l->to ? "--to" : "proxy.Server", to) && set_login(l, o);
+	       appline_peer(&l->common, &o->to, l->to ? "--to" : "proxy.Server", to) &&
+	       set_login(l, o);
 }
 
 static bool apply_server(const struct line *l, struct socks_options *o)
@@ -287,16 +217,11 @@ static bool apply(const struct line *l, struct socks_options *o)
 	return l->server ? apply_server(l, o) : apply_client(l, o);
 }
 
-static void report(void *ctx, const char *text)
-{
-	const struct line *l = ctx;
-
-	fprintf(stderr, "%s: %s\n", program(l->server), text);
-}
-
 int socks_options_parse(struct socks_options *o, bool server, int argc, char **argv)
 {
-	struct line l = {.server = server};
+	struct line l = {.server = server,
+			 .common = {.program = program(server),
+				    .usage = server ? usage_server : usage_client}};
 	int opt, verdict = 0;
 
 	memset(o, 0, sizeof *o);
@@ -306,25 +231,17 @@ int socks_options_parse(struct socks_options *o, bool server, int argc, char **a
 	/* From the start, also when this is a reload. */
 	optind = 0;
 	while (!verdict &&
-	       (opt = getopt_long(argc, argv, "df:o:", server ? server_options : client_options,
-				  NULL)) != -1)
+	       (opt = getopt_long(argc, argv, APPLINE_SHORT,
+				  server ? server_options : client_options, NULL)) != -1)
 		verdict = take_option(&l, o, opt, optarg);
 	if (verdict)
 		return verdict;
-	if (optind < argc) {
-		fprintf(stderr, "%s: too many arguments (%s --help)\n", program(server),
-			program(server));
+	if (optind < argc)
+		return appline_complain(&l.common, "too many arguments");
+	if (appline_load(&l.common, &o->cfg) || !apply(&l, o))
 		return -1;
-	}
-	const struct config_source source = {
-		.path = l.path, .options = l.options, .n_options = l.option_count};
-	if (config_load(&o->cfg, &source, report, &l) || !apply(&l, o))
-		return -1;
-	daemon_log_open(o->cfg->daemon_log_format);
-	log_set_level(l.debug ? LOG_LEVEL_DEBUG : daemon_log_level(o->cfg->general_log_level));
-	if (l.check)
-		printf("%s: the configuration is good\n", program(server));
-	return l.check ? 1 : 0;
+	appline_log(&l.common, o->cfg);
+	return appline_ends(&l.common) ? 1 : 0;
 }
 
 int socks_options_reload(struct socks_options *o)

@@ -27,6 +27,7 @@
 
 #include "base/id.h"
 #include "base/limits.h"
+#include "io/appline.h"
 #include "io/config.h"
 #include "socks/policy.h"
 #include "socks/socks5.h"
@@ -60,9 +61,7 @@ struct socks_options {
 	struct net_addr resolvers[SOCKS_LISTEN_MAX]; /* none: /etc/resolv.conf */
 	unsigned resolver_count;
 	/* client */
-	char to[NAME_MAX_BYTES + 1]; /* empty: any server that the mesh has */
-	struct mesh_id to_node;
-	bool has_to_node;
+	struct appline_peer to; /* empty: any server that the mesh has */
 	struct net_addr listen[SOCKS_LISTEN_MAX];
 	unsigned listen_count;
 	bool wants_login;

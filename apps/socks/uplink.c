@@ -280,7 +280,7 @@ static void on_dialled(struct meshconn *conn)
 					 .streams_max = u->opt->streams_max,
 					 .window_max = u->opt->window_max,
 					 .growth_max = SOCKS_GROWTH_BYTES,
-					 .patience_us = u->opt->has_to_node ? SOCKS_PATIENCE_LONG_US
+					 .patience_us = u->opt->to.has_node ? SOCKS_PATIENCE_LONG_US
 									    : SOCKS_PATIENCE_US};
 	randombytes_buf(&config.mux.seed, sizeof config.mux.seed);
 	u->node = *meshconn_peer_node(conn);
@@ -338,10 +338,10 @@ static void seek(struct uplink *u)
 {
 	if (u->carrier || u->dialled || u->listing || !u->app || !meshapp_is_up(u->app))
 		return;
-	if (u->opt->to[0]) {
-		memcpy(u->name, u->opt->to, sizeof u->name);
-		u->has_node = u->opt->has_to_node;
-		u->node = u->opt->to_node;
+	if (u->opt->to.app[0]) {
+		memcpy(u->name, u->opt->to.app, sizeof u->name);
+		u->has_node = u->opt->to.has_node;
+		u->node = u->opt->to.node;
 		dial(u);
 		return;
 	}

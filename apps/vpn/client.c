@@ -201,8 +201,8 @@ static void dial(struct client *c)
 
 	if (c->stream || !meshapp_is_up(c->app))
 		return;
-	c->stream = meshapp_connect(c->app, c->opt->has_to_node ? &c->opt->to_node : NULL,
-				    c->opt->to, CLASS_STREAM, &cb, c);
+	c->stream = meshapp_connect(c->app, c->opt->to.has_node ? &c->opt->to.node : NULL,
+				    c->opt->to.app, CLASS_STREAM, &cb, c);
 	if (!c->stream)
 		try_again(c, strerror(errno));
 }

@@ -4,26 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "io/config_value.h"
-#include "io/daemon_log.h"
 #include "vpn/vpn.h"
 
 #define DEFAULT_SERVER_ID "vpn"
 #define MTU_MIN 1280u
 #define MTU_MAX 9000u
-#define CONFIG_OPTIONS_MAX 64u
 
 #define USAGE_COMMON                                                                               \
 	"  --node ADDR          our node: host:port, unix:/path or /path ([vpn] Node)\n"           \
-	"  --interface NAME     the TUN interface, %d is replaced by a number ([vpn] Interface)\n" \
-	"  -f FILE              configuration, section [vpn] (" CONFIG_DEFAULT_PATH ")\n"          \
-	"  -o section.key=value wins over the file (repeatable)\n"                                 \
-	"  --check              validate the configuration and exit\n"                             \
-	"  --cleanup            take back what a killed run has left on this host, and exit\n"     \
-	"  --json               status lines as JSON on stdout\n"                                  \
-	"  -d, --debug          say more\n"                                                        \
-	"  --version, --help\n"
+	"  --interface NAME     the TUN interface, %d is replaced by a number ([vpn] "             \
+	"Interface)\n" APPLINE_USAGE(                                                              \
+		"vpn") "  --cleanup            take back what a killed run has left on this "      \
+		       "host, and exit\n"                                                          \
+		       "  --json               status lines as JSON on stdout\n"                   \
+		       "  -d, --debug          say more\n"                                         \
+		       "  --version, --help\n"
 
 static const char usage_server[] =
 	"Usage: vpn-server [options]\n"
@@ -63,23 +59,16 @@ enum {
 	OPT_FULL,
 	OPT_MTU,
 	OPT_JSON,
-	OPT_CHECK,
-	OPT_CLEANUP,
-	OPT_VERSION,
-	OPT_HELP
+	OPT_CLEANUP
 };
 
+/* clang-format off */
 #define COMMON_OPTIONS                                                                             \
 	{"node", required_argument, NULL, OPT_NODE}, {"id", required_argument, NULL, OPT_ID},      \
-		{"interface", required_argument, NULL, OPT_INTERFACE},                             \
-		{"route", required_argument, NULL, OPT_ROUTE},                                     \
-		{"json", no_argument, NULL, OPT_JSON}, {"check", no_argument, NULL, OPT_CHECK},    \
-		{"cleanup", no_argument, NULL, OPT_CLEANUP}, {"debug", no_argument, NULL, 'd'},    \
-		{"version", no_argument, NULL, OPT_VERSION},                                       \
-		{"help", no_argument, NULL, OPT_HELP},                                             \
-	{                                                                                          \
-		0                                                                                  \
-	}
+	{"interface", required_argument, NULL, OPT_INTERFACE},                                     \
+	{"route", required_argument, NULL, OPT_ROUTE}, {"json", no_argument, NULL, OPT_JSON},      \
+	{"cleanup", no_argument, NULL, OPT_CLEANUP}, APPLINE_LONG, {0}
+/* clang-format on */
 
 static const struct option server_options[] = {
 	{"subnet", required_argument, NULL, OPT_SUBNET},
@@ -97,21 +86,14 @@ static const struct option client_options[] = {
 
 /* What the command line says, until the configuration is there. */
 struct line {
-	bool server, check, cleanup, debug;
-	const char *path, *to;
-	const char *options[CONFIG_OPTIONS_MAX];
-	size_t option_count;
+	struct appline common;
+	bool server, cleanup;
+	const char *to;
 };
 
 static const char *program(bool server)
 {
 	return server ? "vpn-server" : "vpn-client";
-}
-
-static int complain(bool server, const char *what)
-{
-	fprintf(stderr, "%s: %s (%s --help)\n", program(server), what, program(server));
-	return -1;
 }
 
 /* --- values --------------------------------------------------------------------------------- */
@@ -126,24 +108,6 @@ static bool take_prefix(struct net_prefix *p, const char *name, uint8_t family, 
 			      : "address",
 		family == 6 ? "fd00:200::/64" : "10.200.0.0/24");
 	return false;
-}
-
-static bool take_to(struct vpn_options *o, const char *text)
-{
-	const char *at = strchr(text, '@');
-	size_t len = at ? (size_t)(at - text) : strlen(text);
-
-	if (len >= sizeof o->to) {
-		fprintf(stderr, "vpn: --to: wanted an app id of 1 to %d characters\n",
-			NAME_MAX_BYTES);
-		return false;
-	}
-	memcpy(o->to, text, len);
-	o->to[len] = '\0';
-	o->has_to_node = at && mesh_id_parse(&o->to_node, at + 1) == 0;
-	if (at && !o->has_to_node)
-		fprintf(stderr, "vpn: --to: '%s' is not a node id of 64 hex digits\n", at + 1);
-	return !at || o->has_to_node;
 }
 
 /* A server names it to its clients; a client uses it itself. */
@@ -190,14 +154,6 @@ static bool take_text(const char **out, const char *name, char *text, size_t max
 	return false;
 }
 
-static bool take_config(struct line *l, const char *text)
-{
-	if (l->option_count == CONFIG_OPTIONS_MAX)
-		return complain(l->server, "too many times -o") == 0;
-	l->options[l->option_count++] = text;
-	return true;
-}
-
 /* lint: flat */
 static int take_option(struct line *l, struct vpn_options *o, int opt, char *arg)
 {
@@ -237,36 +193,18 @@ static int take_option(struct line *l, struct vpn_options *o, int opt, char *arg
 	case OPT_JSON:
 		o->json = true;
 		break;
-	case OPT_CHECK:
-		l->check = true;
-		break;
 	case OPT_CLEANUP:
 		l->cleanup = true;
 		break;
-	case 'f':
-		l->path = arg;
-		break;
-	case 'o':
-		ok = take_config(l, arg);
-		break;
-	case 'd':
-		l->debug = true;
-		break;
-	case OPT_VERSION:
-		printf("%s (meshnet) %s\n", program(l->server), MESHNET_VERSION);
-		return 1;
-	case OPT_HELP:
-		fputs(l->server ? usage_server : usage_client, stdout);
-		return 1;
 	default:
-		ok = false;
+		return appline_take(&l->common, opt, arg);
 	}
 	return ok ? 0 : -1;
 }
 
 /* --- the configuration ---------------------------------------------------------------------- */
 
-static bool apply_subnets(struct vpn_options *o)
+static bool apply_subnets(const struct line *l, struct vpn_options *o)
 {
 	struct net_prefix nets[2];
 	int n = net_prefix_parse_list(nets, 2, o->cfg->vpn_vpn_subnet);
@@ -281,11 +219,12 @@ static bool apply_subnets(struct vpn_options *o)
 	for (int i = 0; i < n; i++)
 		*(nets[i].addr.family == 4 ? &o->subnet4 : &o->subnet6) = nets[i];
 	if (!n)
-		complain(true, "--subnet or --subnet6 (or [vpn] VPNSubnet) is missing");
+		appline_complain(&l->common,
+				 "--subnet or --subnet6 (or [vpn] VPNSubnet) is missing");
 	return n > 0;
 }
 
-static bool apply_server(struct vpn_options *o)
+static bool apply_server(const struct line *l, struct vpn_options *o)
 {
 	const char *dns = o->cfg->vpn_dns;
 	bool from_config = !o->advice.dns_count;
@@ -305,17 +244,18 @@ static bool apply_server(struct vpn_options *o)
 	while (from_config && config_list_next(&dns, item, sizeof item))
 		if (!take_dns(o, item))
 			return false;
-	return apply_subnets(o);
+	return apply_subnets(l, o);
 }
 
 static bool apply_client(struct line *l, struct vpn_options *o)
 {
 	o->full = o->full || o->cfg->vpn_full_tunnel;
-	if (!take_to(o, l->to ? l->to : o->cfg->vpn_server))
+	if (!appline_peer(&l->common, &o->to, l->to ? "--to" : "vpn.Server",
+			  l->to ? l->to : o->cfg->vpn_server))
 		return false;
-	if (!*o->to)
-		complain(false, "--to (or [vpn] Server) is missing");
-	return *o->to;
+	if (!*o->to.app)
+		appline_complain(&l->common, "--to (or [vpn] Server) is missing");
+	return *o->to.app;
 }
 
 static bool apply(struct line *l, struct vpn_options *o)
@@ -328,40 +268,30 @@ static bool apply(struct line *l, struct vpn_options *o)
 		o->interface = cfg->vpn_interface;
 	if (!o->mtu)
 		o->mtu = (uint32_t)cfg->vpn_mtu;
-	daemon_log_open(cfg->daemon_log_format);
-	log_set_level(l->debug ? LOG_LEVEL_DEBUG : daemon_log_level(cfg->general_log_level));
+	appline_log(&l->common, cfg);
 	if (l->cleanup)
 		return true;
-	return l->server ? apply_server(o) : apply_client(l, o);
-}
-
-static void report(void *ctx, const char *text)
-{
-	const struct line *l = ctx;
-
-	fprintf(stderr, "%s: %s\n", program(l->server), text);
+	return l->server ? apply_server(l, o) : apply_client(l, o);
 }
 
 int vpn_options_parse(struct vpn_options *o, bool server, int argc, char **argv)
 {
 	const struct option *options = server ? server_options : client_options;
-	struct line l = {.server = server};
+	struct line l = {.server = server,
+			 .common = {.program = program(server),
+				    .usage = server ? usage_server : usage_client}};
 	int opt, verdict = 0;
 
 	memset(o, 0, sizeof *o);
-	while (!verdict && (opt = getopt_long(argc, argv, "df:o:", options, NULL)) != -1)
+	while (!verdict && (opt = getopt_long(argc, argv, APPLINE_SHORT, options, NULL)) != -1)
 		verdict = take_option(&l, o, opt, optarg);
 	if (verdict)
 		return verdict;
 	if (optind < argc)
-		return complain(server, "too many arguments");
-	const struct config_source source = {
-		.path = l.path, .options = l.options, .n_options = l.option_count};
-	if (config_load(&o->cfg, &source, report, &l) || !apply(&l, o))
+		return appline_complain(&l.common, "too many arguments");
+	if (appline_load(&l.common, &o->cfg) || !apply(&l, o))
 		return -1;
-	if (l.check)
-		printf("%s: the configuration is good\n", program(server));
-	return l.check ? 1 : l.cleanup ? 2 : 0;
+	return appline_ends(&l.common) ? 1 : l.cleanup ? 2 : 0;
 }
 
 void vpn_options_free(struct vpn_options *o)

@@ -24,6 +24,7 @@
 #include "base/id.h"
 #include "base/limits.h"
 #include "base/prefix.h"
+#include "io/appline.h"
 #include "io/config.h"
 #include "vpn/offer.h"
 
@@ -43,9 +44,7 @@ struct vpn_options {
 	struct vpn_advice advice;
 	/* client */
 	bool full;
-	char to[NAME_MAX_BYTES + 1];
-	struct mesh_id to_node;
-	bool has_to_node;
+	struct appline_peer to;
 	struct net_prefix routes[VPN_ROUTES_MAX];
 	unsigned route_count;
 };

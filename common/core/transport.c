@@ -33,6 +33,7 @@ struct transport *transport_new(const struct transport_config *config,
 	handshake_init(&t->handshake, config->id, config->local_secret, &config->remote,
 		       config->psk);
 	t->handshake.attempt = config->initiator ? config->attempts : 0;
+	t->seek = config->seek;
 	ops->random(ctx, &t->handshake.life, sizeof t->handshake.life);
 	sodium_memzero(t->config.local_secret, sizeof t->config.local_secret);
 	sodium_memzero(t->config.psk, sizeof t->config.psk);
@@ -103,6 +104,7 @@ void transport_set_state(struct transport *t, enum transport_state to, uint16_t 
 	if (to == TRANSPORT_CONNECTED) {
 		t->mtu.at_us = now;
 		t->handshake_deadline_us = TIMER_NEVER;
+		t->seek = (struct transport_seek){0};
 		t->last_rx_us = t->last_tx_us = t->asked_us = t->rate_from_us = now;
 	}
 	if (to == TRANSPORT_DISCONNECTED)
@@ -126,6 +128,8 @@ void transport_open(struct transport *t, const struct net_addr *addrs, size_t n,
 		transport_initiate(t, now);
 	else if (t->config.resumed)
 		t->handshake_at_us = now;
+	if (t->config.resumed && t->seek.next_us > now)
+		t->handshake_at_us = t->seek.next_us;
 	transport_arm(t, now);
 }
 
@@ -194,6 +198,11 @@ uint32_t transport_get_id(const struct transport *t)
 uint64_t transport_get_attempts(const struct transport *t)
 {
 	return t->handshake.attempt;
+}
+
+struct transport_seek transport_get_seek(const struct transport *t)
+{
+	return t->seek;
 }
 
 const struct mesh_id *transport_get_peer(const struct transport *t)

@@ -51,6 +51,13 @@ struct transport_ops {
 	void (*suspect)(void *ctx, struct transport *t, bool suspect, uint64_t now);
 };
 
+/* How far a resumed transport is with asking for its silent peer: less and less often, from four
+ * times a second to once in 4 to 8 s (PROTOCOL.md section 3.3).  Zero: it begins. */
+struct transport_seek {
+	unsigned asked;
+	uint64_t next_us;
+};
+
 struct transport_config {
 	uint32_t id; /* the manager's number for it, never 0 */
 	bool initiator;
@@ -59,6 +66,7 @@ struct transport_config {
 	bool resumed;
 	uint64_t attempts; /* initiator: handshakes of the earlier one at most, so that none of
 			    * ours can be an old one */
+	struct transport_seek seek;	/* where the earlier one had got to */
 	struct mesh_id local, remote;	/* static public keys */
 	uint8_t local_secret[32];	/* our static private key */
 	uint8_t psk[MESH_SECRET_BYTES]; /* the pair secret from the manager */
@@ -133,6 +141,9 @@ bool transport_is_suspect(const struct transport *t);
 uint32_t transport_get_id(const struct transport *t);
 /* Handshakes begun so far, those of `attempts` included. */
 uint64_t transport_get_attempts(const struct transport *t);
+struct transport_seek transport_get_seek(const struct transport *t);
+/* There is new hope that the peer answers: a resumed transport asks now, and often again. */
+void transport_seek_now(struct transport *t, uint64_t now);
 const struct mesh_id *transport_get_peer(const struct transport *t);
 const struct net_addr *transport_get_remote(const struct transport *t);
 /* The owner's pointer (socket, edge). */

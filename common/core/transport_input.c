@@ -96,6 +96,7 @@ static void on_wanted(struct transport *t, const struct pkt *p, const struct net
 		bad_packet(t, from, now);
 		return;
 	}
+	transport_seek_now(t, now);
 	if (t->state == TRANSPORT_CONNECTED && t->handshake_at_us == TIMER_NEVER &&
 	    now + t->config.rekey_us >= t->rekey_at_us + HANDSHAKE_WANTED_US)
 		transport_initiate(t, now);

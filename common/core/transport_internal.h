@@ -18,6 +18,9 @@
 #define HANDSHAKE_WANTED_US 1000000u   /* one is begun on demand this rarely */
 #define HANDSHAKE_REPEATS 4u	       /* then a new attempt with a new ephemeral */
 #define HANDSHAKE_TIMEOUT_US 15000000u /* then the transport is DISCONNECTED */
+#define SEEK_QUICK 4u		       /* a lost peer is asked so often at that pace; */
+#define SEEK_DOUBLINGS 5u	       /* then ever more seldom, down to every 4 to 8 s */
+#define SEEK_ANSWER_US 3000000u	       /* and waited for its answer so long at least */
 #define PROBE_ASK_INTERVAL_US 100000u  /* a silent peer is asked this often: 16 times in all */
 
 /*
@@ -71,6 +74,8 @@ struct transport {
 	struct handshake handshake;
 	struct hop_keys cur, prev, next; /* next: responder, until the initiator confirms it */
 	unsigned handshake_sends;
+	struct transport_seek seek; /* of a resumed one that is not CONNECTED */
+	uint64_t seek_sent_us;
 	uint64_t peer_life; /* of the keys in use */
 	bool peer_known;
 	uint64_t handshake_at_us, handshake_deadline_us, rekey_at_us;

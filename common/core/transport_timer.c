@@ -16,6 +16,44 @@ void transport_initiate(struct transport *t, uint64_t now)
 	transport_arm(t, now);
 }
 
+/* --- handshakes ------------------------------------------------------------------------------ */
+
+/* The manager makes a transport for two nodes that are there, and tries something else when it does
+ * not come up.  A resumed one may have to wait for days: in step with nobody. */
+static uint64_t ask_again_at(struct transport *t, uint64_t now)
+{
+	uint32_t random;
+
+	if (!t->config.resumed || t->state == TRANSPORT_CONNECTED)
+		return now + HANDSHAKE_RETRY_US;
+	t->seek_sent_us = now;
+	t->seek.asked++;
+	if (t->handshake_deadline_us < now + SEEK_ANSWER_US)
+		t->handshake_deadline_us = now + SEEK_ANSWER_US;
+	unsigned over = t->seek.asked > SEEK_QUICK ? t->seek.asked - SEEK_QUICK : 0;
+	uint64_t wait = (uint64_t)HANDSHAKE_RETRY_US
+			<< (over < SEEK_DOUBLINGS ? over : SEEK_DOUBLINGS);
+	t->ops->random(t->ctx, &random, sizeof random);
+	if (over)
+		wait = wait / 2 + random % wait / 2;
+	return t->seek.next_us = now + wait;
+}
+
+void transport_seek_now(struct transport *t, uint64_t now)
+{
+	if (t->state != TRANSPORT_HANDSHAKE || !t->config.resumed ||
+	    t->handshake_at_us == TIMER_NEVER)
+		return;
+	/* Not even a replayed packet makes it ask more often than at first. */
+	uint64_t at = t->seek_sent_us ? t->seek_sent_us + HANDSHAKE_RETRY_US : now;
+	t->seek.asked = 0;
+	if (at < now)
+		at = now;
+	if (at < t->handshake_at_us)
+		t->handshake_at_us = t->seek.next_us = at;
+	transport_arm(t, now);
+}
+
 /* The first handshake tries every candidate; a later one only the address in use. */
 static void send_init(struct transport *t, uint64_t now)
 {
@@ -25,14 +63,14 @@ static void send_init(struct transport *t, uint64_t now)
 		for (size_t i = 0; i < t->addr_count; i++)
 			transport_send_handshake(t, &t->addrs[i], now);
 	t->handshake_sends++;
-	t->handshake_at_us = now + HANDSHAKE_RETRY_US;
+	t->handshake_at_us = ask_again_at(t, now);
 }
 
 static void ask_for_handshake(struct transport *t, uint64_t now)
 {
 	for (size_t i = 0; i < t->addr_count; i++)
 		transport_send_handshake_wanted(t, &t->addrs[i], now);
-	t->handshake_at_us = now + HANDSHAKE_RETRY_US;
+	t->handshake_at_us = ask_again_at(t, now);
 }
 
 static void on_handshake_timer(struct transport *t, uint64_t now)

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import stat
 import struct
@@ -275,6 +276,47 @@ def test_bash_completion(served):
     began = time.monotonic()
     assert complete(served, "bash", "--rpc 192.0.2.99 connect g") == []  # nobody there
     assert time.monotonic() - began < 5, "an absent manager must not hold the shell"
+
+
+@pytest.fixture
+def zsh(served):
+    """A real one with its completion system, on a terminal; as a user has it, but for the prompt."""
+    if not shutil.which("zsh"):
+        pytest.skip("no zsh")
+    home = os.path.join(served.folder, "zsh")
+    os.makedirs(home, exist_ok=True)
+    with open(os.path.join(home, ".zshrc"), "w", encoding="ascii") as f:
+        f.write("PS1='ready> '; autoload -Uz compinit; compinit -u -d $ZDOTDIR/dump; "
+                f"path=({os.path.dirname(MESHCTL)} $path); "
+                'eval "$(meshctl completion zsh)"\n')
+    t = Terminal(served, "mgr", "zsh", "-i", HOME=home, ZDOTDIR=home)
+    t.expect("ready> ")
+    yield t
+    t.popen.kill()
+    t.close()
+
+
+def test_zsh_completion(zsh):
+    def tab(line, wanted):
+        """What stands on the line after a Tab, which no other way can put there; then it is cleared."""
+        zsh.text = ""
+        zsh.type(line + "\t")
+        zsh.expect(wanted)
+        zsh.type("\x03")
+        zsh.expect("ready> ")
+    # zsh writes a whole line anew where it changes.
+    tab("meshctl list-n", "list-nodes")
+    tab("meshctl connect g", "connect gw1")
+    tab("meshctl connect gw1 s", "connect gw1 sub")  # a name, asked of the manager
+    tab("meshctl list-nodes --js", "list-nodes --json")
+    tab("meshctl connect gw1 ", r"(?s)(?=.*\bgw1\b)(?=.*\bsub\b)(?=.*\br1\b)")
+    tab("meshctl list-", r"(?s)(?=.*list-nodes)(?=.*list-transports)(?=.*list-routes)")
+    # A whole line by Tabs alone does what it says.
+    zsh.text = ""
+    zsh.type("meshctl --js\tlist-n\t\n")
+    zsh.expect(r'"nodes"')
+    zsh.type("exit\n")
+    assert zsh.close() == 0
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

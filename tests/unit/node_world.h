@@ -38,7 +38,7 @@ struct host {
 	uint8_t secret[32], address;
 	struct said_queue manager;
 	struct test_socket sockets[SOCKETS];
-	unsigned closed, quit, trimmed;
+	unsigned closed, quit, trimmed, packets;
 	int next_open_error;
 };
 
@@ -193,7 +193,7 @@ static void w_udp_send(void *ctx, void *socket, const struct net_addr *to, struc
 	struct test_socket *s = socket;
 
 	for (size_t i = 0; i < n; i++)
-		for (size_t k = 0; k < v[i]->count; k++)
+		for (size_t k = 0; k < v[i]->count; k++, h->packets++)
 			world_fly(h, s, to, pkt_payload(v[i], k));
 }
 

@@ -131,7 +131,7 @@ static int run_client(enum mode how, struct echo_options o)
 {
 	begin(how);
 	o.node_addr = node_addr;
-	o.to = "echo";
+	o.to = (struct appline_peer){.app = "echo"};
 	o.json = true;
 	o.window = o.window ? o.window : 1;
 	o.timeout_us = o.timeout_us ? o.timeout_us : 5000000u;

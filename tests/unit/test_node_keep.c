@@ -354,6 +354,70 @@ static void test_long_away(void **state)
 	end(&e);
 }
 
+static unsigned packets_in(struct world *w, const struct host *h, uint64_t us)
+{
+	unsigned before = h->packets;
+
+	world_run(w, us);
+	return h->packets - before;
+}
+
+/* Host 0 is the initiator and sends INITs, host 2 the responder and asks for them. */
+static void test_seeking_gets_seldom(void **state)
+{
+	struct ends e;
+	struct keep_state k;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	connect_ends(&e);
+	all_away(&e);
+	struct host *h = e.w->hosts;
+	restart(&h[1], &k);
+	world_run(e.w, 4 * S); /* lost, and asked a few times */
+	unsigned early[] = {h[0].packets, h[2].packets};
+	world_run(e.w, 30 * S);
+	for (int i = 0; i < 3; i += 2)
+		assert_in_range(h[i].packets - early[i / 2], 5, 16);
+	/* So it stays: every 4 to 8 s, and not both at once. */
+	unsigned before = h[2].packets;
+	assert_in_range(packets_in(e.w, &h[0], 300 * S), 37, 76);
+	assert_in_range(h[2].packets - before, 37, 76);
+	/* The peer is heard: at once, however seldom it was asked. */
+	app_send_data(&e.a, e.id, 20000, 9);
+	node_engine_restore(h[1].engine, &k, e.w->now);
+	keep_free(&k);
+	world_run(e.w, 600 * MS);
+	expect_data(&e.c, e.id, 20000, 9);
+	send_and_expect(&e, 10, S);
+	end(&e);
+}
+
+/* A node whose own restart finds nobody asks often again as soon as the manager is there. */
+static void test_manager_gives_hope(void **state)
+{
+	struct ends e;
+	struct keep_state k[2];
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	connect_ends(&e);
+	all_away(&e);
+	struct host *h = e.w->hosts;
+	restart(&h[1], &k[1]);
+	restart(&h[0], &k[0]);
+	e.a.app = NULL;
+	node_engine_restore(h[0].engine, &k[0], e.w->now);
+	assert_in_range(packets_in(e.w, &h[0], S), 4, 5);
+	world_run(e.w, 9 * S);
+	assert_in_range(packets_in(e.w, &h[0], 3 * S), 0, 1);
+	host_register(&h[0], 1);
+	assert_in_range(packets_in(e.w, &h[0], S), 4, 5);
+	keep_free(&k[0]);
+	keep_free(&k[1]);
+	end(&e);
+}
+
 /* With the manager there, a silent peer is lost as ever: it gives another path. */
 static void test_manager_is_there(void **state)
 {
@@ -502,6 +566,8 @@ int main(void)
 		cmocka_unit_test(test_changes_come_together),
 		cmocka_unit_test(test_relay),
 		cmocka_unit_test(test_long_away),
+		cmocka_unit_test(test_seeking_gets_seldom),
+		cmocka_unit_test(test_manager_gives_hope),
 		cmocka_unit_test(test_manager_is_there),
 		cmocka_unit_test(test_silent_ones_are_not_reported),
 		cmocka_unit_test(test_report_after_restart),

@@ -449,15 +449,16 @@ static void test_options(void **state)
 	assert_true(allows(&o.policy, "10.1.0.1") && !allows(&o.policy, "10.2.0.1"));
 	socks_options_free(&o);
 	assert_int_equal(parse(&o, false, ""), 0);
-	assert_true(o.listen_count == 1 && o.listen[0].port == 1080 && !o.to[0] && !o.wants_login);
+	assert_true(o.listen_count == 1 && o.listen[0].port == 1080 && !o.to.app[0] &&
+		    !o.wants_login);
 	assert_null(o.app_id);
 	socks_options_free(&o);
 	assert_int_equal(parse(&o, false,
 			       "--to exit@" NODE " --listen 0.0.0.0 --listen [::1]:9 --node /x "
 			       "-o proxy.User=anna -o proxy.Password=b"),
 			 0);
-	assert_string_equal(o.to, "exit");
-	assert_true(o.has_to_node && o.to_node.b[0] == 0xaa && o.listen_count == 2);
+	assert_string_equal(o.to.app, "exit");
+	assert_true(o.to.has_node && o.to.node.b[0] == 0xaa && o.listen_count == 2);
 	assert_true(o.listen[0].port == 1080 && o.listen[1].port == 9 && o.wants_login);
 	assert_string_equal(o.login.user, "anna");
 	assert_string_equal(o.node_addr, "/x");

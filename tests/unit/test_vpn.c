@@ -298,8 +298,8 @@ static void test_command_line(void **state)
 			       "--to office@" NODE " --route 10.0.0.0/8 --route fd00::/8 "
 			       "--interface vpn0"),
 			 0);
-	assert_string_equal(o.to, "office");
-	assert_true(o.has_to_node && o.to_node.b[0] == 0xaa && o.route_count == 2);
+	assert_string_equal(o.to.app, "office");
+	assert_true(o.to.has_node && o.to.node.b[0] == 0xaa && o.route_count == 2);
 	assert_string_equal(o.interface, "vpn0");
 	assert_null(o.app_id);
 	assert_false(o.full);

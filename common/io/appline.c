@@ -1,0 +1,91 @@
+#include "io/appline.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "io/daemon_log.h"
+
+int appline_complain(const struct appline *l, const char *what)
+{
+	fprintf(stderr, "%s: %s (%s --help)\n", l->program, what, l->program);
+	return -1;
+}
+
+int appline_take(struct appline *l, int opt, const char *arg)
+{
+	switch (opt) {
+	case APPLINE_CHECK:
+		l->check = true;
+		return 0;
+	case 'd':
+		l->debug = true;
+		return 0;
+	case 'f':
+		l->path = arg;
+		return 0;
+	case 'o':
+		if (l->option_count == APPLINE_OPTIONS_MAX)
+			return appline_complain(l, "too many times -o");
+		l->options[l->option_count++] = arg;
+		return 0;
+	case APPLINE_VERSION:
+		printf("%s (meshnet) %s\n", l->program, MESHNET_VERSION);
+		return 1;
+	case APPLINE_HELP:
+		fputs(l->usage, stdout);
+		return 1;
+	default:
+		return -1;
+	}
+}
+
+static void report(void *ctx, const char *text)
+{
+	const struct appline *l = ctx;
+
+	fprintf(stderr, "%s: %s\n", l->program, text);
+}
+
+int appline_load(const struct appline *l, struct config **cfg)
+{
+	const struct config_source source = {
+		.path = l->path, .options = l->options, .n_options = l->option_count};
+
+	return config_load(cfg, &source, report, (void *)l) ? -1 : 0;
+}
+
+void appline_log(const struct appline *l, const struct config *cfg)
+{
+	daemon_log_open(cfg->daemon_log_format);
+	log_set_level(l->debug ? LOG_LEVEL_DEBUG : daemon_log_level(cfg->general_log_level));
+}
+
+bool appline_ends(const struct appline *l)
+{
+	if (l->check)
+		printf("%s: the configuration is good\n", l->program);
+	return l->check;
+}
+
+bool appline_peer(const struct appline *l, struct appline_peer *out, const char *what,
+		  const char *text)
+{
+	const char *at = strchr(text, '@');
+	size_t len = at ? (size_t)(at - text) : strlen(text);
+
+	*out = (struct appline_peer){0};
+	if (*text && (!len || len > NAME_MAX_BYTES)) {
+		fprintf(stderr, "%s: %s: wanted an app id of 1 to %d characters\n", l->program,
+			what, NAME_MAX_BYTES);
+		return false;
+	}
+	memcpy(out->app, text, len);
+	if (!at)
+		return true;
+	out->has_node = mesh_id_parse(&out->node, at + 1) == 0;
+	if (!out->has_node)
+		fprintf(stderr, "%s: %s: '%s' is not a node id of 64 hex digits\n", l->program,
+			what, at + 1);
+	return out->has_node;
+}
