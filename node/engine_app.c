@@ -221,6 +221,7 @@ static void connect_request(struct node_app *a, const struct msg *m, uint64_t no
 static void to_connection(struct node_app *a, const struct msg *m, uint64_t now)
 {
 	uint64_t id = m->type == MSG_SendFromApp ? m->send_from_app.connection
+		      : m->type == MSG_SendPart	 ? m->send_part.connection
 		      : m->type == MSG_AppCredit ? m->app_credit.connection
 						 : m->connection_shutdown.connection;
 	struct node_conn *c = conn_of_app(a->engine, a, id);
@@ -229,10 +230,22 @@ static void to_connection(struct node_app *a, const struct msg *m, uint64_t now)
 		return;
 	if (m->type == MSG_SendFromApp)
 		conn_from_app(c, m->send_from_app.data, now);
+	else if (m->type == MSG_SendPart)
+		conn_part_from_app(c, m->send_part.data, m->send_part.left, now);
 	else if (m->type == MSG_AppCredit)
 		conn_app_credit(c, m->app_credit.bytes, now);
 	else
 		conn_app_close(c, m->connection_shutdown.code, m->connection_shutdown.text, now);
+}
+
+static void take_parts(struct node_app *a)
+{
+	struct node_conn *c;
+
+	a->takes_parts = true;
+	TAILQ_FOREACH(c, &a->conns, of_app)
+		if (c->connection)
+			connection_take_parts(c->connection);
 }
 
 int node_engine_app_message(struct node_engine *e, struct node_app *a, const struct msg *m,
@@ -250,7 +263,12 @@ int node_engine_app_message(struct node_engine *e, struct node_app *a, const str
 	case MSG_ConnectToApp:
 		connect_request(a, m, now);
 		return 0;
+	case MSG_TakeParts:
+		if (m->take_parts.parts)
+			take_parts(a);
+		return 0;
 	case MSG_SendFromApp:
+	case MSG_SendPart:
 	case MSG_AppCredit:
 	case MSG_ConnectionShutdown:
 		to_connection(a, m, now);

@@ -144,6 +144,7 @@ void conn_discard(struct node_conn *c)
 	leave_link(c);
 	leave_app(c);
 	local_drop_queue(c);
+	free(c->joining.data);
 	if (c->connection)
 		connection_free(c->connection);
 	free(c);
@@ -300,10 +301,11 @@ static size_t op_room(void *ctx, struct connection *connection, uint8_t flags)
 	return c->link && !c->link->dead ? transport_room(c->link->transport, flags) : 0;
 }
 
-static bool op_message(void *ctx, struct connection *connection, struct bytes data, uint64_t now)
+static bool op_message(void *ctx, struct connection *connection, struct bytes data, size_t left,
+		       uint64_t now)
 {
 	(void)connection;
-	return conn_to_app(ctx, data, now);
+	return conn_to_app(ctx, data, left, now);
 }
 
 static void op_state(void *ctx, struct connection *connection, enum connection_state old,
@@ -386,6 +388,8 @@ static struct connection *make_connection(struct node_conn *c, uint64_t now)
 	memcpy(cc.local_secret, e->config.secret, sizeof cc.local_secret);
 	struct connection *connection = connection_new(&cc, &conn_ops, c, now);
 	explicit_bzero(&cc, sizeof cc);
+	if (connection && c->app->takes_parts)
+		connection_take_parts(connection);
 	return connection;
 }
 

@@ -120,6 +120,12 @@ struct node_conn {
 	struct node_conn *twin;
 	struct local_queue local; /* messages from the twin that wait for our app */
 	size_t local_count;
+	struct {
+		uint8_t *data; /* NULL: no message is being put together for the twin */
+		size_t have, len;
+	} joining;
+	size_t part_left;      /* bytes of a message that our app gives us in parts */
+	bool in_part;	       /* our app has got a part of a message and not the last */
 	int64_t app_credit;    /* bytes that our app takes; below zero by at most one message */
 	size_t outstanding;    /* bytes from our app that have not been credited back */
 	size_t lingering;      /* bytes that were left when `deadline` was set */
@@ -135,7 +141,7 @@ struct node_conn {
 struct node_app {
 	struct node_engine *engine;
 	void *channel;
-	bool registered;
+	bool registered, takes_parts;
 	char name[NAME_MAX_BYTES + 1], type[NAME_MAX_BYTES + 1], info[APP_INFO_MAX_BYTES + 1];
 	size_t conn_count, request_count;
 	struct node_conn_list conns;
@@ -293,9 +299,11 @@ void standby_heard(struct node_conn *c, const struct node_link *l, uint32_t labe
 void standby_flush(struct node_conn *c, uint64_t now);
 
 /* engine_stream.c: between a connection and its app */
-/* One message for the app; false: not now (`stalled` is set). */
-bool conn_to_app(struct node_conn *c, struct bytes data, uint64_t now);
+/* One message for the app, or a part of one of which `left` bytes follow; false: not now (`stalled`
+ * is set). */
+bool conn_to_app(struct node_conn *c, struct bytes data, size_t left, uint64_t now);
 void conn_from_app(struct node_conn *c, struct bytes data, uint64_t now);
+void conn_part_from_app(struct node_conn *c, struct bytes data, size_t left, uint64_t now);
 /* These bytes of our app have left: the next flush gives them back. */
 void conn_credit_back(struct node_conn *c, size_t bytes);
 /* A record for the far end, `sparse`: of a flow that sends little.  False: there was no room, it is
@@ -326,6 +334,7 @@ void tun_drop_all(struct node_app *a);
 uint16_t local_assign(struct node_engine *e, const struct msg_assign_connection *a, uint64_t now);
 void local_start(struct node_conn *c);
 void local_send(struct node_conn *from, struct bytes data, uint64_t now);
+void local_send_part(struct node_conn *from, struct bytes data, size_t left, uint64_t now);
 /* For a record; false: lost. */
 bool local_send_datagram(struct node_conn *from, struct bytes data, uint64_t now);
 /* Our app takes messages again. */

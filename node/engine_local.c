@@ -65,15 +65,39 @@ void local_send(struct node_conn *from, struct bytes data, uint64_t now)
 
 	if (!to || to->dead)
 		return;
-	if (TAILQ_EMPTY(&to->local) && conn_to_app(to, data, now))
+	if (TAILQ_EMPTY(&to->local) && conn_to_app(to, data, 0, now))
 		conn_credit_back(from, data.len);
 	else if (to->local_count >= LOCAL_MESSAGES_MAX || !enqueue(to, data))
 		conn_kill(from, CODE_BUSY, "the node cannot hold more", now);
 }
 
+/* Nothing is gained by passing parts on: both apps have the same node. */
+void local_send_part(struct node_conn *from, struct bytes data, size_t left, uint64_t now)
+{
+	size_t len = data.len + left;
+
+	if (!from->joining.data) {
+		from->joining.data = malloc(len ? len : 1);
+		from->joining.have = 0;
+		from->joining.len = len;
+	}
+	if (!from->joining.data || len != from->joining.len - from->joining.have) {
+		conn_kill(from, CODE_BUSY, "the node cannot hold more", now);
+		return;
+	}
+	if (data.len)
+		memcpy(from->joining.data + from->joining.have, data.data, data.len);
+	from->joining.have += data.len;
+	if (left)
+		return;
+	local_send(from, bytes_of(from->joining.data, from->joining.len), now);
+	free(from->joining.data);
+	from->joining.data = NULL;
+}
+
 bool local_send_datagram(struct node_conn *from, struct bytes data, uint64_t now)
 {
-	return from->twin && !from->twin->dead && conn_to_app(from->twin, data, now);
+	return from->twin && !from->twin->dead && conn_to_app(from->twin, data, 0, now);
 }
 
 static void drop_first(struct node_conn *c)
@@ -89,7 +113,7 @@ void local_resume(struct node_conn *c, uint64_t now)
 {
 	struct local_message *m;
 
-	while ((m = TAILQ_FIRST(&c->local)) && conn_to_app(c, bytes_of(m->data, m->len), now)) {
+	while ((m = TAILQ_FIRST(&c->local)) && conn_to_app(c, bytes_of(m->data, m->len), 0, now)) {
 		if (c->twin)
 			conn_credit_back(c->twin, m->len);
 		drop_first(c);

@@ -6,15 +6,27 @@
 
 /* --- to the app ------------------------------------------------------------------------------ */
 
+/* A message that has begun goes on without credit, as if it had come whole. */
 static bool app_takes(const struct node_conn *c)
 {
 	const struct node_engine *e = c->engine;
 
-	return c->up && c->app_credit > 0 &&
+	return c->up && (c->app_credit > 0 || c->in_part) &&
 	       e->ops.app_pending(e->ctx, c->app->channel) <= e->config.app_pending_max_bytes;
 }
 
-bool conn_to_app(struct node_conn *c, struct bytes data, uint64_t now)
+static void part_to_app(struct node_conn *c, struct bytes data, size_t left)
+{
+	struct msg m = {.type = MSG_AppPart};
+
+	m.app_part.connection = c->id;
+	m.app_part.left = (uint32_t)left;
+	m.app_part.data = data;
+	c->in_part = left > 0;
+	app_send(c->app, &m);
+}
+
+bool conn_to_app(struct node_conn *c, struct bytes data, size_t left, uint64_t now)
 {
 	struct msg m = {.type = MSG_AppMessage};
 
@@ -29,6 +41,10 @@ bool conn_to_app(struct node_conn *c, struct bytes data, uint64_t now)
 		return false;
 	}
 	c->app_credit -= (int64_t)data.len;
+	if (left || c->in_part) {
+		part_to_app(c, data, left);
+		return true;
+	}
 	m.app_message.connection = c->id;
 	m.app_message.data = data;
 	app_send(c->app, &m);
@@ -87,9 +103,9 @@ void conn_flush_credit(struct node_conn *c)
 		app_send(c->app, &m);
 }
 
-static void send_stream(struct node_conn *c, struct bytes data, uint64_t now)
+static void send_stream(struct node_conn *c, struct bytes data, size_t left, uint64_t now)
 {
-	int err = connection_send(c->connection, data, now);
+	int err = connection_send_part(c->connection, data, left, now);
 
 	if (err)
 		conn_kill(c, CODE_BUSY, "the node cannot hold more", now);
@@ -119,19 +135,29 @@ static void send_datagram(struct node_conn *c, struct bytes data, uint64_t now)
 	conn_credit_back(c, data.len);
 }
 
-void conn_from_app(struct node_conn *c, struct bytes data, uint64_t now)
+/* May a message of `len` bytes begin?  NULL, or what is wrong with it. */
+static const char *objection(const struct node_conn *c, size_t len)
 {
 	size_t max =
 		c->cls == CLASS_DATAGRAM ? DATAGRAM_MAX_BYTES : c->engine->config.message_max_bytes;
 
+	if (len > max)
+		return "message too large";
+	if (!c->up)
+		return "not up yet";
+	if (c->part_left)
+		return "a message within another";
+	return c->outstanding >= APP_CREDIT_BYTES ? "sent more than its credit" : NULL;
+}
+
+void conn_from_app(struct node_conn *c, struct bytes data, uint64_t now)
+{
+	const char *wrong = c->dead ? NULL : objection(c, data.len);
+
 	if (c->dead)
 		return;
-	if (!c->up || c->outstanding >= APP_CREDIT_BYTES || data.len > max) {
-		conn_kill(c, CODE_PROTOCOL,
-			  data.len > max ? "message too large"
-			  : c->up	 ? "sent more than its credit"
-					 : "not up yet",
-			  now);
+	if (wrong) {
+		conn_kill(c, CODE_PROTOCOL, wrong, now);
 		return;
 	}
 	c->outstanding += data.len;
@@ -140,7 +166,39 @@ void conn_from_app(struct node_conn *c, struct bytes data, uint64_t now)
 	else if (!c->connection)
 		local_send(c, data, now);
 	else
-		send_stream(c, data, now);
+		send_stream(c, data, 0, now);
+	conn_touch(c);
+}
+
+/* The whole message is owed from its first part on. */
+static const char *take_part(struct node_conn *c, size_t len, size_t left)
+{
+	const char *wrong = NULL;
+
+	if (left > MAX_MESSAGE_BYTES)
+		return "message too large";
+	if (!c->part_left && (wrong = objection(c, len + left)))
+		return wrong;
+	if (c->cls != CLASS_STREAM || !len || (c->part_left && len + left != c->part_left))
+		return "a part that does not fit";
+	if (!c->part_left)
+		c->outstanding += len + left;
+	c->part_left = left;
+	return NULL;
+}
+
+void conn_part_from_app(struct node_conn *c, struct bytes data, size_t left, uint64_t now)
+{
+	const char *wrong;
+
+	if (c->dead)
+		return;
+	if ((wrong = take_part(c, data.len, left)))
+		conn_kill(c, CODE_PROTOCOL, wrong, now);
+	else if (!c->connection)
+		local_send_part(c, data, left, now);
+	else
+		send_stream(c, data, left, now);
 	conn_touch(c);
 }
 

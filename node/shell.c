@@ -24,7 +24,8 @@
 
 #define TUN_ALONE_BYTES 2000u
 #define TICK_SLACK_US 20000u
-#define LEAVE_US 150000 /* for the last messages to be written */
+#define HEAP_KEPT_BYTES (16 << 20) /* of free heap */
+#define LEAVE_US 150000		   /* for the last messages to be written */
 
 struct node_shell {
 	struct daemon *daemon;
@@ -602,6 +603,14 @@ static void take_policy(const struct config *cfg)
 		log_debug("no batch scheduling: %s", strerror(errno));
 }
 
+/* A stream's bytes come and go by the megabyte: pages that go back to the kernel each time come
+ * back one fault each.  What is left over after a burst goes when it is quiet (op_trim). */
+static void keep_heap(void)
+{
+	(void)mallopt(M_TRIM_THRESHOLD, HEAP_KEPT_BYTES);
+	(void)mallopt(M_MMAP_THRESHOLD, HEAP_KEPT_BYTES);
+}
+
 int node_shell_new(struct daemon *d, struct node_shell **out)
 {
 	struct node_shell *s = calloc(1, sizeof *s);
@@ -612,6 +621,7 @@ int node_shell_new(struct daemon *d, struct node_shell **out)
 		return -ENOMEM;
 	s->daemon = d;
 	take_policy(d->cfg);
+	keep_heap();
 	daemon_want_files(d->cfg->node_max_transports + d->cfg->node_max_apps);
 	if ((err = open_engine(s)) || (err = open_events(s)) || (err = open_udp(s)) ||
 	    (err = open_apps(s)) || (err = open_keeper(s)) || (err = open_manager(s)) ||

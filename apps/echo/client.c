@@ -81,6 +81,7 @@ static void send_more(struct client *c)
 	const struct echo_options *o = c->opt;
 	while (!c->done && c->conn && c->next < o->count && c->next < c->oldest + o->window) {
 		echo_fill(c->data, o->size_bytes, c->next);
+		uint64_t begun_us = daemon_now_us(); /* sending may go on within the call */
 		int err = meshconn_send(c->conn, c->data, o->size_bytes);
 		if (err == -EAGAIN)
 			return;
@@ -88,7 +89,7 @@ static void send_more(struct client *c)
 			fail(c, "cannot send", strerror(-err));
 			return;
 		}
-		*slot(c, c->next++) = daemon_now_us();
+		*slot(c, c->next++) = begun_us;
 		c->report.sent++;
 	}
 }

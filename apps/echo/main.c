@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 
 #define COUNT_MAX 10000000u
 #define WINDOW_MAX 65536u
+#define HEAP_KEPT_BYTES (32 << 20)
 #define DEFAULT_NODE "127.0.0.1:17000"
 
 static const char usage[] =
@@ -189,6 +191,9 @@ int main(int argc, char **argv)
 		log_error("cannot start the event loop");
 		return 1;
 	}
+	/* Messages come and go: their memory stays. */
+	(void)mallopt(M_TRIM_THRESHOLD, HEAP_KEPT_BYTES);
+	(void)mallopt(M_MMAP_THRESHOLD, HEAP_KEPT_BYTES);
 	int code = server ? echo_server_run(base, &o) : echo_client_run(base, &o);
 	event_base_free(base);
 	return code;

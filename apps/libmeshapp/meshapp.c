@@ -110,6 +110,7 @@ static void registered(struct meshapp *app, const struct msg_register_app_ack *a
 		return;
 	app->up = true;
 	chan_ready(app->ch);
+	(void)chan_send(app->ch, &(struct msg){.type = MSG_TakeParts, .take_parts = {.parts = 1}});
 	tell_state(app, true, text);
 }
 

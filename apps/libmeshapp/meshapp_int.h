@@ -55,6 +55,8 @@ struct meshconn {
 	size_t unconsumed;     /* bytes delivered to the app and not consumed yet */
 	size_t credit_due;     /* consumed, not yet told to the node */
 	uint64_t deadline_us;  /* to come up */
+	uint8_t *message;      /* what has come of a long one in parts; NULL: none has begun */
+	size_t message_have, message_len;
 	struct tunroute_counters tun_counters;
 	struct mesh_id peer;
 	char peer_app[NAME_MAX_BYTES + 1];
@@ -80,7 +82,7 @@ void meshtun_fail_all(struct meshapp *app);
 /* Without a word to their owners, who close them later. */
 void meshtun_drop_all(struct meshapp *app);
 
-/* CommonAck, ConnectionOn, ConnectionShutdown, AppMessage, AppCredit. */
+/* CommonAck, ConnectionOn, ConnectionShutdown, AppMessage, AppPart, AppCredit. */
 void meshconn_input(struct meshapp *app, const struct msg *m);
 void meshconn_drained(struct meshapp *app);
 void meshconn_expire(struct meshapp *app, uint64_t now);

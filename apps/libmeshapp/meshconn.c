@@ -14,6 +14,10 @@
 #define CREDIT_STEP_BYTES (APP_CREDIT_BYTES / 4)
 /* A node refuses an app that asks for more than 64 things at once: the others wait here. */
 #define ASKING_MAX 48u
+/* The node sends a long message on while the rest of it is still to come: a record for each part.
+ */
+#define PART_BYTES 60000u
+_Static_assert(PART_BYTES <= PART_MAX_BYTES, "a part fits its message");
 
 /* --- lifetime ----------------------------------------------------------------------------- */
 
@@ -24,8 +28,10 @@ static void conn_hold(struct meshconn *c)
 
 static void conn_put(struct meshconn *c)
 {
-	if (--c->holds == 0 && c->dead)
-		free(c);
+	if (--c->holds > 0 || !c->dead)
+		return;
+	free(c->message);
+	free(c);
 }
 
 static struct meshconn *conn_new(struct meshapp *app, uint8_t class)
@@ -289,6 +295,29 @@ static bool must_wait(struct meshconn *c)
 	return true;
 }
 
+/* What has begun must be brought to its end: the channel ends where a part cannot be sent. */
+static int send_parts(struct meshconn *c, const uint8_t *data, size_t len)
+{
+	struct msg m = {.type = MSG_SendPart};
+	struct chan *ch = c->app->ch;
+
+	m.send_part.connection = c->id;
+	for (size_t at = 0, n; at < len; at += n) {
+		n = len - at < PART_BYTES ? len - at : PART_BYTES;
+		m.send_part.left = (uint32_t)(len - at - n);
+		m.send_part.data = bytes_of(data + at, n);
+		int err = chan_send(ch, &m);
+		if (err && !at)
+			return err == -ENOBUFS ? -ENOTCONN : err;
+		if (err) {
+			chan_fail(ch, CODE_BUSY, "out of memory within a message");
+			return -ENOTCONN;
+		}
+	}
+	c->credit -= (int64_t)len;
+	return 0;
+}
+
 int meshconn_send(struct meshconn *c, const void *data, size_t len)
 {
 	struct meshapp *app = c->app;
@@ -301,6 +330,8 @@ int meshconn_send(struct meshconn *c, const void *data, size_t len)
 		return -EMSGSIZE;
 	if (must_wait(c))
 		return -EAGAIN;
+	if (c->class == CLASS_STREAM && len > 2 * PART_BYTES)
+		return send_parts(c, data, len);
 	m.send_from_app.connection = c->id;
 	m.send_from_app.data = bytes_of(data, len);
 	int err = chan_send(app->ch, &m);
@@ -358,6 +389,42 @@ static void data_arrived(struct meshconn *c, struct bytes data)
 	conn_put(c);
 }
 
+/* The node has promised the length: 0, or false when it breaks its word. */
+static bool join_part(struct meshconn *c, const struct msg_app_part *p)
+{
+	size_t want = c->message_len - c->message_have;
+
+	if (p->data.len + (uint64_t)p->left != want)
+		return false;
+	memcpy(c->message + c->message_have, p->data.data, p->data.len);
+	c->message_have += p->data.len;
+	return true;
+}
+
+static void part_arrived(struct meshconn *c, const struct msg_app_part *p)
+{
+	uint8_t *message;
+
+	if (!c->message && p->data.len && p->left <= MAX_MESSAGE_BYTES) {
+		c->message_len = p->data.len + p->left;
+		c->message_have = 0;
+		c->message = c->message_len <= MAX_MESSAGE_BYTES ? malloc(c->message_len) : NULL;
+	}
+	if (!c->message || !p->data.len || !join_part(c, p)) {
+		conn_hold(c);
+		send_shutdown(c->app, c->id, CODE_BUSY, "the app cannot take a message");
+		conn_end(c, CODE_BUSY, "a message could not be put together");
+		conn_put(c);
+		return;
+	}
+	if (p->left)
+		return;
+	message = c->message;
+	c->message = NULL;
+	data_arrived(c, bytes_of(message, c->message_len));
+	free(message);
+}
+
 void meshconn_drained(struct meshapp *app)
 {
 	struct meshconn *c;
@@ -380,6 +447,8 @@ static uint64_t connection_of(const struct msg *m)
 	switch (m->type) {
 	case MSG_AppMessage:
 		return m->app_message.connection;
+	case MSG_AppPart:
+		return m->app_part.connection;
 	case MSG_AppCredit:
 		return m->app_credit.connection;
 	case MSG_TunStats:
@@ -406,6 +475,8 @@ static void to_connection(struct meshapp *app, const struct msg *m)
 		conn_end(c, code ? code : CODE_CLOSED, text[0] ? text : msg_code_name(code));
 	} else if (m->type == MSG_AppMessage && c->up) {
 		data_arrived(c, m->app_message.data);
+	} else if (m->type == MSG_AppPart && c->up) {
+		part_arrived(c, &m->app_part);
 	} else if (m->type == MSG_TunStats) {
 		meshtun_stats(c, &m->tun_stats);
 	} else if (m->type == MSG_AppCredit) {

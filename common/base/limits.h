@@ -15,6 +15,7 @@
 #define FRAME_CONTROL_MAX_BYTES 65536u	      /* between daemons: no bulk data there */
 #define FRAME_HANDSHAKE_MAX_BYTES 512u	      /* before the peer is authenticated */
 #define MAX_MESSAGE_BYTES (16u << 20)
+#define PART_MAX_BYTES 65536u /* of a message that an app and its node pass on as it arrives */
 #define CHANNEL_HANDSHAKE_TIMEOUT_US 10000000u
 #define CHANNEL_OUTPUT_MAX_BYTES (64u << 20) /* a peer that does not read is cut off */
 

@@ -279,13 +279,31 @@ static int send_datagram(struct connection *c, struct bytes data, uint8_t flags,
 	return 0;
 }
 
-static int queue_message(struct connection *c, struct bytes data)
+static int queue_message(struct connection *c, struct bytes data, size_t left)
 {
-	if (data.len > MAX_MESSAGE_BYTES)
+	if (data.len > MAX_MESSAGE_BYTES || left > MAX_MESSAGE_BYTES - data.len)
 		return -EMSGSIZE;
-	if (stream_send_buffered(&c->out) >= c->config.send_buffer_bytes)
+	if (!c->out.part_left && stream_send_buffered(&c->out) >= c->config.send_buffer_bytes)
 		return -EAGAIN;
-	return stream_send_append(&c->out, data);
+	return stream_send_append(&c->out, data, left);
+}
+
+int connection_send_part(struct connection *c, struct bytes data, size_t left, uint64_t now)
+{
+	(void)now;
+	if (c->state != CONNECTION_CONNECTED)
+		return -ENOTCONN;
+	int err = c->config.cls == CLASS_STREAM ? queue_message(c, data, left) : -EINVAL;
+	if (!err) {
+		c->stats.tx_messages += left == 0;
+		c->stats.tx_bytes += data.len;
+	}
+	return err;
+}
+
+void connection_take_parts(struct connection *c)
+{
+	c->in.parts = true;
 }
 
 static int send_message(struct connection *c, struct bytes data, uint8_t flags, uint64_t now)
@@ -298,7 +316,7 @@ static int send_message(struct connection *c, struct bytes data, uint8_t flags, 
 			recent_keep(&c->recent, data, now);
 		err = send_datagram(c, data, flags, now);
 	} else {
-		err = queue_message(c, data);
+		err = c->out.part_left ? -EINVAL : queue_message(c, data, 0);
 	}
 	if (!err) {
 		c->stats.tx_messages++;
@@ -476,20 +494,20 @@ static int on_handshake(struct connection *c, uint64_t number, struct bytes mess
 
 /* --- records in --------------------------------------------------------------------------- */
 
-static bool deliver(void *ctx, struct bytes message, uint64_t now)
+static bool deliver(void *ctx, struct bytes part, size_t left, uint64_t now)
 {
 	struct connection *c = ctx;
-	if (c->state != CONNECTION_CONNECTED || !c->ops->message(c->ctx, c, message, now))
+	if (c->state != CONNECTION_CONNECTED || !c->ops->message(c->ctx, c, part, left, now))
 		return false;
-	c->stats.rx_messages++;
-	c->stats.rx_bytes += message.len;
+	c->stats.rx_messages += left == 0;
+	c->stats.rx_bytes += part.len;
 	return true;
 }
 
 static void deliver_datagram(void *ctx, struct bytes message, uint64_t now)
 {
 	struct connection *c = ctx;
-	if (!deliver(c, message, now))
+	if (!deliver(c, message, 0, now))
 		c->stats.dropped++;
 }
 

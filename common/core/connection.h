@@ -36,9 +36,12 @@ struct connection_ops {
 	/* Bytes that the first hop takes now of packets with these flags (transport_room); 0 while
 	 * there is no route. */
 	size_t (*room)(void *ctx, struct connection *c, uint8_t flags);
-	/* A whole message; the bytes are valid during the call.  False: not now, keep it and offer
-	 * it again after connection_resume (only for stream; a refused datagram is dropped). */
-	bool (*message)(void *ctx, struct connection *c, struct bytes data, uint64_t now);
+	/* A whole message, or (after connection_take_parts) the next part of a long one, of which
+	 * `left` bytes follow; the bytes are valid during the call.  False: not now, keep it and
+	 * offer it again after connection_resume (only for stream; a refused datagram is dropped).
+	 */
+	bool (*message)(void *ctx, struct connection *c, struct bytes data, size_t left,
+			uint64_t now);
 	/* After the state has changed; `code` says why when DISCONNECTED.  Must not free it. */
 	void (*state)(void *ctx, struct connection *c, enum connection_state old, uint16_t code,
 		      uint64_t now);
@@ -91,6 +94,12 @@ void connection_input(struct connection *c, struct pkt *p, uint64_t now);
  * datagram, when the first hop has no room (it is dropped).  The bytes are copied or sealed.
  */
 int connection_send(struct connection *c, struct bytes data, uint64_t now);
+/* The next part of a message of a stream, of which `left` bytes follow with other calls and nothing
+ * in between.  The same errors (-EAGAIN with a first part only), and -EINVAL when it is not what
+ * the parts before said. */
+int connection_send_part(struct connection *c, struct bytes data, size_t left, uint64_t now);
+/* Messages longer than STREAM_WHOLE_BYTES come in parts from now on, as they arrive. */
+void connection_take_parts(struct connection *c);
 /* A datagram of a flow that sends little (flowmeter.h): it need not wait behind those of others. */
 int connection_send_sparse(struct connection *c, struct bytes data, uint64_t now);
 /* The receiver of messages can take more after it had refused one. */

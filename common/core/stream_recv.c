@@ -66,13 +66,17 @@ static int begin_message(struct stream_recv *s)
 	s->message_have = 0;
 	if (s->message_len > MAX_MESSAGE_BYTES)
 		return -EBADMSG;
+	if (s->parts && s->message_len > STREAM_WHOLE_BYTES) {
+		s->part_left = s->message_len;
+		return 0;
+	}
 	s->message = malloc(s->message_len ? s->message_len : 1);
 	return s->message ? 0 : -ENOMEM;
 }
 
 static void offer(struct stream_recv *s, stream_deliver *deliver, void *ctx, uint64_t now)
 {
-	if (!deliver(ctx, bytes_of(s->message, s->message_len), now)) {
+	if (!deliver(ctx, bytes_of(s->message, s->message_len), 0, now)) {
 		s->held = true;
 		return;
 	}
@@ -90,9 +94,27 @@ static size_t offer_in_place(struct stream_recv *s, struct bytes data, size_t at
 		return 0;
 	size_t len = be32_get(data.data + at);
 	if (len > data.len - at - STREAM_MESSAGE_HEADER ||
-	    !deliver(ctx, bytes_of(data.data + at + STREAM_MESSAGE_HEADER, len), now))
+	    !deliver(ctx, bytes_of(data.data + at + STREAM_MESSAGE_HEADER, len), 0, now))
 		return 0;
 	return STREAM_MESSAGE_HEADER + len;
+}
+
+/* What is there of a message that is passed on in parts; the bytes that were taken. */
+static size_t offer_part(struct stream_recv *s, struct bytes data, stream_deliver *deliver,
+			 void *ctx, uint64_t now)
+{
+	size_t n = data.len < s->part_left ? data.len : s->part_left;
+
+	if (n > PART_MAX_BYTES)
+		n = PART_MAX_BYTES;
+	if (!deliver(ctx, bytes_of(data.data, n), s->part_left - n, now)) {
+		s->held = true;
+		return 0;
+	}
+	s->part_left -= n;
+	if (!s->part_left)
+		s->header_have = 0;
+	return n;
 }
 
 /* Feeds bytes in order; stops at a refused message.  Returns how many were used, or -errno. */
@@ -102,6 +124,11 @@ static long feed(struct stream_recv *s, struct bytes data, stream_deliver *deliv
 	size_t at = 0;
 
 	while (at < data.len && !s->held) {
+		if (s->part_left) {
+			at += offer_part(s, bytes_of(data.data + at, data.len - at), deliver, ctx,
+					 now);
+			continue;
+		}
 		size_t whole = offer_in_place(s, data, at, deliver, ctx, now);
 		if (whole) {
 			at += whole;
@@ -114,6 +141,8 @@ static long feed(struct stream_recv *s, struct bytes data, stream_deliver *deliv
 			int err = begin_message(s);
 			if (err)
 				return err;
+			if (s->part_left)
+				continue;
 		}
 		at += take(s->message, &s->message_have, s->message_len, &data, at);
 		if (s->message_have == s->message_len)
@@ -278,8 +307,10 @@ int stream_recv_add(struct stream_recv *s, uint64_t record, uint64_t offset, str
 
 int stream_recv_resume(struct stream_recv *s, stream_deliver *deliver, void *ctx, uint64_t now)
 {
-	if (s->held)
+	if (s->held && s->message)
 		offer(s, deliver, ctx, now);
+	else
+		s->held = false;
 	return drain(s, deliver, ctx, now);
 }
 

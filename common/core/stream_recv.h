@@ -24,7 +24,9 @@ struct stream_recv {
 	size_t header_have;
 	uint8_t *message; /* being assembled, or complete and refused by the owner */
 	size_t message_len, message_have;
-	bool held;	     /* the complete message was refused: wait for resume */
+	size_t part_left;    /* bytes of a message that is passed on in parts */
+	bool held;	     /* a complete message or a part was refused: wait for resume */
+	bool parts;	     /* the owner takes long messages in parts */
 	uint64_t limit_told; /* the limit in our last ack */
 	uint64_t newest_record, newest_us;
 	unsigned pending; /* records since the last ack */
@@ -32,8 +34,12 @@ struct stream_recv {
 	uint32_t marked; /* packets of this stream that came with a congestion mark */
 };
 
-/* Offered each complete message; false: keep it. */
-typedef bool stream_deliver(void *ctx, struct bytes message, uint64_t now);
+/* Messages longer than this do not wait until they are whole, where the owner takes parts. */
+#define STREAM_WHOLE_BYTES 65536u
+
+/* Offered each complete message, or where it takes parts, the next part of a long one, of which
+ * `left` bytes follow; false: keep it. */
+typedef bool stream_deliver(void *ctx, struct bytes part, size_t left, uint64_t now);
 
 void stream_recv_init(struct stream_recv *s);
 void stream_recv_free(struct stream_recv *s);

@@ -16,6 +16,7 @@
 struct stream_chunk {
 	TAILQ_ENTRY(stream_chunk) queue;
 	uint64_t start, end;
+	size_t header; /* so many of its bytes are not the message's */
 	uint8_t data[];
 };
 
@@ -92,17 +93,28 @@ void stream_send_free(struct stream_send *s)
 	ranges_free(&s->lost);
 }
 
-int stream_send_append(struct stream_send *s, struct bytes message)
+int stream_send_append(struct stream_send *s, struct bytes part, size_t left)
 {
-	struct stream_chunk *c = malloc(sizeof *c + STREAM_MESSAGE_HEADER + message.len);
-	if (!c)
+	size_t header = s->part_left ? 0 : STREAM_MESSAGE_HEADER;
+	struct stream_chunk *c;
+
+	if (s->part_left ? part.len + left != s->part_left : left && !part.len)
+		return -EINVAL;
+	if (!part.len && !header)
+		return 0;
+	if (!(c = malloc(sizeof *c + header + part.len)))
 		return -ENOMEM;
-	be32_put(c->data, (uint32_t)message.len);
-	if (message.len)
-		memcpy(c->data + STREAM_MESSAGE_HEADER, message.data, message.len);
+	if (header)
+		be32_put(c->data, (uint32_t)(part.len + left));
+	if (part.len)
+		memcpy(c->data + header, part.data, part.len);
+	c->header = header;
 	c->start = s->end;
-	c->end = s->end += STREAM_MESSAGE_HEADER + message.len;
+	c->end = s->end += header + part.len;
+	s->part_left = left;
 	TAILQ_INSERT_TAIL(&s->chunks, c, queue);
+	if (!s->unsent)
+		s->unsent = c;
 	return 0;
 }
 
@@ -117,21 +129,21 @@ bool stream_send_blocked(const struct stream_send *s)
 	       s->next >= s->peer_limit;
 }
 
-/* Copies [offset, offset + len) out of the chunks.  New data is at the end, repairs near the front;
- * searching from the nearer end keeps both short. */
-static void copy_out(const struct stream_send *s, uint64_t offset, uint8_t *out, size_t len)
+/* The chunk with the byte at `offset`: a repair, and those are near the front. */
+static struct stream_chunk *chunk_at(const struct stream_send *s, uint64_t offset)
 {
-	struct stream_chunk *c;
+	struct stream_chunk *c = TAILQ_FIRST(&s->chunks);
 
-	if (s->end - offset < offset - s->una) {
-		c = TAILQ_LAST(&s->chunks, stream_chunks);
-		while (c->start > offset)
-			c = TAILQ_PREV(c, stream_chunks, queue);
-	} else {
-		c = TAILQ_FIRST(&s->chunks);
-		while (c->end <= offset)
-			c = TAILQ_NEXT(c, queue);
-	}
+	while (c->end <= offset)
+		c = TAILQ_NEXT(c, queue);
+	return c;
+}
+
+/* Copies [offset, offset + len) out of the chunks, of which `c` has the first byte; returns the one
+ * with the byte after the last, or NULL. */
+static struct stream_chunk *copy_out(struct stream_chunk *c, uint64_t offset, uint8_t *out,
+				     size_t len)
+{
 	while (len) {
 		size_t n = (size_t)(c->end - offset);
 		if (n > len)
@@ -140,8 +152,10 @@ static void copy_out(const struct stream_send *s, uint64_t offset, uint8_t *out,
 		out += n;
 		offset += n;
 		len -= n;
-		c = TAILQ_NEXT(c, queue);
+		if (offset == c->end)
+			c = TAILQ_NEXT(c, queue);
 	}
+	return c;
 }
 
 static size_t take_lost(struct stream_send *s, uint8_t *out, size_t max, uint64_t *offset)
@@ -153,7 +167,7 @@ static size_t take_lost(struct stream_send *s, uint8_t *out, size_t max, uint64_
 		len = max;
 	ranges_remove(&s->lost, r.start, r.start + len);
 	*offset = r.start;
-	copy_out(s, r.start, out, len);
+	(void)copy_out(chunk_at(s, r.start), r.start, out, len);
 	s->retransmits++;
 	return len;
 }
@@ -182,7 +196,7 @@ size_t stream_send_next(struct stream_send *s, uint8_t *out, size_t max, uint64_
 	if (len > max)
 		len = max;
 	*offset = s->next;
-	copy_out(s, s->next, out, len);
+	s->unsent = copy_out(s->unsent, s->next, out, len);
 	s->next += len;
 	return len;
 }
@@ -217,7 +231,7 @@ static size_t release_chunks(struct stream_send *s)
 
 	while ((c = TAILQ_FIRST(&s->chunks)) && c->end <= s->una) {
 		TAILQ_REMOVE(&s->chunks, c, queue);
-		freed += (size_t)(c->end - c->start) - STREAM_MESSAGE_HEADER;
+		freed += (size_t)(c->end - c->start) - c->header;
 		free(c);
 	}
 	return freed;

@@ -24,7 +24,9 @@ TAILQ_HEAD(stream_chunks, stream_chunk);
 TAILQ_HEAD(stream_sents, stream_sent);
 
 struct stream_send {
-	struct stream_chunks chunks; /* framed messages not wholly acknowledged, in order */
+	struct stream_chunks chunks; /* framed messages, or parts, not acknowledged, in order */
+	struct stream_chunk *unsent; /* the one with the byte at `next`; NULL: all is sent */
+	size_t part_left;	     /* bytes that the last message still lacks */
 	uint64_t una, next, end;     /* lowest unacknowledged, next never sent, end of the data */
 	uint64_t peer_limit;	     /* the receiver takes offsets below this */
 	struct ranges acked;	     /* above una */
@@ -54,8 +56,9 @@ int stream_ack_read(struct rbuf *r, struct stream_ack *a);
 
 void stream_send_init(struct stream_send *s, uint32_t packet_bytes);
 void stream_send_free(struct stream_send *s);
-/* Copies one message.  0 or -ENOMEM. */
-int stream_send_append(struct stream_send *s, struct bytes message);
+/* Copies a message, or the next part of one, of which `left` bytes are to follow.  0; -ENOMEM;
+ * -EINVAL when that is not what the parts before said, or a first part is empty. */
+int stream_send_append(struct stream_send *s, struct bytes part, size_t left);
 size_t stream_send_buffered(const struct stream_send *s);
 /* True when data waits, nothing is in flight, and only the receiver's limit holds it back. */
 bool stream_send_blocked(const struct stream_send *s);

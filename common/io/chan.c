@@ -17,6 +17,10 @@
 
 #define FINISH_TIMEOUT_US 2000000u
 #define PAUSED_TICKS_MAX 2u
+/* A message whose end is at least so long is not copied, if it can be written at once; of those
+ * messages so much at most stands before the end. */
+#define TAIL_BYTES_MIN 16384u
+#define HEAD_BYTES_MAX 64u
 
 /* --- group -------------------------------------------------------------------------------- */
 
@@ -164,8 +168,7 @@ void chan_group_clear(struct chan_group *g)
 	sodium_memzero(&g->key, sizeof g->key);
 }
 
-/* Ends it from the event loop, for callers that must not see on_down within their own call. */
-static void chan_doom(struct chan *ch, uint16_t code, const char *reason)
+void chan_fail(struct chan *ch, uint16_t code, const char *reason)
 {
 	if (ch->doom_reason)
 		return;
@@ -223,6 +226,25 @@ static int encode_into(struct chan *ch, const struct msg *m, uint8_t *out, size_
 	return 0;
 }
 
+/* A long end of a message goes to the socket from where it lies. */
+static int write_message(struct chan *ch, const struct msg *m, size_t body)
+{
+	uint8_t head[FRAME_HEADER_BYTES + HEAD_BYTES_MAX];
+	struct wbuf w = wbuf_init(head + FRAME_HEADER_BYTES, HEAD_BYTES_MAX);
+	const struct bytes *tail = msg_tail(m);
+
+	if (!tail || tail->len < TAIL_BYTES_MIN || ch->encrypted)
+		return -EAGAIN;
+	msg_encode(m, &w); /* all but the tail, for which there is no room */
+	if (wbuf_len(&w) + tail->len != body)
+		return -EAGAIN;
+	frame_header_put(head, body);
+	int err = chan_write_frame(ch, bytes_of(head, FRAME_HEADER_BYTES + wbuf_len(&w)), *tail);
+	if (err == -ENOMEM)
+		chan_fail(ch, CODE_BUSY, "out of memory");
+	return err;
+}
+
 /* Encodes straight into the output buffer: a large payload is copied once. */
 static int append_message(struct chan *ch, const struct msg *m)
 {
@@ -233,9 +255,12 @@ static int append_message(struct chan *ch, const struct msg *m)
 
 	if (body > ch->group->opt.max_body_bytes)
 		return -EMSGSIZE;
+	int err = write_message(ch, m, body);
+	if (err != -EAGAIN)
+		return err;
 	if (evbuffer_reserve_space(output, (ev_ssize_t)total, &vec, 1) < 1)
 		return -ENOMEM;
-	int err = encode_into(ch, m, vec.iov_base, body);
+	err = encode_into(ch, m, vec.iov_base, body);
 	if (err)
 		return err;
 	vec.iov_len = total;
@@ -253,7 +278,7 @@ int chan_send(struct chan *ch, const struct msg *m)
 		ch->group->counters.refused++;
 		if (log_limit_due(&ch->group->limit_refused, daemon_now_us()))
 			log_warn("%s: does not read what we send; closing the channel", ch->text);
-		chan_doom(ch, CODE_BUSY, "the peer does not read");
+		chan_fail(ch, CODE_BUSY, "the peer does not read");
 		return -ENOBUFS;
 	}
 	int err = append_message(ch, m);

@@ -143,6 +143,9 @@ void chan_resume_input(struct chan *ch);
 /* Ends it now; what waits to be sent is dropped.  No on_down.  `reason` is logged at debug level.
  */
 void chan_close(struct chan *ch, const char *reason);
+/* Ends it from the event loop, with on_down, for callers that must not see that within their own
+ * call.  `reason` must stay. */
+void chan_fail(struct chan *ch, uint16_t code, const char *reason);
 /* Ends it when what waits has been written, or after 2 s.  No further callbacks. */
 void chan_finish(struct chan *ch, const char *reason);
 

@@ -113,6 +113,9 @@ void chan_set_reading(struct chan *ch, bool on);
 void chan_process_input(struct chan *ch);
 /* After each addition to `out`. */
 void chan_output_added(struct chan *ch);
+/* Writes a frame, whose last bytes lie elsewhere, without a copy of those that the socket takes at
+ * once.  0; -EAGAIN: others wait before it; -ENOMEM: the channel is broken. */
+int chan_write_frame(struct chan *ch, struct bytes head, struct bytes tail);
 /* chan.c: the socket has ended. */
 void chan_lost(struct chan *ch, uint16_t code, const char *text);
 /* chan.c: some of `out` has been written, from the loop. */

@@ -143,6 +143,38 @@ void chan_output_added(struct chan *ch)
 	event_active(ch->wr, EV_WRITE, 0);
 }
 
+/* What follows of `b` after the first `n` bytes of it and whatever stood before. */
+static int add_rest(struct chan *ch, struct bytes b, size_t n)
+{
+	return n < b.len && evbuffer_add(ch->out, b.data + n, b.len - n) ? -ENOMEM : 0;
+}
+
+int chan_write_frame(struct chan *ch, struct bytes head, struct bytes tail)
+{
+	const struct chan_options *o = &ch->group->opt;
+	struct iovec v[2] = {{(void *)(uintptr_t)head.data, head.len},
+			     {(void *)(uintptr_t)tail.data, tail.len}};
+	struct msghdr m = {.msg_iov = v, .msg_iovlen = 2};
+
+	if (ch->blocked || ch->fds_out_count || chan_output_pending(ch))
+		return -EAGAIN;
+	if (o->before_write)
+		o->before_write(o->arg);
+	/* Any error comes again, when the loop writes what is left. */
+	ssize_t n = sendmsg(ch->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	size_t done = n > 0 ? (size_t)n : 0;
+	if (done == head.len + tail.len)
+		return 0;
+	if (add_rest(ch, head, done < head.len ? done : head.len) ||
+	    add_rest(ch, tail, done > head.len ? done - head.len : 0))
+		return -ENOMEM;
+	if (done)
+		ch->blocked = event_add(ch->wr, NULL) == 0;
+	else
+		event_active(ch->wr, EV_WRITE, 0);
+	return 0;
+}
+
 /* --- reading -------------------------------------------------------------------------------- */
 
 static int make_scratch(struct chan *ch)

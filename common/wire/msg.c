@@ -199,6 +199,22 @@ size_t msg_encoded_size(const struct msg *m)
 	}
 }
 
+const struct bytes *msg_tail(const struct msg *m)
+{
+	switch (m->type) {
+	case MSG_SendFromApp:
+		return &m->send_from_app.data;
+	case MSG_AppMessage:
+		return &m->app_message.data;
+	case MSG_SendPart:
+		return &m->send_part.data;
+	case MSG_AppPart:
+		return &m->app_part.data;
+	default:
+		return NULL;
+	}
+}
+
 /* --- names, senders, states --------------------------------------------------------------- */
 
 struct msg_info {

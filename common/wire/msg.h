@@ -122,6 +122,9 @@ int msg_decode(struct msg *out, struct bytes body);
 void msg_encode(const struct msg *m, struct wbuf *w);
 /* Bytes that msg_encode will write. */
 size_t msg_encoded_size(const struct msg *m);
+/* What the message ends with, where that may be long: the same bytes as its last ones encoded.
+ * NULL: it has no such end. */
+const struct bytes *msg_tail(const struct msg *m);
 /* "RegisterNode"; "unknown" for a number that is not in the catalogue. */
 const char *msg_type_name(uint16_t type);
 /* May this sender (one FROM_ bit) send it in this state?  A HELLO message is allowed in READY too.

@@ -34,6 +34,8 @@ struct world {
 	uint64_t now, rng;
 	uint8_t cls;
 	bool initiator, disconnected, refuse; /* of the connection under test */
+	bool parts;
+	size_t part_left, out_left;
 	size_t room, packet_bytes;
 	/* The fuzzer's end. */
 	struct noise noise;
@@ -155,14 +157,19 @@ static size_t op_packet_bytes(void *ctx, struct connection *c)
 	return ((struct world *)ctx)->packet_bytes;
 }
 
-static bool op_message(void *ctx, struct connection *c, struct bytes data, uint64_t now)
+static bool op_message(void *ctx, struct connection *c, struct bytes data, size_t left,
+		       uint64_t now)
 {
 	struct world *w = ctx;
 	(void)c;
 	(void)now;
 	require(!w->disconnected && data.len <= MAX_MESSAGE_BYTES);
+	/* Parts make up the message that the first of them promised. */
+	require(data.len + left == (w->part_left ? w->part_left : data.len + left));
+	require(!left || (w->parts && data.len && data.len + left <= MAX_MESSAGE_BYTES));
 	if (w->refuse)
 		return false;
+	w->part_left = left;
 	for (size_t i = 0; i < data.len; i += 997)
 		w->taken += data.data[i]; /* reads it: the bytes must be valid */
 	w->taken += data.len;
@@ -366,6 +373,12 @@ static void send_message(struct world *w)
 
 	while (n--)
 		(void)connection_send(w->c, bytes_of(zero, len), w->now);
+	/* Parts, some of which do not fit. */
+	size_t left = len % 3 ? (len % 7) * len : w->out_left - (len < w->out_left ? len : 0);
+	if (len % 2 && connection_send_part(w->c, bytes_of(zero, len), left, w->now) == 0) {
+		require(!w->out_left || w->out_left == len + left);
+		w->out_left = left;
+	}
 }
 
 static void run_time(struct world *w, uint64_t until)
@@ -472,6 +485,9 @@ static void world_open(struct world *w)
 	noise_start(w, &pair[1], pair[0].public);
 	w->c = connection_new(&c, &ops, w, w->now);
 	require(w->c != NULL);
+	w->parts = choice & 8;
+	if (w->parts)
+		connection_take_parts(w->c);
 	connection_set_route(w->c, 5, w->packet_bytes, w->now);
 	connection_start(w->c, w->now);
 	if (!(choice & 4))

@@ -174,6 +174,9 @@ void host_register_apps(struct sim_host *h)
 		m.register_app.app = bytes_str(a->name);
 		m.register_app.type = bytes_str("sim");
 		host_say(a, &m);
+		m = (struct msg){.type = MSG_TakeParts, .take_parts = {.parts = 1}};
+		if ((h->index + i) % 2)
+			host_say(a, &m);
 	}
 }
 

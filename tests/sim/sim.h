@@ -100,7 +100,9 @@ struct sim_flow {
 	uint32_t owed; /* credit that a slow reader has not given back */
 	uint64_t interval_us, moved_us;
 	struct timer send_timer, read_timer;
-	uint8_t *seen; /* datagrams */
+	uint8_t *seen;	  /* datagrams */
+	uint8_t *joining; /* of the parts that have come of a message */
+	size_t join_have, join_len;
 };
 
 struct sim_conn {

@@ -6,6 +6,7 @@
 #define SMALL_MAX 400u
 #define MIDDLE_MAX 20000u
 #define LARGE_MAX 300000u
+#define PARTS_ABOVE 150000u	    /* such a message is said in parts */
 #define HUGE_BYTES 1500000u	    /* more than the whole credit */
 #define CONN_QUEUE_BYTES (5u << 20) /* what either app may send and the window of the stream */
 #define SLOW_US 40000u
@@ -48,6 +49,20 @@ static void content_of(const struct sim_flow *f, unsigned index, uint8_t *out, s
 
 /* --- sending --------------------------------------------------------------------------------- */
 
+static void say_parts(struct sim_flow *f, const uint8_t *data, size_t len)
+{
+	struct msg m = {.type = MSG_SendPart};
+
+	for (size_t at = 0, n; at < len; at += n) {
+		n = 1 + mix(f->seed, at) % PART_MAX_BYTES;
+		n = n < len - at ? n : len - at;
+		m.send_part.connection = f->conn->id;
+		m.send_part.data = bytes_of(data + at, n);
+		m.send_part.left = (uint32_t)(len - at - n);
+		host_say(f->conn->app[f->side], &m);
+	}
+}
+
 static void send_one(struct sim_flow *f)
 {
 	struct sim_conn *c = f->conn;
@@ -61,7 +76,10 @@ static void send_one(struct sim_flow *f)
 	f->sent++;
 	f->bytes += len;
 	f->credit -= (int64_t)len;
-	host_say(c->app[f->side], &m);
+	if (c->cls == CLASS_STREAM && len > PARTS_ABOVE)
+		say_parts(f, data, len);
+	else
+		host_say(c->app[f->side], &m);
 	free(data);
 }
 
@@ -173,6 +191,27 @@ static void receive(struct sim_flow *f, struct bytes data)
 	consumed(f, data.len);
 }
 
+static void receive_part(struct sim_flow *f, const struct msg_app_part *p)
+{
+	if (!f->joining) {
+		f->join_have = 0;
+		f->join_len = p->data.len + p->left;
+		f->joining = malloc(f->join_len);
+	}
+	if (p->data.len + p->left != f->join_len - f->join_have) {
+		sim_fail(f->conn->sim, "connection %u side %u: a part that does not fit",
+			 f->conn->index, f->side);
+		return;
+	}
+	memcpy(f->joining + f->join_have, p->data.data, p->data.len);
+	f->join_have += p->data.len;
+	if (p->left)
+		return;
+	receive(f, bytes_of(f->joining, f->join_len));
+	free(f->joining);
+	f->joining = NULL;
+}
+
 /* --- connections ----------------------------------------------------------------------------- */
 
 static struct sim_conn *conn_by_id(struct sim *s, uint64_t id)
@@ -222,6 +261,8 @@ static void heard_connection(struct sim_app *a, const struct msg *m, uint64_t id
 		pump(&c->flow[side]);
 	} else if (m->type == MSG_AppMessage) {
 		receive(&c->flow[!side], m->app_message.data);
+	} else if (m->type == MSG_AppPart) {
+		receive_part(&c->flow[!side], &m->app_part);
 	} else if (m->type == MSG_AppCredit) {
 		c->flow[side].credit += m->app_credit.bytes;
 		if (!c->flow[side].send_timer.index)
@@ -242,6 +283,9 @@ void traffic_heard(struct sim_app *a, const struct msg *m)
 		break;
 	case MSG_AppMessage:
 		heard_connection(a, m, m->app_message.connection);
+		break;
+	case MSG_AppPart:
+		heard_connection(a, m, m->app_part.connection);
 		break;
 	case MSG_AppCredit:
 		heard_connection(a, m, m->app_credit.connection);
@@ -368,6 +412,7 @@ void traffic_free(struct sim *s)
 			timerq_cancel(&s->events, &f->send_timer);
 			timerq_cancel(&s->events, &f->read_timer);
 			free(f->seen);
+			free(f->joining);
 		}
 	}
 }

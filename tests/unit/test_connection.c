@@ -31,6 +31,9 @@ struct side {
 	uint8_t flags;
 	size_t expect[4096];
 	unsigned expected;
+	size_t part_have;
+	unsigned parts;
+	bool sends_parts;
 };
 
 struct pair {
@@ -73,7 +76,8 @@ static uint8_t pattern(unsigned message, size_t at)
 	return (uint8_t)(message * 31 + at * 7 + (at >> 8));
 }
 
-static bool op_message(void *ctx, struct connection *c, struct bytes data, uint64_t now)
+static bool op_message(void *ctx, struct connection *c, struct bytes data, size_t left,
+		       uint64_t now)
 {
 	struct side *s = ctx;
 	(void)now;
@@ -81,7 +85,8 @@ static bool op_message(void *ctx, struct connection *c, struct bytes data, uint6
 		s->refused++;
 		return false;
 	}
-	unsigned number = s->received++;
+	unsigned number = s->received;
+	s->received += left == 0;
 	s->received_bytes += data.len;
 	if (connection_get_class(c) == CLASS_DATAGRAM) {
 		uint32_t last = data.len >= 4 ? be32_get(data.data) : 0;
@@ -89,13 +94,15 @@ static bool op_message(void *ctx, struct connection *c, struct bytes data, uint6
 		s->last = last;
 		return true;
 	}
-	if (data.len != s->expect[number])
+	if (s->part_have + data.len + left != s->expect[number])
 		s->bad++;
 	for (size_t i = 0; i < data.len; i++)
-		if (data.data[i] != pattern(number, i)) {
+		if (data.data[i] != pattern(number, s->part_have + i)) {
 			s->bad++;
 			break;
 		}
+	s->parts += left > 0;
+	s->part_have = left ? s->part_have + data.len : 0;
 	return true;
 }
 
@@ -224,7 +231,21 @@ static void send_message(struct pair *p, int from, size_t len)
 	for (size_t i = 0; i < len; i++)
 		m[i] = pattern(to->expected, i);
 	to->expect[to->expected++] = len;
-	assert_int_equal(connection_send(p->side[from].c, bytes_of(m, len), p->link.now), 0);
+	size_t first = p->side[from].sends_parts ? len / 3 : 0;
+	if (first) {
+		assert_int_equal(connection_send_part(p->side[from].c, bytes_of(m, first),
+						      len - first, p->link.now),
+				 0);
+		assert_int_equal(connection_send(p->side[from].c, bytes_of(m, 1), p->link.now),
+				 -EINVAL);
+		assert_int_equal(connection_send_part(p->side[from].c,
+						      bytes_of(m + first, len - first), 0,
+						      p->link.now),
+				 0);
+	} else {
+		assert_int_equal(connection_send(p->side[from].c, bytes_of(m, len), p->link.now),
+				 0);
+	}
 	free(m);
 }
 
@@ -236,6 +257,8 @@ static void transfer(unsigned loss_ppm, uint64_t jitter_us, unsigned dup_ppm, ui
 	p.link.jitter_us = jitter_us;
 	p.link.dup_ppm = dup_ppm;
 	connect_pair(&p);
+	connection_take_parts(p.side[1].c);
+	p.side[1].sends_parts = true;
 	uint64_t start = p.link.now;
 	send_message(&p, 0, 0);
 	for (unsigned i = 0; i < 60; i++) {
@@ -258,6 +281,7 @@ static void transfer(unsigned loss_ppm, uint64_t jitter_us, unsigned dup_ppm, ui
 	assert_int_equal(p.side[0].sent_bytes, p.side[1].received_bytes);
 	assert_int_equal(p.side[1].sent_bytes, p.side[0].received_bytes);
 	assert_int_equal(p.side[0].bad + p.side[1].bad, 0);
+	assert_true(p.side[1].parts > 10 && p.side[0].parts == 0);
 	printf("loss %u ppm: %.2f s\n", loss_ppm, (double)(p.link.now - start) / 1e6);
 	pair_close(&p);
 }

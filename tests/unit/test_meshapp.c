@@ -32,6 +32,8 @@ struct fake_node {
 	uint32_t last_seq, last_handle;
 	uint64_t credit_from_app; /* returned by the app */
 	size_t received;
+	unsigned take_parts, parts;
+	size_t part_bytes;
 	bool hold_credit, stuck_list;
 	char info[APP_INFO_MAX_BYTES + 1];
 };
@@ -164,6 +166,24 @@ static void node_shutdown(uint64_t connection, uint16_t code)
 	chan_send(node.ch, &m);
 }
 
+/* Comes back as it came; the credit with the last. */
+static void node_part(const struct msg_send_part *p)
+{
+	struct msg m = {.type = MSG_AppPart};
+
+	node.received += p->data.len;
+	node.part_bytes += p->data.len;
+	node.parts++;
+	m.app_part.connection = p->connection;
+	m.app_part.left = p->left;
+	m.app_part.data = p->data;
+	chan_send(node.ch, &m);
+	if (p->left)
+		return;
+	node_credit(p->connection, node.part_bytes);
+	node.part_bytes = 0;
+}
+
 static void node_msg(struct chan *ch, const struct msg *m)
 {
 	switch (m->type) {
@@ -182,6 +202,12 @@ static void node_msg(struct chan *ch, const struct msg *m)
 			break;
 		node_credit(m->send_from_app.connection, m->send_from_app.data.len);
 		node_send(m->send_from_app.connection, m->send_from_app.data);
+		break;
+	case MSG_TakeParts:
+		node.take_parts += m->take_parts.parts;
+		break;
+	case MSG_SendPart:
+		node_part(&m->send_part);
 		break;
 	case MSG_AppCredit:
 		node.credit_from_app += m->app_credit.bytes;
@@ -467,12 +493,46 @@ static void test_echo(void **state)
 		spin(NULL, 0, 10); /* the credit is back, even of what was larger than all of it */
 		assert_true(meshconn_credit(p.conn) == APP_CREDIT_BYTES);
 	}
+	assert_int_equal(node.take_parts, 1);
+	assert_int_equal(node.parts, 18 + 280); /* of the last two */
 	assert_int_equal(meshconn_send(p.conn, data, MAX_MESSAGE_BYTES + 1), -EMSGSIZE);
 	meshconn_close(p.conn, CODE_CLOSED, "done");
 	assert_true(spin(&node.shutdowns, 1, 1000));
 	assert_int_equal(p.closed, 0);
 	end(&p);
 	free(data);
+}
+
+/* A node that breaks its word about a length loses the connection, not the app. */
+static void test_bad_parts(void **state)
+{
+	static const struct {
+		uint32_t left[2];
+		size_t len[2];
+	} bad[] = {{{100, 100}, {50, 1}},     {{100, 0}, {50, 99}},
+		   {{UINT32_MAX, 0}, {2, 1}}, {{MAX_MESSAGE_BYTES, 0}, {1, 1}},
+		   {{5, 0}, {0, 5}},	      {{5, 5}, {1, 0}}};
+	static const uint8_t zero[100];
+	struct msg m = {.type = MSG_AppPart};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
+		struct peer p;
+		begin(&p);
+		connect_to(&p, "echo", CLASS_STREAM);
+		assert_true(spin(&p.on_up, 1, 1000));
+		for (unsigned k = 0; k < 2; k++) {
+			m.app_part.connection = node.next_connection;
+			m.app_part.left = bad[i].left[k];
+			m.app_part.data = bytes_of(zero, bad[i].len[k]);
+			chan_send(node.ch, &m);
+		}
+		assert_true(spin(&p.closed, 1, 1000));
+		assert_true(spin(&node.shutdowns, 1, 1000));
+		assert_int_equal(p.consumed, 0);
+		assert_true(meshapp_is_up(p.app));
+		end(&p);
+	}
 }
 
 static void test_datagram(void **state)
@@ -692,6 +752,7 @@ int main(void)
 		cmocka_unit_test(test_registration_codes),
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_echo),
+		cmocka_unit_test(test_bad_parts),
 		cmocka_unit_test(test_datagram),
 		cmocka_unit_test(test_credit_of_sender),
 		cmocka_unit_test(test_socket_backpressure),

@@ -322,6 +322,131 @@ static void slow_receiver_slows_the_sender(void **state)
 	ends_free(&e);
 }
 
+static void app_send_part(struct test_app *a, uint64_t id, size_t len, size_t left)
+{
+	static uint8_t data[PART_MAX_BYTES];
+	struct msg m = {.type = MSG_SendPart};
+
+	memset(data, 7, sizeof data);
+	m.send_part.connection = id;
+	m.send_part.left = (uint32_t)left;
+	m.send_part.data = bytes_of(data, len);
+	assert_int_equal(app_say(a, &m), 0);
+}
+
+static void app_takes_parts(struct test_app *a)
+{
+	struct msg m = {.type = MSG_TakeParts, .take_parts = {.parts = 1}};
+	assert_int_equal(app_say(a, &m), 0);
+}
+
+static size_t parts_heard(struct test_app *a, size_t *left)
+{
+	struct said *m;
+	size_t bytes = 0;
+
+	while ((m = said_take(&a->heard, MSG_AppPart))) {
+		assert_int_equal(m->m.app_part.data.data[0], 7);
+		bytes += m->m.app_part.data.len;
+		*left = m->m.app_part.left;
+		free(m);
+	}
+	return bytes;
+}
+
+/* The beginning of a message is with the far app before its end has left the near one; without its
+ * credit for what is more than that; not while its socket is full. */
+static void parts_pass_as_they_come(void **state)
+{
+	struct ends e;
+	const size_t len = 5u << 20;
+	size_t got = 0, left = len, sent = 0;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	connect_ends(&e);
+	app_takes_parts(&e.c);
+	for (; sent < len / 2; sent += 50000)
+		app_send_part(&e.a, e.id, 50000, len - sent - 50000);
+	world_run(e.w, 1000 * MS);
+	got += parts_heard(&e.c, &left);
+	assert_in_range(got, len / 2 - 70000, len / 2 + 50000);
+	assert_int_equal(left, len - got);
+	e.c.pending = 100u << 20;
+	for (; sent < len; sent += len - sent < 50000 ? len - sent : 50000)
+		app_send_part(&e.a, e.id, len - sent < 50000 ? len - sent : 50000,
+			      len - sent < 50000 ? 0 : len - sent - 50000);
+	world_run(e.w, 1000 * MS);
+	assert_int_equal(parts_heard(&e.c, &left), 0);
+	e.c.pending = 0;
+	for (int i = 0; i < 20 && got < len; i++) {
+		node_engine_app_drained(e.w->hosts[2].engine, e.c.app, e.w->now);
+		world_run(e.w, 200 * MS);
+		got += parts_heard(&e.c, &left);
+	}
+	assert_int_equal(got, len);
+	assert_int_equal(left, 0);
+	/* It has had far more than its credit: what follows waits. */
+	app_send_data(&e.a, e.id, 1000, 1);
+	world_run(e.w, 500 * MS);
+	assert_null(said_take(&e.c.heard, MSG_AppMessage));
+	app_give_credit(&e.c, e.id, (uint32_t)len);
+	expect_data(&e.c, e.id, 1000, 1);
+	ends_free(&e);
+}
+
+static void parts_are_joined_for_others(void **state)
+{
+	struct ends e;
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	connect_ends(&e);
+	app_send_part(&e.a, e.id, 60000, 70000);
+	app_send_part(&e.a, e.id, 60000, 10000);
+	world_run(e.w, 500 * MS);
+	assert_null(said_take(&e.c.heard, MSG_AppMessage));
+	app_send_part(&e.a, e.id, 10000, 0);
+	world_run(e.w, 500 * MS);
+	expect_data(&e.c, e.id, 130000, 7);
+	world_run(e.w, 500 * MS);
+	/* The connection ends with half a message on its way: nobody hears of that. */
+	app_takes_parts(&e.c);
+	app_send_part(&e.a, e.id, 60000, 70000);
+	world_run(e.w, 500 * MS);
+	node_engine_app_down(e.w->hosts[0].engine, e.a.app, e.w->now);
+	e.a.app = NULL;
+	world_run(e.w, 500 * MS);
+	expect_end(&e.c, e.id, CODE_CLOSED);
+	ends_free(&e);
+}
+
+static void bad_parts_end_the_connection(void **state)
+{
+	static const size_t bad[][4] = {
+		{100, 100, 50, 51},    {100, 100, 101, 0},
+		{0, 100, 0, 100},      {PART_MAX_BYTES, MAX_MESSAGE_BYTES, 1, 0},
+		{2, UINT32_MAX, 1, 1},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i <= sizeof bad / sizeof *bad; i++) {
+		struct ends e;
+		ends_up(&e, CLASS_STREAM);
+		connect_ends(&e);
+		if (i < sizeof bad / sizeof *bad) {
+			app_send_part(&e.a, e.id, bad[i][0], bad[i][1]);
+			app_send_part(&e.a, e.id, bad[i][2], bad[i][3]);
+		} else { /* another message within one */
+			app_send_part(&e.a, e.id, 100, 100);
+			app_send_data(&e.a, e.id, 100, 1);
+		}
+		world_run(e.w, 100 * MS);
+		expect_end(&e.a, e.id, CODE_PROTOCOL);
+		ends_free(&e);
+	}
+}
+
 static void full_app_socket_holds_messages(void **state)
 {
 	struct ends e;
@@ -818,6 +943,9 @@ int main(void)
 		cmocka_unit_test(overrun_is_cut_off),
 		cmocka_unit_test(slow_receiver_slows_the_sender),
 		cmocka_unit_test(full_app_socket_holds_messages),
+		cmocka_unit_test(parts_pass_as_they_come),
+		cmocka_unit_test(parts_are_joined_for_others),
+		cmocka_unit_test(bad_parts_end_the_connection),
 		cmocka_unit_test(close_delivers_what_was_sent),
 		cmocka_unit_test(app_gone_ends_its_connections),
 		cmocka_unit_test(unknown_app_is_refused),

@@ -44,6 +44,8 @@ struct bench {
 	size_t *lengths; /* of the messages appended */
 	bool refuse;
 	unsigned refused;
+	size_t part_have; /* of the message that comes in parts */
+	unsigned parts;
 	struct sent_record flight[IN_FLIGHT_MAX];
 	size_t flying;
 };
@@ -76,11 +78,17 @@ static void append(struct bench *b, size_t len)
 		m[i] = pattern(b->appended, i);
 	b->lengths[b->appended++] = len;
 	b->bytes += len;
-	assert_int_equal(stream_send_append(&b->out, bytes_of(m, len)), 0);
+	/* Whole, or in parts. */
+	for (size_t at = 0, n; at < len || !len; at += n) {
+		n = len && any(2) ? 1 + any((uint32_t)(len - at)) : len - at;
+		assert_int_equal(stream_send_append(&b->out, bytes_of(m + at, n), len - at - n), 0);
+		if (!len)
+			break;
+	}
 	free(m);
 }
 
-static bool take(void *ctx, struct bytes m, uint64_t now)
+static bool take(void *ctx, struct bytes m, size_t left, uint64_t now)
 {
 	struct bench *b = ctx;
 
@@ -90,10 +98,18 @@ static bool take(void *ctx, struct bytes m, uint64_t now)
 		return false;
 	}
 	assert_true(b->received < b->appended);
-	assert_int_equal(m.len, b->lengths[b->received]);
+	assert_int_equal(b->part_have + m.len + left, b->lengths[b->received]);
 	for (size_t i = 0; i < m.len; i++)
-		if (m.data[i] != pattern(b->received, i))
-			fail_msg("message %u differs at %zu", (unsigned)b->received, i);
+		if (m.data[i] != pattern(b->received, b->part_have + i))
+			fail_msg("message %u differs at %zu", (unsigned)b->received,
+				 b->part_have + i);
+	if (left) {
+		assert_true(b->in.parts && b->lengths[b->received] > STREAM_WHOLE_BYTES);
+		b->part_have += m.len;
+		b->parts++;
+		return true;
+	}
+	b->part_have = 0;
 	b->received++;
 	return true;
 }
@@ -159,12 +175,14 @@ static void acknowledge(struct bench *b)
 	b->freed += freed;
 }
 
-static void run(unsigned loss_percent, unsigned messages, size_t largest, size_t record_max)
+static void run(unsigned loss_percent, unsigned messages, size_t largest, size_t record_max,
+		bool parts)
 {
 	static struct bench b;
 	unsigned rounds = 0;
 
 	bench_init(&b);
+	b.in.parts = parts;
 	while (b.received < messages || b.out.una < b.out.end) {
 		assert_in_range(rounds++, 0, 100000);
 		b.now += any(5000);
@@ -195,17 +213,20 @@ static void run(unsigned loss_percent, unsigned messages, size_t largest, size_t
 	assert_int_equal(stream_recv_buffered(&b.in), 0);
 	if (loss_percent)
 		assert_true(b.out.retransmits > 0);
+	assert_int_equal(b.parts > 0, parts && largest > STREAM_WHOLE_BYTES);
 	bench_free(&b);
 }
 
 static void test_random(void **state)
 {
 	(void)state;
-	run(0, 300, 200, RECORD_BYTES);
-	run(20, 1000, 200, 100);
-	run(20, 300, 20000, RECORD_BYTES);
-	run(5, 100, 300000, RECORD_BYTES);
-	run(40, 200, 5000, 3000);
+	for (int parts = 0; parts < 2; parts++) {
+		run(0, 300, 200, RECORD_BYTES, parts);
+		run(20, 1000, 200, 100, parts);
+		run(20, 300, 20000, RECORD_BYTES, parts);
+		run(5, 100, 300000, RECORD_BYTES, parts);
+		run(40, 200, 5000, 3000, parts);
+	}
 }
 
 static void deliver_all(struct bench *b)
@@ -272,6 +293,42 @@ static void test_small_records_while_held(void **state)
 	b.refuse = false;
 	assert_int_equal(stream_recv_resume(&b.in, take, &b, b.now), 0);
 	assert_int_equal(b.received, b.appended);
+	bench_free(&b);
+}
+
+/* A long message reaches an app that takes parts while its end has not been sent, costs no memory,
+ * and stops where the app refuses. */
+static void test_parts(void **state)
+{
+	static struct bench b;
+	static uint8_t half[500000];
+
+	(void)state;
+	bench_init(&b);
+	b.in.parts = true;
+	b.lengths[b.appended++] = 2 * sizeof half;
+	for (size_t i = 0; i < sizeof half; i++)
+		half[i] = pattern(0, i);
+	assert_int_equal(stream_send_append(&b.out, bytes_of(half, 0), 5), -EINVAL);
+	assert_int_equal(stream_send_append(&b.out, bytes_of(half, sizeof half), sizeof half), 0);
+	b.out.congestion.cwnd_bytes = 4 * sizeof half;
+	deliver_all(&b);
+	assert_int_equal(b.part_have, sizeof half);
+	assert_int_equal(stream_recv_buffered(&b.in), 0);
+	assert_int_equal(stream_send_append(&b.out, bytes_of(half, 9), sizeof half - 8), -EINVAL);
+	assert_int_equal(stream_send_append(&b.out, bytes_of(half, 10), 0), -EINVAL);
+	b.refuse = true;
+	for (size_t i = 0; i < sizeof half; i++)
+		half[i] = pattern(0, sizeof half + i);
+	assert_int_equal(stream_send_append(&b.out, bytes_of(half, sizeof half), 0), 0);
+	deliver_all(&b);
+	assert_int_equal(b.part_have, sizeof half);
+	assert_int_equal(stream_recv_buffered(&b.in), sizeof half);
+	b.refuse = false;
+	assert_int_equal(stream_recv_resume(&b.in, take, &b, b.now), 0);
+	assert_int_equal(b.received, 1);
+	acknowledge(&b);
+	assert_int_equal(b.freed, 2 * sizeof half);
 	bench_free(&b);
 }
 
@@ -386,6 +443,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_window),
+		cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_small_records_while_held),
 		cmocka_unit_test(test_hostile_sender),
 		cmocka_unit_test(test_hostile_acks),
