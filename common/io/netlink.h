@@ -125,6 +125,7 @@ struct nl_route {
 	struct net_addr via;	/* family 0: on-link */
 	struct net_addr source; /* preferred source address; family 0: the kernel's choice */
 	uint32_t dev;		/* link index; 0: none (from `via`, or an unreachable route) */
+	bool onlink;		/* `via` is on the link, even if no other route says so (yet) */
 	uint32_t table;		/* 0 means main */
 	uint32_t metric;	/* 0: the kernel's default */
 	uint8_t type;		/* enum nl_route_type; 0 means unicast */

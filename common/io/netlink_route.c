@@ -39,6 +39,8 @@ static int route_request(struct nl *nl, uint16_t type, uint16_t flags, const str
 	m->rtm_type = r->type ? r->type : NL_ROUTE_UNICAST;
 	m->rtm_protocol = NL_PROTO_MESHNET;
 	m->rtm_scope = type == RTM_NEWROUTE ? route_scope(r) : RT_SCOPE_NOWHERE;
+	if (r->onlink)
+		m->rtm_flags = RTNH_F_ONLINK;
 	mnl_attr_put_u32(q.h, RTA_TABLE, route_table(r));
 	if (r->dst.addr.family) {
 		struct net_prefix dst = net_prefix_network(&r->dst);

@@ -381,14 +381,110 @@ static void test_stop(void **state)
 	assert_string_equal(lo.name, "lo");
 }
 
+static struct net_addr addr(const char *text)
+{
+	struct net_addr a;
+
+	assert_int_equal(net_addr_parse(&a, text, 0), 0);
+	return a;
+}
+
+static void test_tunnels(void **state)
+{
+	struct nl_tunnel t = {.kind = NL_TUNNEL_VXLAN,
+			      .local = addr("192.0.2.1"),
+			      .remote = addr("192.0.2.2"),
+			      .key = 77,
+			      .port = 4789,
+			      .mac = {2, 1, 2, 3, 4, 5}};
+	struct nl_link_stats stats;
+	struct nl_link l;
+	int before = 0, after = 0;
+
+	(void)state;
+	need_netns();
+	nl_link_list(nl, count_link, &before);
+	assert_int_equal(nl_link_probe(nl, "vxlan"), 0);
+	assert_int_equal(nl_link_probe(nl, "no-such-kind"), -EOPNOTSUPP);
+	nl_link_list(nl, count_link, &after);
+	assert_int_equal(before, after);
+	assert_int_equal(nl_tunnel_overhead(&t), 50);
+	assert_int_equal(nl_tunnel_add(nl, "tvx0", &t), 0);
+	assert_int_equal(nl_tunnel_add(nl, "tvx0", &t), -EEXIST);
+	assert_int_equal(nl_tunnel_add(nl, "tvx1", &t), -EEXIST);
+	assert_int_equal(nl_link_get(nl, "tvx0", &l), 0);
+	assert_string_equal(l.kind, "vxlan");
+	assert_int_equal(l.group, NL_GROUP_MESHNET);
+	assert_int_equal(nl_link_get_stats(nl, l.index, &stats), 0);
+	assert_int_equal(stats.rx_packets, 0);
+	assert_int_equal(nl_link_get_stats(nl, 9999, &stats), -ENODEV);
+	char *shown = netns_output("ip -d link show tvx0");
+	assert_non_null(strstr(shown, "vxlan id 77 remote 192.0.2.2 local 192.0.2.1"));
+	assert_non_null(strstr(shown, "dstport 4789"));
+	assert_non_null(strstr(shown, "02:01:02:03:04:05"));
+	free(shown);
+	assert_int_equal(nl_link_del(nl, l.index), 0);
+
+	t.remote = addr("2001:db8::2");
+	assert_int_equal(nl_tunnel_add(nl, "tvx0", &t), -EINVAL);
+	t.local = addr("2001:db8::1");
+	assert_int_equal(nl_tunnel_overhead(&t), 70);
+	assert_int_equal(nl_tunnel_add(nl, "tvx0", &t), 0);
+	assert_int_equal(nl_link_del(nl, (uint32_t)nl_link_index(nl, "tvx0")), 0);
+	t.key = NL_VNI_MAX + 1;
+	assert_int_equal(nl_tunnel_add(nl, "tvx0", &t), -EINVAL);
+	t.kind = NL_TUNNEL_GRE;
+	assert_int_equal(nl_tunnel_add(nl, "tgre0", &t), -EINVAL);
+	t.kind = NL_TUNNEL_IP6GRE;
+	assert_int_equal(nl_tunnel_overhead(&t), 48);
+}
+
+static void test_neighbours(void **state)
+{
+	const struct net_addr v4 = addr("192.0.2.7"), v6 = addr("2001:db8::7"),
+			      remote = addr("192.0.2.2");
+	const uint8_t mac[6] = {2, 0, 0, 0, 0, 7};
+	struct nl_tunnel t = {.kind = NL_TUNNEL_VXLAN,
+			      .local = addr("192.0.2.1"),
+			      .remote = remote,
+			      .key = 78,
+			      .port = 4789,
+			      .mac = {2, 1, 2, 3, 4, 5}};
+	uint8_t got[6];
+
+	(void)state;
+	need_netns();
+	assert_int_equal(nl_tunnel_add(nl, "tvx0", &t), 0);
+	uint32_t link = (uint32_t)nl_link_index(nl, "tvx0");
+	assert_int_equal(nl_link_set_quiet(nl, link), 0);
+	assert_int_equal(nl_link_set_up(nl, link, true), 0);
+	char *shown = netns_output("ip -6 addr show dev tvx0");
+	assert_null(strstr(shown, "fe80"));
+	free(shown);
+	assert_int_equal(nl_neigh_get(nl, link, &v4, got), -ENOENT);
+	assert_int_equal(nl_neigh_add(nl, link, &v4, mac), 0);
+	assert_int_equal(nl_neigh_add(nl, link, &v6, mac), 0);
+	assert_int_equal(nl_neigh_get(nl, link, &v4, got), 0);
+	assert_memory_equal(got, mac, 6);
+	memset(got, 0, sizeof got);
+	assert_int_equal(nl_neigh_get(nl, link, &v6, got), 0);
+	assert_memory_equal(got, mac, 6);
+	assert_int_equal(nl_fdb_add(nl, link, mac, &remote), 0);
+	shown = netns_output("bridge fdb show dev tvx0");
+	assert_non_null(strstr(shown, "02:00:00:00:00:07 dst 192.0.2.2 self permanent"));
+	free(shown);
+	assert_int_equal(nl_link_del(nl, link), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_links),	  cmocka_unit_test(test_addresses),
-		cmocka_unit_test(test_routes),	  cmocka_unit_test(test_foreign_route_stays),
-		cmocka_unit_test(test_route_get), cmocka_unit_test(test_multipath),
-		cmocka_unit_test(test_rules),	  cmocka_unit_test(test_foreign_rule_stays),
-		cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_links),	   cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_routes),	   cmocka_unit_test(test_foreign_route_stays),
+		cmocka_unit_test(test_route_get),  cmocka_unit_test(test_multipath),
+		cmocka_unit_test(test_rules),	   cmocka_unit_test(test_foreign_rule_stays),
+		cmocka_unit_test(test_stop),	   cmocka_unit_test(test_tunnels),
+		cmocka_unit_test(test_neighbours),
 	};
 	return cmocka_run_group_tests_name("netlink", tests, setup, teardown);
 }

@@ -470,6 +470,59 @@ static void test_intact(void **state)
 	assert_int_equal(nft_gateway_create(nft, &bad, false), -EINVAL);
 }
 
+/* A LAN of the host's owner: only what leaves it by the uplink needs a lease. */
+static void test_borrowed(void **state)
+{
+	const char *lan[] = {tun_name(tunnel)};
+	const struct net_addr side_host = addr("192.0.2.99"), local = addr("203.0.113.129");
+	struct nft_gateway gw = {.table = TABLE,
+				 .borrowed = lan,
+				 .borrowed_count = 1,
+				 .masquerade_borrowed = true,
+				 .uplink = "",
+				 .denied = denied(),
+				 .denied_count = 3};
+	struct nft_lease l = lease();
+	struct seen at_side = {0};
+	struct read_lease r;
+	struct tun *side;
+
+	(void)state;
+	need_netns();
+	assert_int_equal(nft_gateway_create(nft, &gw, false), -EINVAL); /* which uplink? */
+	gw.uplink = tun_name(uplink);
+	assert_int_equal(nft_gateway_create(nft, &gw, false), 0);
+	assert_int_equal(nft_lease_add(nft, TABLE, &l), 0);
+	tun_make(&side, "side%d", "192.0.2.1/24", "2001:db8:5::1/64", &at_side);
+	pump();
+	round_trip(&sub4, &inet4, &up4);
+	round_trip(&sub6, &inet6, &up6);
+	counters(&r);
+	assert_int_equal(r.c.up.packets, 2);
+	assert_int_equal(r.c.down.packets, 2);
+	send_udp(tunnel, &stranger4, &inet4, 4000, 53);
+	assert_int_equal(at_uplink.count, 0);
+	assert_int_equal(counters(&r).spoofed.packets, 1);
+	send_udp(tunnel, &sub4, &local, 4000, 53);
+	assert_int_equal(at_uplink.count, 0);
+	assert_int_equal(counters(&r).denied.packets, 1);
+	/* With and without a lease, to and from the owner's other network, and from outside. */
+	send_udp(tunnel, &stranger4, &side_host, 4000, 53);
+	assert_ends(&at_side, &stranger4, &side_host);
+	at_side.count = 0;
+	send_udp(tunnel, &sub4, &side_host, 4000, 53);
+	assert_ends(&at_side, &sub4, &side_host);
+	send_udp(side, &side_host, &stranger4, 53, 4000);
+	assert_ends(&at_tunnel, &side_host, &stranger4);
+	send_udp(uplink, &inet4, &stranger4, 53, 4000);
+	assert_ends(&at_tunnel, &inet4, &stranger4);
+	struct nft_gateway_counters c = counters(&r);
+	assert_int_equal(c.spoofed.packets + c.denied.packets + c.unleased.packets, 2);
+	assert_int_equal(r.c.up.packets, 2);
+	tun_free(side);
+	end();
+}
+
 static void test_foreign_table_stays(void **state)
 {
 	(void)state;
@@ -538,11 +591,12 @@ static void test_killswitch(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_masquerade),	    cmocka_unit_test(test_spoofed),
-		cmocka_unit_test(test_denied_networks),	    cmocka_unit_test(test_isolation),
-		cmocka_unit_test(test_host_ports),	    cmocka_unit_test(test_leases),
-		cmocka_unit_test(test_many_leases),	    cmocka_unit_test(test_intact),
-		cmocka_unit_test(test_foreign_table_stays), cmocka_unit_test(test_killswitch),
+		cmocka_unit_test(test_masquerade),	cmocka_unit_test(test_spoofed),
+		cmocka_unit_test(test_denied_networks), cmocka_unit_test(test_isolation),
+		cmocka_unit_test(test_host_ports),	cmocka_unit_test(test_leases),
+		cmocka_unit_test(test_many_leases),	cmocka_unit_test(test_intact),
+		cmocka_unit_test(test_borrowed),	cmocka_unit_test(test_foreign_table_stays),
+		cmocka_unit_test(test_killswitch),
 	};
 	return cmocka_run_group_tests_name("nft", tests, setup, teardown);
 }

@@ -1,0 +1,173 @@
+"""A lab for methods that lie between the addresses of two hosts (direct, ipip, gre, vxlan, ...).
+
+             inet  198.51.100.80, 2001:db8:80::80: services.py
+              |
+      side -- gw         side: another network of the gateway's owner
+              |
+             lan         a bridge, 10.77.0.0/24 and fd77::/64
+            / | \\
+           a  b  c       a and b run subscriberd; c is a stranger
+
+The daemons run; nobody is online.
+"""
+import ipaddress
+import os
+import socket
+import struct
+
+import lab as _lab
+from lab import Lab, rpc, wait
+
+HTTP_ADDR, HTTP_ADDR6 = "198.51.100.80", "2001:db8:80::80"
+GATEWAY_PORT, SUBSCRIBER_PORT, TARGET_PORT = 65533, 65532, 4242
+HOSTS = {"gw": 1, "a": 11, "b": 12, "c": 13}
+SUBSCRIBERS = ("a", "b")
+HERE = os.path.dirname(os.path.abspath(__file__))
+COUNT = 300_000
+
+
+def body(count):
+    return (bytes(i * 7 & 255 for i in range(256)) * (count // 256 + 1))[:count]
+
+
+def checksum(data):
+    data += b"\0" * (len(data) & 1)
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def udp_packet(source, target, text, port=TARGET_PORT):
+    """An IP packet with a UDP datagram in it, whoever sends it."""
+    src, dst = ipaddress.ip_address(source), ipaddress.ip_address(target)
+    length = 8 + len(text)
+    pseudo = src.packed + dst.packed + struct.pack(">HH", 17, length)
+    udp = struct.pack(">HHHH", 4000, port, length, 0) + text
+    udp = udp[:6] + struct.pack(">H", checksum(pseudo + udp) or 0xFFFF) + udp[8:]
+    if src.version == 6:
+        return struct.pack(">IHBB", 6 << 28, length, 17, 64) + src.packed + dst.packed + udp
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + length, 1, 0, 64, 17, 0) + src.packed + dst.packed
+    return head[:10] + struct.pack(">H", checksum(head)) + head[12:] + udp
+
+
+class MethodLab(Lab):
+    def __init__(self, methods, **gateway):
+        super().__init__()
+        self.d = {}
+        try:
+            self._build()
+            self.before = {name: self[name].host_state() for name in HOSTS}
+            self._start(methods, gateway)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self):
+        self.add("inet", "side", "lan", *HOSTS)
+        self.link("inet", "gw", "192.0.2.4/30", "2001:db8:1::/64")
+        self.link("gw", "side", "10.78.0.0/24")
+        self["lan"].ip("link", "add", "br0", "type", "bridge")
+        self["lan"].ip("link", "set", "br0", "up")
+        for name, number in HOSTS.items():
+            ns = self[name]
+            _lab.veth(ns, "lan", self["lan"], f"p-{name}")
+            self["lan"].ip("link", "set", f"p-{name}", "master", "br0", "up")
+            ns.ip("addr", "add", f"{self.lan(name)}/24", "dev", "lan")
+            ns.ip("addr", "add", f"{self.lan(name, 6)}/64", "dev", "lan", "nodad")
+            ns.ip("link", "set", "lan", "up")
+        gw = self["gw"]
+        gw.ip("route", "add", "default", "via", "192.0.2.5")
+        gw.ip("-6", "route", "add", "default", "via", "2001:db8:1::1")
+        # The gateway is a router between the owner's networks already.
+        gw.sysctl("net.ipv4.ip_forward", 1)
+        gw.sysctl("net.ipv6.conf.all.forwarding", 1)
+        self["side"].ip("route", "add", "default", "via", "10.78.0.1")
+        for name in ("a", "b", "c"):
+            self[name].ip("route", "add", "10.78.0.0/24", "via", self.lan("gw"))
+        self["c"].ip("route", "add", "default", "via", self.lan("gw"))
+        self["c"].ip("-6", "route", "add", "default", "via", self.lan("gw", 6))
+        self["inet"].ip("addr", "add", f"{HTTP_ADDR}/32", "dev", "lo")
+        self["inet"].ip("-6", "addr", "add", f"{HTTP_ADDR6}/128", "dev", "lo", "nodad")
+
+    @staticmethod
+    def lan(name, family=4):
+        return f"10.77.0.{HOSTS[name]}" if family == 4 else f"fd77::{HOSTS[name]:x}"
+
+    def _start(self, methods, keys):
+        services = self.run("inet", "services", "/usr/bin/python3",
+                            os.path.join(HERE, "services.py"), HTTP_ADDR, HTTP_ADDR6)
+        services.wait_log("ready")
+        self.start_gateway(methods, **keys)
+        for name in SUBSCRIBERS:
+            section = {"Node": "", "AutoConnect": "no", "Methods": ",".join(methods),
+                       "ScanInterval": 2, "ProbeInterval": 200}
+            self.d[name] = self.daemon(name, "subscriberd", {"subscriber": section})
+        wait(lambda: all(self.sub(n, "status") for n in SUBSCRIBERS), 20, "the subscribers answer")
+
+    def start_gateway(self, methods, **keys):
+        section = {"Name": "gw", "Node": "", "Methods": ",".join(methods), "LeaseSeconds": 30,
+                   "UplinkTargets": f"{HTTP_ADDR}:80", "UplinkInterval": 1,
+                   "UplinkInterface": "to-inet", "Pool4": "10.117.1.0/24",
+                   "Pool6": "fd75:6d65:1::/64", **keys}
+        self.d["gw"] = self.daemon("gw", "gatewayd",
+                                   {"gateway": section, "direct": {"Interface": "lan"}})
+        wait(lambda: self.gw("nodeInfo")["uplink"]["online"], 20, "the gateway proves its uplink")
+
+    def gw(self, method, /, **params):
+        return rpc(self["gw"], GATEWAY_PORT, method, params)
+
+    def sub(self, name, method, /, **params):
+        return rpc(self[name], SUBSCRIBER_PORT, method, params)
+
+    # --- being online ---
+
+    def session(self, name):
+        status = self.sub(name, "status")
+        if status["state"] != "online":
+            raise LookupError(f"{name} is {status['state']}")
+        return status["session"]
+
+    def connect(self, name, method, family=4, timeout=10):
+        """Online by this method, calling the gateway over this family; the session."""
+        self.sub(name, "connect", gateway=self.lan("gw", family), method=method)
+        return wait(lambda: self.session(name), timeout, f"{name} is online by {method}", 0.02)
+
+    def disconnect(self, *names):
+        for name in names:
+            self.sub(name, "disconnect")
+        wait(lambda: all(self.sub(n, "status")["state"] == "idle" for n in names)
+             and not any(self.held(n) for n in names), 10, "the leases end")
+
+    def held(self, name):
+        """The gateway's sessions of this host."""
+        hosts = {self.lan(name), self.lan(name, 6)}
+        return [s for s in self.gw("listSessions")["sessions"] if s["host"] in hosts]
+
+    def fetch(self, name, host=HTTP_ADDR, count=COUNT, timeout=5.0):
+        status, got = _lab.http_request(self[name], host, 80, path=f"/bytes/{count}",
+                                        timeout=timeout)
+        return status == 200 and got == body(count)
+
+    # --- sending what one may not ---
+
+    def listen(self, host=HTTP_ADDR):
+        """A UDP socket of the Internet that says what arrives (address, text) until `stop`."""
+        sock = self["inet"].socket(socket.AF_INET6 if ":" in host else socket.AF_INET,
+                                   socket.SOCK_DGRAM)
+        sock.bind((host, TARGET_PORT))
+        sock.settimeout(5)
+        return sock
+
+    def send_packet(self, name, interface, packet):
+        """A packet just as it is, by this interface's way."""
+        v6 = packet[0] >> 4 == 6
+        sock = self[name].socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_RAW,
+                                 socket.IPPROTO_RAW)
+        with sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+            target = ipaddress.ip_address(packet[24:40] if v6 else packet[16:20])
+            sock.sendto(packet, (str(target), 0))
+
+    def spoofed(self):
+        return self.gw("status")["counters"]["spoofedPackets"]

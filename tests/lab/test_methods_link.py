@@ -1,0 +1,220 @@
+"""The methods that are links of the kernel, each end to end: methodlab.py says where.
+
+What this machine's kernel has is tested here, the others by tests/vm, which runs this file inside:
+MESHNET_METHODS names which.  The tests leave everybody offline.
+"""
+import json
+import os
+import re
+import socket
+import struct
+import time
+
+import lab as tools
+import pytest
+from conftest import finish
+from lab import LabError, wait
+from methodlab import HOSTS, HTTP_ADDR, HTTP_ADDR6, MethodLab, SUBSCRIBERS, udp_packet
+
+# A method and the family of the addresses outside; the 6 is left out of the method's name.
+WANTED = (os.environ.get("MESHNET_METHODS") or "direct direct6 vxlan vxlan6").split()
+TUNNELS = [m for m in WANTED if not m.startswith("direct")]
+MISSING = os.environ.get("MESHNET_MISSING", "gre ipip").split()
+SLOW = float(os.environ.get("MESHNET_SLOW") or 1)  # a machine that is emulated
+
+
+def parts(wanted):
+    return (wanted[:-1], 6) if wanted.endswith("6") else (wanted, 4)
+
+
+@pytest.fixture(scope="module")
+def net(request):
+    offered = dict.fromkeys([parts(m)[0] for m in WANTED] + MISSING)
+    lab = MethodLab(list(offered))
+    try:
+        yield lab
+    finally:
+        finish(lab, request)
+
+
+@pytest.fixture
+def offline(net):
+    yield net
+    net.disconnect(*SUBSCRIBERS)
+
+
+def own(net, name, wanted):
+    """(IPv4, IPv6) that packets of this subscriber come from; None where it has none."""
+    method, family = parts(wanted)
+    session = net.session(name)
+    if method != "direct":
+        return session["ipv4"].split("/")[0], session["ipv6"].split("/")[0]
+    return (net.lan(name), None) if family == 4 else (None, net.lan(name, 6))
+
+
+def targets(addresses):
+    return [(a, t) for a, t in zip(addresses, (HTTP_ADDR, HTTP_ADDR6)) if a]
+
+
+def test_methods_that_the_kernel_lacks_are_not_offered(net):
+    offered = [m["name"] for m in net.gw("nodeInfo")["methods"]]
+    assert offered == list(dict.fromkeys(parts(m)[0] for m in WANTED))
+    log = net.d["gw"].log()
+    for method in MISSING:
+        assert re.search(rf"method {method} cannot be offered: the kernel has no links of kind",
+                         log)
+    links = net["gw"].host_state()["links"]
+    assert links == net.before["gw"]["links"], "to look for kinds of links leaves none"
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_download(offline, wanted):
+    net, (method, family) = offline, parts(wanted)
+    began = time.monotonic()
+    session = net.connect("a", method, family)
+    seconds = time.monotonic() - began
+    assert seconds < 2 * SLOW, f"open after {seconds:.1f} s"
+    assert session["method"] == method
+    for address, target in targets(own(net, "a", wanted)):
+        assert net.fetch("a", target), target
+        way = net["a"].ip("route", "get", target)
+        assert f"dev {session['interface']}" in way and f"src {address}" in way
+    (held,) = net.held("a")
+    assert held["sid"] == session["sid"] and held["host"] == net.lan("a", family)
+    expected = 300_000 * len(targets(own(net, "a", wanted)))
+    counted = wait(lambda: (s := net.held("a")[0])["downBytes"] >= expected and s, 3, "counters")
+    assert counted["downBytes"] < expected * 1.3 and 0 < counted["upBytes"] < expected / 3
+    assert counted["connected"] and counted["dropped"] == 0
+
+
+def test_direct_keeps_the_subscribers_own_interface(offline):
+    if "direct" not in WANTED:
+        pytest.skip("not among MESHNET_METHODS")
+    net = offline
+    session = net.connect("a", "direct")
+    assert session["interface"] == "lan"
+    assert net["a"].host_state()["links"] == net.before["a"]["links"]
+    assert net["a"].ip("addr", "show", "lan").count("inet ") == 1
+    # The owner's other network is reached as before, with a lease and without one.
+    for name in ("a", "c"):
+        tools.sh("ip", "netns", "exec", net[name].full, "ping", "-c1", "-W2", "10.78.0.2")
+    with pytest.raises((OSError, LabError)):
+        net.fetch("c", count=10, timeout=0.5)
+    assert net.fetch("a", count=10)
+
+
+def deliveries(net, target, send):
+    """What arrives in the Internet of what `send` sends; a datagram of inet's own ends it."""
+    with net.listen(target) as sock:
+        send()
+        time.sleep(0.1 * SLOW)
+        with net["inet"].socket(sock.family, socket.SOCK_DGRAM) as marker:
+            marker.sendto(b"end", (target, sock.getsockname()[1]))
+        got = []
+        while (text := sock.recvfrom(100)[0]) != b"end":
+            got.append(text)
+        return got
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_addresses_of_others_are_refused(offline, wanted):
+    net, (method, family) = offline, parts(wanted)
+    net.connect("a", method, family)
+    net.connect("b", method, family)
+    interface = net.session("a")["interface"]
+    victim = own(net, "b", wanted)
+    before, theirs = net.spoofed(), net.held("b")[0]["upPackets"]
+
+    def send(source, target, text):
+        net.send_packet("a", interface, udp_packet(source, target, text))
+
+    for mine, (theirs_at, target) in zip((a for a in own(net, "a", wanted) if a), targets(victim)):
+        # The same packet passes with one's own address, so it is the address that is refused.
+        assert deliveries(net, target, lambda: send(mine, target, b"own")) == [b"own"]
+        assert deliveries(net, target, lambda: send(theirs_at, target, b"spoofed")) == []
+    count = len(targets(victim))
+    wait(lambda: net.spoofed() >= before + count, 3, "it is counted as spoofing")
+    time.sleep(0.6)  # older counters are shown for half a second
+    assert net.held("b")[0]["upPackets"] <= theirs + 20 * SLOW  # the probes of b
+
+
+def outer(net, wanted, inner):
+    """A stranger's packet to the gateway with `inner` in it, as b would send it but for the
+    outer address; and the protocol.  What only the two ends know, the stranger has guessed."""
+    links = json.loads(net["gw"].ip("-d", "-j", "link", "show"))
+    theirs = next(li for li in links if "linkinfo" in li and
+                  li["linkinfo"].get("info_data", {}).get(
+                      "remote6" if wanted == "vxlan6" else "remote")
+                  == net.lan("b", parts(wanted)[1]))
+    data = theirs["linkinfo"]["info_data"]
+    if wanted.startswith("ipip"):
+        return 4, inner
+    if wanted.startswith("gre"):
+        key = int(socket.inet_aton(data["ikey"]).hex(), 16)
+        return 47, struct.pack(">HHI", 0x2000, 0x800, key) + inner
+    fdb = net["gw"].run("bridge", "fdb", "show", "dev", theirs["ifname"])
+    mac = re.search(r"^((?!00:00:00)[0-9a-f:]{17}) dst", fdb, re.M).group(1)
+    frame = bytes.fromhex((theirs["address"] + mac).replace(":", "")) + b"\x08\x00" + inner
+    return 17, struct.pack(">II", 8 << 24, data["id"] << 8) + frame
+
+
+@pytest.mark.parametrize("wanted", TUNNELS)
+def test_strangers_cannot_send_into_a_tunnel(offline, wanted):
+    net, (method, family) = offline, parts(wanted)
+    net.connect("b", method, family)
+    inner = udp_packet(own(net, "b", wanted)[0], HTTP_ADDR, b"foreign")
+
+    def send(name):
+        protocol, payload = outer(net, wanted, inner)
+        kind = socket.SOCK_DGRAM if protocol == 17 else socket.SOCK_RAW
+        port = 4789 if protocol == 17 else 0
+        with net[name].socket(socket.AF_INET if family == 4 else socket.AF_INET6, kind,
+                              protocol) as sock:
+            sock.bind((net.lan(name, family), 0))
+            sock.sendto(payload, (net.lan("gw", family), port))
+
+    # From b itself it passes, so the stranger's is well made.
+    assert deliveries(net, HTTP_ADDR, lambda: send("b")) == [b"foreign"]
+    assert deliveries(net, HTTP_ADDR, lambda: send("c")) == []
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_others_come_and_go_unnoticed(offline, wanted):
+    net, (method, family) = offline, parts(wanted)
+    net.connect("a", method, family)
+    target = targets(own(net, "a", wanted))[0][1]
+    ping = net.run("a", f"ping-{wanted}", "ping", "-n", "-i", "0.005", target)
+    wait(lambda: len(re.findall("bytes from", ping.log())) > 3, 5, "the ping runs")
+    for _ in range(2):
+        net.connect("b", method, family)
+        assert net.fetch("b", target, 1000)
+        net.disconnect("b")
+    ping.signal(2)
+    ping.popen.wait(5)
+    sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received",
+                                        ping.log()).groups())
+    assert sent > 20 and received >= sent - 1, ping.log()[-300:]  # the last may be under way
+
+
+@pytest.mark.parametrize("wanted", TUNNELS + [m for m in WANTED if m == "direct"])
+def test_the_tunnel_goes_on_after_the_gateway_was_killed(offline, wanted):
+    net, (method, family) = offline, parts(wanted)
+    sid = net.connect("a", method, family)["sid"]
+    net.d["gw"].kill()
+    net.d["gw"].start()
+    wait(lambda: net.fetch("a", count=1000, timeout=0.5), 8 * SLOW, "the page loads again", 0.05)
+    wait(lambda: [s["sid"] for s in net.held("a")] == [sid], 5, "it is the same lease")
+
+
+def test_nothing_is_left(net):
+    net.disconnect(*SUBSCRIBERS)
+    for name in SUBSCRIBERS:
+        after = net[name].host_state()
+        assert after["links"] == net.before[name]["links"]
+    for name, daemon in net.d.items():
+        status, seconds = daemon.stop()
+        assert status == 0 and seconds < tools.STOP_SECONDS * SLOW, (name, status, seconds)
+    for name in HOSTS:
+        after = net[name].host_state()
+        for what, text in net.before[name].items():
+            assert after[what] == text, f"{name}: {what}\n{tools.difference(text, after[what])}"
