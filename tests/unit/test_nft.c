@@ -492,7 +492,7 @@ static void test_borrowed(void **state)
 	assert_int_equal(nft_gateway_create(nft, &gw, false), -EINVAL); /* which uplink? */
 	gw.uplink = tun_name(uplink);
 	assert_int_equal(nft_gateway_create(nft, &gw, false), 0);
-	assert_int_equal(nft_lease_add(nft, TABLE, &l), 0);
+	assert_int_equal(nft_leases_add(nft, TABLE, &l, 1), 0);
 	tun_make(&side, "side%d", "192.0.2.1/24", "2001:db8:5::1/64", &at_side);
 	pump();
 	round_trip(&sub4, &inet4, &up4);
