@@ -310,7 +310,7 @@ void nm_status_get(const struct nm *nm, struct nm_status *status);
 long nm_find_route(struct nm *nm, const struct mesh_id *a, const struct mesh_id *b,
 		   struct mesh_id *nodes, size_t max, uint64_t *cost);
 #define NM_ROUTES_ASKED_MAX 8
-#define NM_ROUTES_WORK_MAX 40000 /* nodes looked at for one such question */
+#define NM_ROUTES_WORK_MAX 30000 /* nodes looked at for one such question */
 /* Up to `count` paths (1 to NM_ROUTES_ASKED_MAX) that share no node but the ends, with the least
  * cost in all, cheapest first; where there are more that share no link only, those (*by_links).
  * Not *complete: it took too long, and there may be more.  `each` gets the ids, ends included.  How

@@ -23,7 +23,7 @@
 #define QUERIES 40
 #define CHANGES 100
 #define SETS 20			 /* of disjoint paths */
-#define SETS_WORK 40000		 /* NM_ROUTES_WORK_MAX */
+#define SETS_WORK 30000		 /* NM_ROUTES_WORK_MAX */
 #define TEND_STEPS 2000		 /* NM_TEND_STEPS */
 #define FLUSH_BYTES (192u << 20) /* several times any last-level cache */
 #define CELLS 160u		 /* a side */
@@ -380,7 +380,7 @@ static bool disjoint(struct world *w, const char *graph)
 			 graph, names[what]);
 		print_result(name, (double)complete / SETS, "of the answers");
 		snprintf(name, sizeof name, "%s, 8 paths without common %s,", graph, names[what]);
-		print_times(name, "meshnet", took, SETS);
+		print_times(name, "ours", took, SETS);
 	}
 	for (size_t i = 0; i < DISJOINT_MAX; i++)
 		graph_path_free(&paths[i]);
