@@ -26,6 +26,7 @@ struct child {
 	struct event *exit_ev, *pipe_ev, *kill_ev;
 	child_exit_cb *on_exit;
 	child_line_cb *on_line;
+	child_output_cb *on_output;
 	void *arg;
 	char line[CHILD_LINE_MAX + 1];
 	size_t line_len;
@@ -72,6 +73,10 @@ static void line_done(struct child *c)
 
 static void output_bytes(struct child *c, const char *data, size_t len)
 {
+	if (c->on_output) {
+		c->on_output(c, data, len, c->arg);
+		return;
+	}
 	for (size_t i = 0; i < len; i++) {
 		char ch = data[i];
 		if (ch == '\n' || ch == '\r')
@@ -108,7 +113,8 @@ static void output_drain(struct child *c)
 	char buf[CHILD_READ_BYTES];
 	ssize_t n;
 
-	for (int i = 0; i < 16 && (n = read(c->pipe, buf, sizeof buf)) > 0; i++)
+	/* A pipe holds 64 KB. */
+	for (int i = 0; i < 17 && (n = read(c->pipe, buf, sizeof buf)) > 0; i++)
 		output_bytes(c, buf, (size_t)n);
 	line_done(c);
 	event_del(c->pipe_ev);
@@ -197,13 +203,15 @@ const char *child_status_text(int status, char out[48])
 
 /* ---- start ---- */
 
-static int spawn_actions(posix_spawn_file_actions_t *fa, int out)
+static int spawn_actions(posix_spawn_file_actions_t *fa, int out, bool raw)
 {
 	int rc = posix_spawn_file_actions_addopen(fa, 0, "/dev/null", O_RDONLY, 0);
 
 	if (!rc)
 		rc = posix_spawn_file_actions_adddup2(fa, out, 1);
-	if (!rc)
+	if (!rc && raw)
+		rc = posix_spawn_file_actions_addopen(fa, 2, "/dev/null", O_WRONLY, 0);
+	else if (!rc)
 		rc = posix_spawn_file_actions_adddup2(fa, out, 2);
 	if (!rc)
 		rc = posix_spawn_file_actions_addclosefrom_np(fa, 3);
@@ -237,7 +245,7 @@ static int spawn(struct child *c, const struct child_spec *spec, int out)
 		return -rc;
 	rc = posix_spawnattr_init(&attr);
 	if (!rc) {
-		rc = spawn_actions(&fa, out);
+		rc = spawn_actions(&fa, out, spec->on_output != NULL);
 		if (!rc)
 			rc = spawn_attributes(&attr);
 		if (!rc)
@@ -275,6 +283,7 @@ int child_start(struct child **out, struct event_base *base, const struct child_
 	c->pidfd = c->pipe = -1;
 	c->on_exit = spec->on_exit;
 	c->on_line = spec->on_line;
+	c->on_output = spec->on_output;
 	c->arg = spec->arg;
 	snprintf(c->name, sizeof c->name, "%s", spec->name);
 	if (pipe2(ends, O_CLOEXEC)) {

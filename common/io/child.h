@@ -8,6 +8,7 @@
 #define IO_CHILD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -23,12 +24,17 @@ typedef void child_exit_cb(struct child *c, int status, void *arg);
  * Must not free the child. */
 typedef void child_line_cb(struct child *c, const char *line, void *arg);
 
+/* Bytes of its output as they come; instead of lines.  Must not free the child. */
+typedef void child_output_cb(struct child *c, const char *data, size_t len, void *arg);
+
 struct child_spec {
 	const char *name;	 /* for the log */
 	const char *const *argv; /* argv[0]: a path, or a name looked up in PATH */
 	const char *const *env;	 /* NULL: ours */
 	child_exit_cb *on_exit;	 /* may be NULL */
 	child_line_cb *on_line;	 /* NULL: to the log at info level */
+	/* NULL: lines.  What the child says on stderr goes nowhere then. */
+	child_output_cb *on_output;
 	void *arg;
 };
 

@@ -154,6 +154,16 @@ struct nl_rule {
 int nl_rule_add(struct nl *nl, const struct nl_rule *r);
 int nl_rule_del(struct nl *nl, const struct nl_rule *r); /* -ENOENT */
 
+/* ---- neighbours ---- */
+struct nl_neigh {
+	uint32_t link;
+	struct net_addr addr;
+	uint8_t lladdr[6]; /* an Ethernet address, if has_lladdr */
+	bool has_lladdr;
+	bool failed; /* it was asked for and did not answer */
+	bool noarp;  /* nobody: multicast, and what needs no address */
+};
+
 /*
  * Lists.  `visit` answers 0 to go on, anything else ends the list with that value.  `family` 4, 6,
  * or 0 for both.  A list that the kernel interrupted (something changed meanwhile) is -EINTR after
@@ -163,9 +173,11 @@ typedef int nl_link_visit(const struct nl_link *l, void *ctx);
 typedef int nl_addr_visit(const struct nl_addr *a, void *ctx);
 typedef int nl_route_visit(const struct nl_route *r, void *ctx);
 typedef int nl_rule_visit(const struct nl_rule *r, void *ctx);
+typedef int nl_neigh_visit(const struct nl_neigh *n, void *ctx);
 int nl_link_list(struct nl *nl, nl_link_visit *visit, void *ctx);
 int nl_addr_list(struct nl *nl, uint8_t family, nl_addr_visit *visit, void *ctx);
 /* All tables.  A route with several next hops is visited once for each. */
 int nl_route_list(struct nl *nl, uint8_t family, nl_route_visit *visit, void *ctx);
 int nl_rule_list(struct nl *nl, uint8_t family, nl_rule_visit *visit, void *ctx);
+int nl_neigh_list(struct nl *nl, uint8_t family, nl_neigh_visit *visit, void *ctx);
 #endif

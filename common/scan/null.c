@@ -4,8 +4,9 @@
 
 #include "scan/scan.h"
 
-static int null_probe(char *why)
+static int null_probe(const struct scan_env *env, char *why)
 {
+	(void)env;
 	snprintf(why, SCAN_WHY_MAX, "the null network has no hosts");
 	return -ENODEV;
 }
@@ -17,12 +18,11 @@ static int null_parse(const uint8_t *data, size_t len, const struct scan_sink *s
 	return len ? -EBADMSG : 0;
 }
 
-static int null_query(void **request, struct event_base *base, const struct scan_host *host,
-		      uint64_t timeout_us, scan_answer_cb *cb, void *arg)
+static int null_query(void **request, const struct scan_env *env, const struct net_host *host,
+		      scan_answer_cb *cb, void *arg)
 {
-	(void)base;
+	(void)env;
 	(void)host;
-	(void)timeout_us;
 	(void)cb;
 	(void)arg;
 	*request = NULL;
