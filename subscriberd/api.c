@@ -205,9 +205,12 @@ struct json_object *sub_api_method_object(struct json_object *lease, const char 
 
 /* --- our own RPC -------------------------------------------------------------------------- */
 
-static struct json_object *gateway_json(const struct sub_engine *e, const struct sub_gateway *g,
+static struct json_object *gateway_json(const struct sub_api_hooks *h, const struct sub_gateway *g,
 					const struct sub_status *s, uint64_t now)
 {
+	const struct sub_engine *e = h->engine;
+	char found_by[SUB_WHY_MAX];
+
 	struct json_object *o = json_object_new_object(), *methods = json_object_new_array();
 	char key[SUB_KEY_MAX], why[SUB_WHY_MAX];
 	double score = sub_engine_score(e, g, now, why);
@@ -215,6 +218,7 @@ static struct json_object *gateway_json(const struct sub_engine *e, const struct
 
 	rpc_set_str(o, "name", g->info.name);
 	rpc_set_str(o, "key", sub_contact_key(&g->contact, key));
+	rpc_set(o, "foundBy", rpc_text(h->found_by(h->ctx, &g->contact, found_by)));
 	rpc_set_str(o, "via", g->contact.via == SUB_VIA_MESH ? "mesh" : "http");
 	for (size_t i = 0; i < g->info.method_count; i++)
 		json_object_array_add(methods, rpc_text(g->info.methods[i]));
@@ -268,7 +272,7 @@ static void list_gateways(struct rpc_call *call, struct json_object *params, voi
 	}
 	qsort(list, n, sizeof *list, by_score);
 	for (size_t i = 0; i < n; i++)
-		json_object_array_add(array, gateway_json(h->engine, list[i].g, &status, now));
+		json_object_array_add(array, gateway_json(h, list[i].g, &status, now));
 	rpc_set(result, "gateways", array);
 	rpc_reply(call, result);
 }
@@ -403,21 +407,12 @@ static void do_disconnect(struct rpc_call *call, struct json_object *params, voi
 	reply_success(h, call);
 }
 
-static void start_scan(struct rpc_call *call, struct json_object *params, void *arg)
-{
-	struct sub_api_hooks *h = arg;
-	(void)params;
-	sub_engine_scan(h->engine, daemon_now_us());
-	reply_success(h, call);
-}
-
 static const struct rpc_method methods[] = {
 	{"status", {NULL}, status, RPC_AUTHORISED},
 	{"listGateways", {NULL}, list_gateways, RPC_AUTHORISED},
 	{"listSessions", {NULL}, list_sessions, RPC_AUTHORISED},
 	{"connect", {"gateway", "port", "method"}, do_connect, RPC_AUTHORISED},
 	{"disconnect", {NULL}, do_disconnect, RPC_AUTHORISED},
-	{"startScan", {NULL}, start_scan, RPC_AUTHORISED},
 };
 
 int sub_api_register(struct rpc_server *rpc, struct sub_api_hooks *hooks)

@@ -36,9 +36,11 @@ struct sub_api_hooks {
 	bool (*traffic)(void *ctx, struct sub_traffic *out);
 	/* The engine was given an order: its next timer may have changed. */
 	void (*changed)(void *ctx);
+	/* How it was found, in words; fills and returns `out`. */
+	const char *(*found_by)(void *ctx, const struct sub_contact *c, char out[SUB_WHY_MAX]);
 	void *ctx;
 };
-/* Registers status, listGateways, listSessions, connect, disconnect, startScan.  0 or -ENOMEM. */
+/* Registers status, listGateways, listSessions, connect, disconnect.  0 or -ENOMEM. */
 int sub_api_register(struct rpc_server *rpc, struct sub_api_hooks *hooks);
 /* The data of an event; its name is sub_event_name(). */
 struct json_object *sub_api_event_json(const struct sub_event *event);

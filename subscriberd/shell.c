@@ -14,6 +14,7 @@
 #include "io/metrics.h"
 #include "libmeshapp/meshapp.h"
 #include "subscriberd/api.h"
+#include "subscriberd/api_scan.h"
 #include "subscriberd/carrier.h"
 #include "subscriberd/discover.h"
 #include "subscriberd/engine.h"
@@ -46,6 +47,7 @@ struct shell {
 	struct rpc_http *http;
 	struct events *events;
 	struct sub_api_hooks hooks;
+	struct api_scan_hooks scan_hooks;
 	struct event *timer;
 
 	struct session *session;
@@ -351,6 +353,28 @@ static bool hook_traffic(void *ctx, struct sub_traffic *out)
 	return true;
 }
 
+static const char *hook_found_by(void *ctx, const struct sub_contact *c, char out[SUB_WHY_MAX])
+{
+	return discover_found_by(((struct shell *)ctx)->discover, c, out);
+}
+
+static void hook_scan(void *ctx)
+{
+	struct shell *s = ctx;
+	sub_engine_scan(s->engine, daemon_now_us());
+	rearm(s);
+}
+
+static void hook_event(void *ctx, const char *name, struct json_object *data)
+{
+	struct shell *s = ctx;
+
+	if (s->events)
+		events_emit(s->events, name, data);
+	else
+		json_object_put(data);
+}
+
 int sub_shell_check(const struct config *cfg, config_report *report, void *ctx)
 {
 	const char *at = cfg->subscriber_methods;
@@ -372,7 +396,7 @@ int sub_shell_check(const struct config *cfg, config_report *report, void *ctx)
 		report(ctx, line);
 		return -EINVAL;
 	}
-	return 0;
+	return discover_check(cfg, report, ctx);
 }
 
 static void read_policy(struct shell *s)
@@ -454,9 +478,13 @@ static int open_rpc(struct shell *s)
 	struct rpc_http_spec spec = rpc_spec(cfg);
 	int err = rpc_server_new(&s->rpc);
 
-	s->hooks = (struct sub_api_hooks){s->engine, hook_interface, hook_traffic, hook_changed, s};
+	s->hooks = (struct sub_api_hooks){s->engine,	hook_interface, hook_traffic,
+					  hook_changed, hook_found_by,	s};
+	s->scan_hooks = (struct api_scan_hooks){s->discover, hook_scan, s};
 	if (!err)
 		err = sub_api_register(s->rpc, &s->hooks);
+	if (!err)
+		err = api_scan_register(s->rpc, &s->scan_hooks);
 	if (!err)
 		err = rpc_http_new(&s->http, s->daemon->base, s->rpc, &spec);
 	if (!err)
@@ -493,6 +521,7 @@ static int open_discovery(struct shell *s)
 								  .engine = s->engine,
 								  .app = s->app,
 								  .changed = hook_changed,
+								  .event = hook_event,
 								  .ctx = s});
 }
 
@@ -563,6 +592,7 @@ void sub_shell_reload(struct daemon *d)
 	read_policy(s);
 	sub_engine_set_policy(s->engine, &s->policy, daemon_now_us());
 	rpc_http_set_access(s->http, &spec);
+	discover_reload(s->discover);
 	rearm(s);
 }
 
