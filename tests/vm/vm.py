@@ -95,7 +95,8 @@ class Kernel:
             images = glob.glob(os.path.join(root, "boot", "vmlinuz-*-cloud-amd64"))
             for image in sorted(images, key=os.path.getmtime, reverse=True):
                 version = os.path.basename(image)[len("vmlinuz-"):]
-                if os.access(image, os.R_OK) and os.path.isdir(f"{root}/lib/modules/{version}"):
+                needed = f"lib/modules/{version}" + ("/modules.dep" if root == "/" else "")
+                if os.access(image, os.R_OK) and os.path.exists(os.path.join(root, needed)):
                     return cls(root, version)
         return cls._unpack(build)
 
