@@ -35,8 +35,8 @@ def add_scenario(image, s):
     # Modules that make links of their own do so before the tests look at what is there.
     load = "".join(f"modprobe {m}; " for m in s.modules)
     select = f"-k '{s.select}'" if s.select else ""
-    return s.name, (f"{load}{variables} python3 -m pytest -q -rA --color=no --durations=15 -p no:cacheprovider --tb=short "
-                    f"{select} tests/lab/{s.tests}")
+    return s.name, (f"{load}{variables} python3 -m pytest -q -rA --color=no --durations=15 "
+                    f"-p no:cacheprovider --tb=short {select} tests/lab/{s.tests}")
 
 
 def results(name, status, text):
