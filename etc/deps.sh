@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian 12 packages that a task needs and that are missing.
-#   etc/deps.sh GROUP...     groups: build test demo lint fuzz bench
+#   etc/deps.sh GROUP...     groups: build test vm demo lint fuzz bench
 #   NO_BROWSER=1 leaves Chromium out (0.4 GB; the tests that need it are then skipped)
 # With everything there this is one dpkg-query.
 # systemd-resolved (for one test) is only unpacked, into build/debian: installed, it would take over
@@ -16,6 +16,8 @@ tests="python3-pytest python3-prometheus-client libcmocka-dev clang libclang-rt-
 	openssl
 	dbus libsystemd-shared
 	zsh"
+# The kernel that it boots is unpacked from its package, not installed (tests/vm/vm.py).
+vm="qemu-system-x86 busybox-static kmod python3-pytest"
 browser=chromium
 [ "${NO_BROWSER:-0}" = 0 ] || browser=
 
@@ -23,12 +25,13 @@ packages() {
 	case $1 in
 	build) echo "$build" ;;
 	test) echo "$build $lab $tunnels $browser $tests" ;;
+	vm) echo "$build $lab $vm" ;;
 	demo) echo "$build $lab" ;;
 	lint) echo "$build python3 clang clang-format clang-tidy cppcheck" ;;
 	fuzz) echo "$build clang libclang-rt-14-dev" ;;
 	bench) echo "$build $lab $peers libigraph-dev" ;;
 	*)
-		echo "etc/deps.sh: unknown group '$1'; the groups are build test demo lint fuzz bench" >&2
+		echo "etc/deps.sh: unknown group '$1'; the groups are build test vm demo lint fuzz bench" >&2
 		exit 2
 		;;
 	esac

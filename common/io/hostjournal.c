@@ -238,11 +238,27 @@ static int previous_entry(struct hostjournal *j, struct host_entry *e, unsigned 
 	return end ? end : rc;
 }
 
+/* All links at once, which may be a thousand; what goes wrong here shows when each is undone. */
+static void links_leave(struct hostjournal *j)
+{
+	struct host_entry e = {.id = INT64_MAX};
+	size_t n = 0;
+
+	while (previous_entry(j, &e, ~(unsigned)HOST_LINK) == 0) {
+		host_link_leave(j, &e);
+		n++;
+	}
+	if (n)
+		nl_leaving_del(j->nl);
+}
+
 int hostjournal_undo(struct hostjournal *j, unsigned keep)
 {
 	struct host_entry e = {.id = INT64_MAX};
 	int failed = 0, undone = 0, rc;
 
+	if (!(keep & HOST_LINK))
+		links_leave(j);
 	while ((rc = previous_entry(j, &e, keep)) == 0) {
 		rc = host_entry_undo(j, &e);
 		if (!rc)

@@ -22,6 +22,9 @@ struct host_entry {
 /* Takes an entry back.  0 also when it is gone or no longer ours; -errno: keep the entry. */
 int host_entry_undo(struct hostjournal *j, const struct host_entry *e);
 
+/* Of a link: the next nl_leaving_del takes it away. */
+void host_link_leave(struct hostjournal *j, const struct host_entry *e);
+
 /* Finds the entry with this kind and spec and fills in the rest.  0, -ENOENT. */
 int hostjournal_find(struct hostjournal *j, struct host_entry *e);
 /* Writes a new entry and sets its id. */

@@ -211,15 +211,38 @@ int host_link_remove(struct hostjournal *j, const char *name)
 	return rc ? rc : unmake(j, &e);
 }
 
-static int link_undo(struct hostjournal *j, const char *name)
+/* 0 and *index when the link is there and ours; -ENODEV: another link of that name lacks our group.
+ */
+static int link_ours(struct hostjournal *j, const char *name, uint32_t *index)
 {
 	struct nl_link l;
 	int rc = nl_link_get(hostjournal_nl(j), name, &l);
 
-	/* Another link of that name lacks our group. */
-	if (rc == -ENODEV || (!rc && l.group != NL_GROUP_MESHNET))
-		return 0;
-	return rc ? rc : nl_link_del(hostjournal_nl(j), l.index);
+	if (!rc && l.group != NL_GROUP_MESHNET && l.group != NL_GROUP_LEAVING)
+		rc = -ENODEV;
+	if (!rc)
+		*index = l.index;
+	return rc;
+}
+
+static int link_undo(struct hostjournal *j, const char *name)
+{
+	uint32_t index;
+	int rc = link_ours(j, name, &index);
+
+	if (rc)
+		return rc == -ENODEV ? 0 : rc;
+	return nl_link_del(hostjournal_nl(j), index);
+}
+
+void host_link_leave(struct hostjournal *j, const struct host_entry *e)
+{
+	struct rbuf r = rbuf_init(e->spec, e->spec_len);
+	char name[HOST_SPEC_MAX];
+	uint32_t index;
+
+	if (get_str(&r, name, sizeof name) && link_ours(j, name, &index) == 0)
+		nl_link_leave(hostjournal_nl(j), index);
 }
 
 /* ---- addresses ---- */

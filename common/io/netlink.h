@@ -80,6 +80,13 @@ int nl_tunnel_add(struct nl *nl, const char *name, const struct nl_tunnel *t);
 /* Bytes of headers that the kind puts before a packet, from this link's MTU. */
 uint32_t nl_tunnel_overhead(const struct nl_tunnel *t);
 int nl_link_del(struct nl *nl, uint32_t index);
+/*
+ * Many at once: the kernel takes some 20 ms to delete a link, and about as long for all of a group.
+ * nl_link_leave puts a link of ours into a group of its own, nl_leaving_del deletes that group.
+ */
+#define NL_GROUP_LEAVING 0x6d676f6eu
+int nl_link_leave(struct nl *nl, uint32_t index);
+int nl_leaving_del(struct nl *nl);
 /* The first name that no link has, for a template with one %d; any other name as it is. -ENOSPC. */
 int nl_link_free_name(struct nl *nl, const char *wanted, char out[IFNAMSIZ]);
 /* While it is down.  -EEXIST. */

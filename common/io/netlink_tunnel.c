@@ -153,6 +153,27 @@ int nl_link_set_quiet(struct nl *nl, uint32_t index)
 	return rc == -EAFNOSUPPORT ? 0 : rc; /* a host without IPv6 is quiet */
 }
 
+int nl_link_leave(struct nl *nl, uint32_t index)
+{
+	struct nl_request q;
+	struct ifinfomsg *m = nl_request_init(&q, RTM_NEWLINK, 0, sizeof *m);
+
+	m->ifi_index = (int)index;
+	mnl_attr_put_u32(q.h, IFLA_GROUP, NL_GROUP_LEAVING);
+	return nl_ask(nl, &q, NULL, NULL);
+}
+
+int nl_leaving_del(struct nl *nl)
+{
+	struct nl_request q;
+	int rc;
+
+	nl_request_init(&q, RTM_DELLINK, 0, sizeof(struct ifinfomsg));
+	mnl_attr_put_u32(q.h, IFLA_GROUP, NL_GROUP_LEAVING);
+	rc = nl_ask(nl, &q, NULL, NULL);
+	return rc == -ENODEV ? 0 : rc; /* there was none */
+}
+
 static int stats_take(const struct nlmsghdr *h, void *ctx)
 {
 	const struct nlattr *tb[IFLA_MAX + 1];

@@ -524,9 +524,14 @@ int linktun_gateway_counters(void *arg, const char *sid, struct tunnel_counters 
 void linktun_gateway_stop(void *arg)
 {
 	struct gateway *gw = arg;
+	struct lease *l;
 
 	if (!gw)
 		return;
+	LIST_FOREACH(l, &gw->leases, link)
+		nl_link_leave(hostjournal_nl(gw->env.journal), l->end.index);
+	if (!LIST_EMPTY(&gw->leases))
+		nl_leaving_del(hostjournal_nl(gw->env.journal));
 	while (!LIST_EMPTY(&gw->leases))
 		lease_free(gw, LIST_FIRST(&gw->leases));
 	map_free(&gw->by_sid);

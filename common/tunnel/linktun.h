@@ -44,23 +44,23 @@ struct linktun_kind {
 
 int linktun_probe(const struct linktun_kind *kind, const struct tunnel_env *env, char *why);
 
-int linktun_gateway_start(const struct linktun_kind *kind, void **gw, const struct tunnel_env *env,
+int linktun_gateway_start(const struct linktun_kind *kind, void **out, const struct tunnel_env *env,
 			  const struct tunnel_gateway_config *config, char *why);
-void linktun_gateway_info(void *gw, struct json_object *entry);
-int linktun_gateway_open(void *gw, const struct tunnel_lease *lease, struct json_object *answer,
+void linktun_gateway_info(void *arg, struct json_object *entry);
+int linktun_gateway_open(void *arg, const struct tunnel_lease *t, struct json_object *answer,
 			 char interface[IFNAMSIZ], char *why);
-void linktun_gateway_source(void *gw, const char *sid, struct tunnel_source *out);
-void linktun_gateway_close(void *gw, const char *sid);
-int linktun_gateway_counters(void *gw, const char *sid, struct tunnel_counters *out);
-void linktun_gateway_stop(void *gw);
+void linktun_gateway_source(void *arg, const char *sid, struct tunnel_source *out);
+void linktun_gateway_close(void *arg, const char *sid);
+int linktun_gateway_counters(void *arg, const char *sid, struct tunnel_counters *out);
+void linktun_gateway_stop(void *arg);
 
-int linktun_client_open(const struct linktun_kind *kind, void **client,
-			const struct tunnel_env *env, const struct tunnel_grant *grant,
-			tunnel_client_state *state, void *arg, char *why);
-const char *linktun_client_interface(void *client);
-void linktun_client_path(void *client, struct tunnel_path *out);
-void linktun_client_counters(void *client, struct tunnel_counters *out);
-void linktun_client_close(void *client);
+int linktun_client_open(const struct linktun_kind *kind, void **out, const struct tunnel_env *env,
+			const struct tunnel_grant *grant, tunnel_client_state *state, void *arg,
+			char *why);
+const char *linktun_client_interface(void *arg);
+void linktun_client_path(void *arg, struct tunnel_path *out);
+void linktun_client_counters(void *arg, struct tunnel_counters *out);
+void linktun_client_close(void *arg);
 
 /* Bytes that only who knows the sid can tell, the same after a restart; `what` keeps several apart.
  */

@@ -9,6 +9,7 @@ import atexit
 import collections
 import contextlib
 import ctypes
+import fcntl
 import http.client
 import ipaddress
 import itertools
@@ -28,6 +29,7 @@ TOP = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), 
 STOP_SECONDS = 2.0  # what a daemon has for its end after SIGTERM (DESIGN.md section 11)
 MARK = "MESHNET_LAB"  # in the environment of every process of a lab
 CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 SANITIZER = re.compile(r"(ERROR|SUMMARY): \w*Sanitizer|runtime error:")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -110,16 +112,24 @@ class Namespace:
         sh("ip", "netns", "add", self.full)
         # Addresses are usable at once, and states compare equal a moment later.
         self.sysctl("net.ipv6.conf.default.accept_dad", 0)
-        self.ip("link", "set", "lo", "up")
+        with self.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
 
     def ip(self, *args, **kw):
         return sh("ip", "-n", self.full, *args, **kw)
 
+    def batch(self, lines):
+        """Several commands of ip, in one process."""
+        return sh("ip", "-n", self.full, "-batch", "-", input_text="\n".join(lines) + "\n")
+
     def run(self, *argv, **kw):
         return sh("ip", "netns", "exec", self.full, *argv, **kw)
 
-    def sysctl(self, key, value):
-        self.run("sysctl", "-qw", f"{key}={value}")
+    def sysctl(self, key, value=None):
+        """Reads a setting, or sets it."""
+        with self.enter(), open("/proc/sys/" + key.replace(".", "/"), "r" if value is None else "w",
+                                encoding="ascii") as f:
+            return f.read() if value is None else f.write(str(value))
 
     @contextlib.contextmanager
     def enter(self):
@@ -157,8 +167,8 @@ class Namespace:
             "routes": strip_volatile(self.ip("route", "show", "table", "all")),
             "links": "\n".join(sorted(line.split(":")[1].split("@")[0].strip() for line in
                                       self.ip("-o", "link").splitlines())),
-            "forwarding": self.run("cat", "/proc/sys/net/ipv4/ip_forward",
-                                   "/proc/sys/net/ipv6/conf/all/forwarding"),
+            "forwarding": self.sysctl("net.ipv4.ip_forward")
+            + self.sysctl("net.ipv6.conf.all.forwarding"),
         }
 
 

@@ -16,7 +16,7 @@ import socket
 import struct
 
 import lab as _lab
-from lab import Lab, rpc, wait
+from lab import Lab, LabError, rpc, wait
 
 HTTP_ADDR, HTTP_ADDR6 = "198.51.100.80", "2001:db8:80::80"
 GATEWAY_PORT, SUBSCRIBER_PORT, TARGET_PORT = 65533, 65532, 4242
@@ -24,6 +24,7 @@ HOSTS = {"gw": 1, "a": 11, "b": 12, "c": 13}
 SUBSCRIBERS = ("a", "b")
 HERE = os.path.dirname(os.path.abspath(__file__))
 COUNT = 300_000
+SLOW = float(os.environ.get("MESHNET_SLOW") or 1)  # a machine that is emulated is so much slower
 
 
 def body(count):
@@ -57,6 +58,8 @@ class MethodLab(Lab):
         self.d = {}
         try:
             self._build()
+            for name in HOSTS:
+                self._settle(self[name], 3 if name == "gw" else 1)
             self.before = {name: self[name].host_state() for name in HOSTS}
             self._start(methods, gateway)
         except BaseException:
@@ -67,28 +70,35 @@ class MethodLab(Lab):
         self.add("inet", "side", "lan", *HOSTS)
         self.link("inet", "gw", "192.0.2.4/30", "2001:db8:1::/64")
         self.link("gw", "side", "10.78.0.0/24")
-        self["lan"].ip("link", "add", "br0", "type", "bridge")
-        self["lan"].ip("link", "set", "br0", "up")
-        for name, number in HOSTS.items():
-            ns = self[name]
-            _lab.veth(ns, "lan", self["lan"], f"p-{name}")
-            self["lan"].ip("link", "set", f"p-{name}", "master", "br0", "up")
-            ns.ip("addr", "add", f"{self.lan(name)}/24", "dev", "lan")
-            ns.ip("addr", "add", f"{self.lan(name, 6)}/64", "dev", "lan", "nodad")
-            ns.ip("link", "set", "lan", "up")
-        gw = self["gw"]
-        gw.ip("route", "add", "default", "via", "192.0.2.5")
-        gw.ip("-6", "route", "add", "default", "via", "2001:db8:1::1")
+        self["lan"].batch(["link add br0 type bridge", "link set br0 up"])
+        for name in HOSTS:
+            _lab.veth(self[name], "lan", self["lan"], f"p-{name}")
+        self["lan"].batch([f"link set p-{name} master br0 up" for name in HOSTS])
+        side = [f"route add 10.78.0.0/24 via {self.lan('gw')}"]
+        more = {"gw": ["route add default via 192.0.2.5",
+                       "route add default via 2001:db8:1::1"],
+                "a": side, "b": side,
+                "c": side + [f"route add default via {self.lan('gw', f)}" for f in (4, 6)]}
+        for name in HOSTS:
+            self[name].batch([f"addr add {self.lan(name)}/24 dev lan",
+                              f"addr add {self.lan(name, 6)}/64 dev lan nodad",
+                              "link set lan up", *more[name]])
         # The gateway is a router between the owner's networks already.
-        gw.sysctl("net.ipv4.ip_forward", 1)
-        gw.sysctl("net.ipv6.conf.all.forwarding", 1)
+        self["gw"].sysctl("net.ipv4.ip_forward", 1)
+        self["gw"].sysctl("net.ipv6.conf.all.forwarding", 1)
         self["side"].ip("route", "add", "default", "via", "10.78.0.1")
-        for name in ("a", "b", "c"):
-            self[name].ip("route", "add", "10.78.0.0/24", "via", self.lan("gw"))
-        self["c"].ip("route", "add", "default", "via", self.lan("gw"))
-        self["c"].ip("-6", "route", "add", "default", "via", self.lan("gw", 6))
-        self["inet"].ip("addr", "add", f"{HTTP_ADDR}/32", "dev", "lo")
-        self["inet"].ip("-6", "addr", "add", f"{HTTP_ADDR6}/128", "dev", "lo", "nodad")
+        self["inet"].batch([f"addr add {HTTP_ADDR}/32 dev lo",
+                            f"addr add {HTTP_ADDR6}/128 dev lo nodad"])
+
+    @staticmethod
+    def _settle(ns, links):
+        """Returns when the kernel has given each interface its link-local address."""
+        def settled():
+            lines = ns.ip("-6", "-o", "addr", "show", "scope", "link").splitlines()
+            if len(lines) != links:
+                raise LabError("\n".join(lines))
+            return True
+        wait(settled, 5 * SLOW, f"{ns.name}: link-local addresses")
 
     @staticmethod
     def lan(name, family=4):
@@ -101,9 +111,9 @@ class MethodLab(Lab):
         self.start_gateway(methods, **keys)
         for name in SUBSCRIBERS:
             section = {"Node": "", "AutoConnect": "no", "Methods": ",".join(methods),
-                       "ScanInterval": 2, "ProbeInterval": 200}
+                       "ScanInterval": 2, "ProbeInterval": 200, "ProbeLosses": 50}
             self.d[name] = self.daemon(name, "subscriberd", {"subscriber": section})
-        wait(lambda: all(self.sub(n, "status") for n in SUBSCRIBERS), 20, "the subscribers answer")
+        wait(lambda: all(self.sub(n, "status") for n in SUBSCRIBERS), 20 * SLOW, "the subscribers answer")
 
     def start_gateway(self, methods, **keys):
         section = {"Name": "gw", "Node": "", "Methods": ",".join(methods), "LeaseSeconds": 30,
@@ -112,7 +122,7 @@ class MethodLab(Lab):
                    "Pool6": "fd75:6d65:1::/64", **keys}
         self.d["gw"] = self.daemon("gw", "gatewayd",
                                    {"gateway": section, "direct": {"Interface": "lan"}})
-        wait(lambda: self.gw("nodeInfo")["uplink"]["online"], 20, "the gateway proves its uplink")
+        wait(lambda: self.gw("nodeInfo")["uplink"]["online"], 20 * SLOW, "the gateway proves its uplink")
 
     def gw(self, method, /, **params):
         return rpc(self["gw"], GATEWAY_PORT, method, params)
@@ -128,7 +138,7 @@ class MethodLab(Lab):
             raise LookupError(f"{name} is {status['state']}")
         return status["session"]
 
-    def connect(self, name, method, family=4, timeout=10):
+    def connect(self, name, method, family=4, timeout=10 * SLOW):
         """Online by this method, calling the gateway over this family; the session."""
         self.sub(name, "connect", gateway=self.lan("gw", family), method=method)
         return wait(lambda: self.session(name), timeout, f"{name} is online by {method}", 0.02)
@@ -137,14 +147,14 @@ class MethodLab(Lab):
         for name in names:
             self.sub(name, "disconnect")
         wait(lambda: all(self.sub(n, "status")["state"] == "idle" for n in names)
-             and not any(self.held(n) for n in names), 10, "the leases end")
+             and not any(self.held(n) for n in names), 10 * SLOW, "the leases end")
 
     def held(self, name):
         """The gateway's sessions of this host."""
         hosts = {self.lan(name), self.lan(name, 6)}
         return [s for s in self.gw("listSessions")["sessions"] if s["host"] in hosts]
 
-    def fetch(self, name, host=HTTP_ADDR, count=COUNT, timeout=5.0):
+    def fetch(self, name, host=HTTP_ADDR, count=COUNT, timeout=5.0 * SLOW):
         status, got = _lab.http_request(self[name], host, 80, path=f"/bytes/{count}",
                                         timeout=timeout)
         return status == 200 and got == body(count)
@@ -156,7 +166,7 @@ class MethodLab(Lab):
         sock = self["inet"].socket(socket.AF_INET6 if ":" in host else socket.AF_INET,
                                    socket.SOCK_DGRAM)
         sock.bind((host, TARGET_PORT))
-        sock.settimeout(5)
+        sock.settimeout(5 * SLOW)
         return sock
 
     def send_packet(self, name, interface, packet):

@@ -1,26 +1,39 @@
 """The methods that are links of the kernel, each end to end: methodlab.py says where.
 
-What this machine's kernel has is tested here, the others by tests/vm, which runs this file inside:
-MESHNET_METHODS names which.  The tests leave everybody offline.
+What this machine's kernel has is tested here, the others by tests/vm, which runs this file inside
+and says which by MESHNET_METHODS.  The tests leave everybody offline.
 """
 import json
 import os
 import re
 import socket
 import struct
+import subprocess
 import time
 
 import lab as tools
 import pytest
 from conftest import finish
 from lab import LabError, wait
-from methodlab import HOSTS, HTTP_ADDR, HTTP_ADDR6, MethodLab, SUBSCRIBERS, udp_packet
+from methodlab import HOSTS, HTTP_ADDR, HTTP_ADDR6, SLOW, SUBSCRIBERS, MethodLab, udp_packet
 
-# A method and the family of the addresses outside; the 6 is left out of the method's name.
-WANTED = (os.environ.get("MESHNET_METHODS") or "direct direct6 vxlan vxlan6").split()
+# A method, with a 6 where the addresses outside are of IPv6, and the link that it needs there.
+KINDS = {"direct": None, "direct6": None, "vxlan": "vxlan id 1", "vxlan6": "vxlan id 1",
+         "gre": "gre", "gre6": "ip6gre", "ipip": "sit", "ipip6": "ip6tnl"}
+
+
+def kernel_has(kind, v6):
+    """Tries it, in a namespace that goes at once."""
+    ends = "local fd00::1 remote fd00::2" if v6 else "local 192.0.2.1 remote 192.0.2.2"
+    argv = f"unshare --net ip link add probe0 type {kind} {ends}".split()
+    return subprocess.run(argv, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+WANTED = os.environ.get("MESHNET_METHODS", "").split() or [
+    m for m, kind in KINDS.items() if not kind or kernel_has(kind, m.endswith("6"))]
 TUNNELS = [m for m in WANTED if not m.startswith("direct")]
-MISSING = os.environ.get("MESHNET_MISSING", "gre ipip").split()
-SLOW = float(os.environ.get("MESHNET_SLOW") or 1)  # a machine that is emulated
+MISSING = [m for m in ("vxlan", "gre", "ipip") if not any(w.startswith(m) for w in WANTED)
+           and "MESHNET_METHODS" not in os.environ]
 
 
 def parts(wanted):
@@ -59,10 +72,10 @@ def targets(addresses):
 def test_methods_that_the_kernel_lacks_are_not_offered(net):
     offered = [m["name"] for m in net.gw("nodeInfo")["methods"]]
     assert offered == list(dict.fromkeys(parts(m)[0] for m in WANTED))
-    log = net.d["gw"].log()
+    reasons = {m["name"]: m["reason"] for m in net.gw("nodeInfo")["unavailable"]}
+    assert list(reasons) == MISSING
     for method in MISSING:
-        assert re.search(rf"method {method} cannot be offered: the kernel has no links of kind",
-                         log)
+        assert reasons[method].startswith("the kernel has no links of kind")
     links = net["gw"].host_state()["links"]
     assert links == net.before["gw"]["links"], "to look for kinds of links leaves none"
 
@@ -82,7 +95,7 @@ def test_download(offline, wanted):
     (held,) = net.held("a")
     assert held["sid"] == session["sid"] and held["host"] == net.lan("a", family)
     expected = 300_000 * len(targets(own(net, "a", wanted)))
-    counted = wait(lambda: (s := net.held("a")[0])["downBytes"] >= expected and s, 3, "counters")
+    counted = wait(lambda: (s := net.held("a")[0])["downBytes"] >= expected and s, 3 * SLOW, "counters")
     assert counted["downBytes"] < expected * 1.3 and 0 < counted["upBytes"] < expected / 3
     assert counted["connected"] and counted["dropped"] == 0
 
@@ -133,7 +146,7 @@ def test_addresses_of_others_are_refused(offline, wanted):
         assert deliveries(net, target, lambda: send(mine, target, b"own")) == [b"own"]
         assert deliveries(net, target, lambda: send(theirs_at, target, b"spoofed")) == []
     count = len(targets(victim))
-    wait(lambda: net.spoofed() >= before + count, 3, "it is counted as spoofing")
+    wait(lambda: net.spoofed() >= before + count, 3 * SLOW, "it is counted as spoofing")
     time.sleep(0.6)  # older counters are shown for half a second
     assert net.held("b")[0]["upPackets"] <= theirs + 20 * SLOW  # the probes of b
 
@@ -178,32 +191,32 @@ def test_strangers_cannot_send_into_a_tunnel(offline, wanted):
     assert deliveries(net, HTTP_ADDR, lambda: send("c")) == []
 
 
-@pytest.mark.parametrize("wanted", WANTED)
+@pytest.mark.parametrize("wanted", [m for m in WANTED if not m.endswith("6")])
 def test_others_come_and_go_unnoticed(offline, wanted):
     net, (method, family) = offline, parts(wanted)
     net.connect("a", method, family)
     target = targets(own(net, "a", wanted))[0][1]
-    ping = net.run("a", f"ping-{wanted}", "ping", "-n", "-i", "0.005", target)
-    wait(lambda: len(re.findall("bytes from", ping.log())) > 3, 5, "the ping runs")
+    ping = net.run("a", f"ping-{wanted}", "ping", "-n", "-i", str(0.005 * SLOW), target)
+    wait(lambda: len(re.findall("bytes from", ping.log())) > 3, 5 * SLOW, "the ping runs")
     for _ in range(2):
         net.connect("b", method, family)
         assert net.fetch("b", target, 1000)
         net.disconnect("b")
     ping.signal(2)
-    ping.popen.wait(5)
+    ping.popen.wait(5 * SLOW)
     sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received",
                                         ping.log()).groups())
-    assert sent > 20 and received >= sent - 1, ping.log()[-300:]  # the last may be under way
+    assert sent >= 10 and received >= sent - 1, ping.log()[-300:]  # the last may be under way
 
 
-@pytest.mark.parametrize("wanted", TUNNELS + [m for m in WANTED if m == "direct"])
+@pytest.mark.parametrize("wanted", [m for m in WANTED if not m.endswith("6")])
 def test_the_tunnel_goes_on_after_the_gateway_was_killed(offline, wanted):
     net, (method, family) = offline, parts(wanted)
     sid = net.connect("a", method, family)["sid"]
     net.d["gw"].kill()
     net.d["gw"].start()
     wait(lambda: net.fetch("a", count=1000, timeout=0.5), 8 * SLOW, "the page loads again", 0.05)
-    wait(lambda: [s["sid"] for s in net.held("a")] == [sid], 5, "it is the same lease")
+    wait(lambda: [s["sid"] for s in net.held("a")] == [sid], 5 * SLOW, "it is the same lease")
 
 
 def test_nothing_is_left(net):

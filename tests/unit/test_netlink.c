@@ -439,6 +439,27 @@ static void test_tunnels(void **state)
 	assert_int_equal(nl_tunnel_overhead(&t), 48);
 }
 
+/* Those that leave go together; no others. */
+static void test_leaving(void **state)
+{
+	int before = 0, after = 0;
+
+	(void)state;
+	need_netns();
+	assert_int_equal(nl_leaving_del(nl), 0);
+	uint32_t stays = veth("tl0"), leaves[] = {veth("tl2"), veth("tl4")};
+	nl_link_list(nl, count_link, &before);
+	assert_int_equal(nl_link_leave(nl, leaves[0]), 0);
+	assert_int_equal(nl_link_leave(nl, leaves[1]), 0);
+	assert_int_equal(nl_leaving_del(nl), 0);
+	nl_link_list(nl, count_link, &after);
+	assert_int_equal(after, before - 4);
+	assert_int_equal(nl_link_index(nl, "tl2"), -ENODEV);
+	assert_int_equal(nl_link_index(nl, "tl0"), (int)stays);
+	assert_int_equal(nl_link_leave(nl, leaves[0]), -ENODEV);
+	assert_int_equal(nl_link_del(nl, stays), 0);
+}
+
 static void test_neighbours(void **state)
 {
 	const struct net_addr v4 = addr("192.0.2.7"), v6 = addr("2001:db8::7"),
@@ -484,7 +505,7 @@ int main(void)
 		cmocka_unit_test(test_route_get),  cmocka_unit_test(test_multipath),
 		cmocka_unit_test(test_rules),	   cmocka_unit_test(test_foreign_rule_stays),
 		cmocka_unit_test(test_stop),	   cmocka_unit_test(test_tunnels),
-		cmocka_unit_test(test_neighbours),
+		cmocka_unit_test(test_neighbours), cmocka_unit_test(test_leaving),
 	};
 	return cmocka_run_group_tests_name("netlink", tests, setup, teardown);
 }
