@@ -328,37 +328,6 @@ int nl_link_claim(struct nl *nl, uint32_t index)
 	return link_set(nl, index, IFLA_GROUP, NL_GROUP_MESHNET);
 }
 
-static int traffic_take(const struct nlmsghdr *h, void *ctx)
-{
-	const struct nlattr *tb[IFLA_MAX + 1];
-	struct nl_traffic *out = ctx;
-	struct rtnl_link_stats64 s = {0};
-	size_t len;
-
-	if (h->nlmsg_type != RTM_NEWLINK || !nl_attrs(h, sizeof(struct ifinfomsg), tb, IFLA_MAX) ||
-	    !tb[IFLA_STATS64])
-		return -EBADMSG;
-	len = mnl_attr_get_payload_len(tb[IFLA_STATS64]);
-	memcpy(&s, mnl_attr_get_payload(tb[IFLA_STATS64]), len < sizeof s ? len : sizeof s);
-	*out = (struct nl_traffic){.rx_packets = s.rx_packets,
-				   .rx_bytes = s.rx_bytes,
-				   .tx_packets = s.tx_packets,
-				   .tx_bytes = s.tx_bytes,
-				   .dropped = s.rx_dropped + s.tx_dropped};
-	return 0;
-}
-
-int nl_link_traffic(struct nl *nl, const char *name, struct nl_traffic *out)
-{
-	struct nl_request q;
-
-	if (!*name || strlen(name) >= IFNAMSIZ)
-		return -ENODEV;
-	nl_request_init(&q, RTM_GETLINK, 0, sizeof(struct ifinfomsg));
-	mnl_attr_put_strz(q.h, IFLA_IFNAME, name);
-	return nl_ask(nl, &q, traffic_take, out);
-}
-
 int nl_link_free_name(struct nl *nl, const char *wanted, char out[IFNAMSIZ])
 {
 	const char *percent = strstr(wanted, "%d");

@@ -82,11 +82,6 @@ uint32_t nl_tunnel_overhead(const struct nl_tunnel *t);
 int nl_link_del(struct nl *nl, uint32_t index);
 /* Into NL_GROUP_MESHNET: the journal takes back such links only. */
 int nl_link_claim(struct nl *nl, uint32_t index);
-struct nl_traffic {
-	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, dropped;
-};
-/* What the link has carried; -ENODEV. */
-int nl_link_traffic(struct nl *nl, const char *name, struct nl_traffic *out);
 /* The first name that no link has, for a template with one %d; any other name as it is. -ENOSPC. */
 int nl_link_free_name(struct nl *nl, const char *wanted, char out[IFNAMSIZ]);
 /* While it is down.  -EEXIST. */

@@ -130,6 +130,17 @@ static void interface_drop(const struct tunnel_env *env, struct nl *nl, const ch
 		nl_link_del(nl, (uint32_t)index);
 }
 
+/* Zero where it cannot be read. */
+static struct nl_link_stats interface_stats(struct nl *nl, const char *name)
+{
+	struct nl_link_stats s = {0};
+	int index = *name ? nl_link_index(nl, name) : -ENODEV;
+
+	if (index > 0)
+		nl_link_get_stats(nl, (uint32_t)index, &s);
+	return s;
+}
+
 /* ==== gateway ==== */
 
 struct fd_gateway;
@@ -341,9 +352,7 @@ static void on_end(const char *text, void *arg)
 
 static uint64_t lease_received(const struct fd_lease *l)
 {
-	struct nl_traffic t;
-
-	return nl_link_traffic(l->gw->nl, l->interface, &t) ? 0 : t.rx_packets;
+	return interface_stats(l->gw->nl, l->interface).rx_packets;
 }
 
 static int process_start(struct fd_lease *l, char *why)
@@ -408,7 +417,7 @@ static int gateway_counters(void *arg, const char *sid, struct tunnel_counters *
 	struct fd_gateway *gw = arg;
 	struct fd_lease *l = lease_by_sid(gw, sid);
 	uint64_t now = daemon_now_us();
-	struct nl_traffic t = {0};
+	struct nl_link_stats t;
 
 	if (!l)
 		return -ENOENT;
@@ -416,7 +425,7 @@ static int gateway_counters(void *arg, const char *sid, struct tunnel_counters *
 		l->connected = fastd_connected(l->process) > 0;
 		l->asked_us = now;
 	}
-	nl_link_traffic(gw->nl, l->interface, &t);
+	t = interface_stats(gw->nl, l->interface);
 	*out = (struct tunnel_counters){.up_packets = t.rx_packets,
 					.up_bytes = t.rx_bytes,
 					.down_packets = t.tx_packets,
@@ -836,9 +845,8 @@ static struct net_addr client_server(void *arg)
 static void client_counters(void *arg, struct tunnel_counters *out)
 {
 	const struct fd_client *c = arg;
-	struct nl_traffic t = {0};
+	struct nl_link_stats t = interface_stats(c->nl, c->interface);
 
-	nl_link_traffic(c->nl, c->interface, &t);
 	*out = (struct tunnel_counters){.up_packets = t.tx_packets,
 					.up_bytes = t.tx_bytes,
 					.down_packets = t.rx_packets,
