@@ -39,7 +39,7 @@
 #define WG_PORT_DEFAULT 51820u
 #define WG_KEEPALIVE_S 25u
 /* gateway */
-#define WG_START_WAIT_US 1000000u
+#define WG_START_WAIT_US WGDEV_START_US
 #define WG_AGAIN_US 500000u    /* a device that cannot be made is tried again after this long */
 #define WG_NOTE_US 2000000u    /* where subscribers are is noted this often */
 #define WG_SNAPSHOT_US 200000u /* counters are as old as this at most */
@@ -611,6 +611,7 @@ struct wg_client {
 	struct tunnel_env env;
 	struct nl *nl, *own_nl;
 	struct wgdev *dev;
+	struct nl_watch *watch;
 	struct event *timer;
 	struct keypair keys;
 	uint8_t server[WG_KEY_BYTES], psk[WG_KEY_BYTES];
@@ -746,6 +747,16 @@ static void client_timer(evutil_socket_t fd, short what, void *arg)
 	client_step(c, &s, now);
 }
 
+/* Ours may be the one that the packets are sent from; see wgdev_set_endpoint. */
+static void client_addresses(void *arg)
+{
+	struct wg_client *c = arg;
+
+	if (c->dev && wgdev_ready(c->dev) &&
+	    wgdev_set_endpoint(c->dev, c->server, &c->endpoints[c->endpoint]))
+		log_debug("wireguard: the endpoint could not be set again");
+}
+
 static void client_device(enum wgdev_event event, const char *text, void *arg)
 {
 	struct wg_client *c = arg;
@@ -785,6 +796,7 @@ static void client_close(void *arg)
 
 	if (!c)
 		return;
+	nl_watch_close(c->watch);
 	wgdev_close(c->dev);
 	if (c->timer)
 		event_free(c->timer);
@@ -859,6 +871,8 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 		c->timer = evtimer_new(env->base, client_timer, c);
 		rc = c->timer ? take_nl(env, &c->nl, &c->own_nl) : -ENOMEM;
 	}
+	if (!rc)
+		rc = nl_watch_open(&c->watch, env->base, client_addresses, c);
 	if (!rc)
 		rc = keyfile_load(env->state_dir, "wireguard-subscriber", &c->keys);
 	if (rc)

@@ -20,13 +20,19 @@ import pytest
 import lab as tools
 from lab import Lab, wait
 
+# "kernel" in a virtual machine, whose kernel has WireGuard of its own.
+BACKEND = os.environ.get("MESHNET_WIREGUARD", "userspace")
+WANTED = os.environ.get("MESHNET_METHODS", "wireguard fastd").split()
+SLOW = float(os.environ.get("MESHNET_SLOW", "1"))
+
 WEB, WEB6 = "198.51.100.80", "2001:db8:80::80"
 SUBSCRIBERS = {"w1": "wireguard", "w2": "wireguard", "f1": "fastd", "f2": "fastd"}
-FIRST = {"wireguard": "w1", "fastd": "f1"}
-SECOND = {"wireguard": "w2", "fastd": "f2"}
+FIRST = {m: n for m, n in (("wireguard", "w1"), ("fastd", "f1")) if m in WANTED}
+SECOND = {m: n for m, n in (("wireguard", "w2"), ("fastd", "f2")) if m in WANTED}
 PROGRAMS = {"wireguard": "wireguard-go", "fastd": "fastd"}
 GATEWAY4 = "10.117.0.1"
-METHODS = pytest.mark.parametrize("method", ["wireguard", "fastd"])
+USERSPACE = pytest.mark.skipif(BACKEND != "userspace", reason="the kernel is no process")
+METHODS = pytest.mark.parametrize("method", WANTED)
 LENGTH = 3_000_000
 
 
@@ -55,9 +61,9 @@ class MethodsLab(Lab):
 
     def start_gateway(self):
         self.gatewayd = self.daemon("gw", "gatewayd", {
-            "gateway": {"Name": "gw", "Node": "", "Methods": "wireguard,fastd",
+            "gateway": {"Name": "gw", "Node": "", "Methods": ",".join(WANTED),
                         "UplinkTargets": f"{WEB}:80", "UplinkInterval": 1, "LeaseSeconds": 60},
-            "wireguard": {"Backend": "userspace"}})
+            "wireguard": {"Backend": BACKEND}})
 
     def start_subscriber(self, name):
         if name in self.subscribers:
@@ -66,7 +72,7 @@ class MethodsLab(Lab):
         self.subscribers[name] = self.daemon(name, "subscriberd", {
             "subscriber": {"Node": "", "Gateways": address, "Methods": SUBSCRIBERS[name],
                            "ScanInterval": 1},
-            "wireguard": {"Backend": "userspace"}})
+            "wireguard": {"Backend": BACKEND}})
         return self.subscribers[name]
 
     def gateway(self, method, /, **params):
@@ -169,11 +175,11 @@ def addresses(ns, interface):
 def test_methods_are_offered(net):
     info = wait(lambda: net.gateway("nodeInfo"), 5, "the gateway answers")
     offered = {m["name"]: m for m in info["methods"]}
-    assert set(offered) == {"wireguard", "fastd"} and all(m["ready"] for m in offered.values())
-    assert offered["wireguard"]["backend"] == "wireguard-go"
-    assert len(offered["fastd"]["publicKey"]) == 64
+    assert set(offered) == set(WANTED) and all(m["ready"] for m in offered.values())
+    assert offered["wireguard"]["backend"] == {"userspace": "wireguard-go"}.get(BACKEND, BACKEND)
+    assert all(len(m["publicKey"]) in (44, 64) for m in offered.values())
     net.keys = {name: m["publicKey"] for name, m in offered.items()}
-    for name in ("wireguard-gateway.key", "fastd-gateway.key"):
+    for name in (f"{method}-gateway.key" for method in WANTED):
         assert os.stat(os.path.join(net.gatewayd.state_dir, name)).st_mode & 0o777 == 0o600
 
 
@@ -186,7 +192,7 @@ def test_opens_and_carries(net, method):
     net.wait_online(name)
     took = time.monotonic() - began
     print(f"{method}: online {took:.2f} s after subscriberd's start")
-    assert took < 2
+    assert took < 2 * SLOW
     assert net.fetch(name, LENGTH) == LENGTH
     assert net.fetch(name, 1000, WEB6) == 1000
 
@@ -240,9 +246,9 @@ def test_second_disturbs_nobody(net, method):
 def test_spoofing_is_refused(net, method):
     """An address of the pool that nobody holds, and the one of another subscriber."""
     name, ns = FIRST[method], net[FIRST[method]]
-    other = "f1" if name == "w1" else "w1"
     session = net.session(name)
-    victim = net.session(other)["ipv4"]
+    others = [n for n in FIRST.values() if n != name]
+    victim = net.session(others[0])["ipv4"] if others else "10.117.0.77"
     sink = net["inet"].socket(socket.AF_INET, socket.SOCK_DGRAM)
     sink.bind((WEB, 9999))
     sink.settimeout(0.3)
@@ -274,14 +280,14 @@ def test_wireguard_roams(net):
         ns.ip("addr", "del", "10.77.1.2/24", "dev", "to-gw")
         time.sleep(1.0)
     print(f"roaming: {len(echo.lost())} of {len(echo.sent)} lost, {echo.outage():.2f} s")
-    assert echo.outage() < 1.0 and max(echo.back) > len(echo.sent) - 5
+    assert echo.outage() < 0.4 * SLOW and max(echo.back) > len(echo.sent) - 5
     assert tools.rpc(ns, 65532, "status")["session"]["sid"] == sid
     with Echo(ns) as echo:
         time.sleep(0.1)
         ns.ip("addr", "add", "10.77.1.2/24", "dev", "to-gw")
         ns.ip("addr", "del", "10.77.1.9/24", "dev", "to-gw")
         time.sleep(0.4)
-    assert echo.outage() < 0.5
+    assert echo.outage() < 0.4 * SLOW
 
 
 def until_new(net, ns, program, old):
@@ -289,6 +295,7 @@ def until_new(net, ns, program, old):
          not set(net.programs(ns, program)) & set(old), 10, f"a new {program}")
 
 
+@USERSPACE
 def test_wireguard_program_killed(net):
     """The gateway's wireguard-go dies: it is started again with all leases; nobody asks anew."""
     sid, old = net.session("w1")["sid"], net.programs("gw", "wireguard-go")
@@ -298,9 +305,10 @@ def test_wireguard_program_killed(net):
         until_new(net, "gw", "wireguard-go", old)
         wait(lambda: max(echo.back) >= len(echo.sent) - 3, 10, "traffic again")
     print(f"wireguard-go killed: {echo.outage():.2f} s without traffic")
-    assert net.session("w1")["sid"] == sid and echo.outage() < 1
+    assert net.session("w1")["sid"] == sid and echo.outage() < 1 * SLOW
 
 
+@pytest.mark.skipif("fastd" not in WANTED, reason="without fastd")
 def test_fastd_program_killed(net):
     """The same for fastd, which may want a new connection: up to 15 s after its last handshake a
     subscriber's process takes no other."""
@@ -318,11 +326,14 @@ def test_gatewayd_killed_and_started_again(net):
     tunnels come back by themselves."""
     sid = net.session("w1")["sid"]
     old = {p: net.programs("gw", p) for p in PROGRAMS.values()}
-    with Echo(net["w1"]) as w, Echo(net["f1"]) as f:
+    with contextlib.ExitStack() as stack:
+        echos = {name: stack.enter_context(Echo(net[name])) for name in FIRST.values()}
+        w = echos["w1"]
+        time.sleep(0.1)
         net.gatewayd.kill()
         time.sleep(0.3)
         assert {p: net.programs("gw", p) for p in PROGRAMS.values()} == old
-        for echo in (w, f):
+        for echo in echos.values():
             assert max(echo.back) > len(echo.sent) - 10, "traffic goes on without gatewayd"
         net.gatewayd.start()
         wait(lambda: net.gateway("nodeInfo")["success"], 5, "it answers")
@@ -330,7 +341,8 @@ def test_gatewayd_killed_and_started_again(net):
         assert net.session("w1")["sid"] == sid
     print(f"gatewayd killed and started: wireguard {w.outage():.2f} s without traffic")
     for p, pids in old.items():
-        assert len(net.programs("gw", p)) == 1 and net.programs("gw", p) != pids
+        assert not set(net.programs("gw", p)) & set(pids)
+    assert len(net.programs("gw", "wireguard-go")) == (BACKEND == "userspace")
     offered = {m["name"]: m["publicKey"] for m in net.gateway("nodeInfo")["methods"]}
     assert offered == net.keys
 
@@ -350,12 +362,13 @@ def folders(daemon):
 
 
 def test_subscriberd_killed_and_cleaned_up(net):
-    net.subscribers["f1"].restart()  # it may be waiting for its gateway's second chance
+    if "f1" in net.subscribers:
+        net.subscribers["f1"].restart()  # it may be waiting for its gateway's second chance
     for name in FIRST.values():
         d = net.subscribers[name]
         net.wait_online(name)
         d.kill()
-        assert net.programs(name, PROGRAMS[SUBSCRIBERS[name]])
+        assert "mesh0" in net[name].ip("link")
         d.cleanup()
         assert not leftovers(net, [name])
 
@@ -383,6 +396,7 @@ def test_closes_clean(net):
         assert not folders(d)
 
 
+@USERSPACE
 def test_what_is_missing_is_told(net):
     """A kernel without WireGuard when only the kernel is wanted, a port that somebody has, a program
     that is not installed."""
