@@ -578,7 +578,8 @@ void sub_shell_stop(struct daemon *d)
 	struct shell *s = d->ctx;
 	static const struct timeval moment = {0, 200000};
 
-	sub_engine_stop(s->engine, daemon_now_us());
+	/* Not only this session: a gateway that answers meanwhile is asked for no other. */
+	sub_engine_disconnect(s->engine, daemon_now_us());
 	daemon_hold(d);
 	if (event_base_once(d->base, -1, EV_TIMEOUT, on_end, d, &moment) != 0)
 		daemon_exit(d, 0);

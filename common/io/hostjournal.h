@@ -59,6 +59,8 @@ int host_link_add(struct hostjournal *j, const char *name, const char *kind);
 /* A link with parameters.  One of that name that is ours already stays as it is: remove it first
  * if they may differ. */
 int host_tunnel_add(struct hostjournal *j, const char *name, const struct nl_tunnel *t);
+/* A TUN interface that stays without a program (tun_make); host_link_remove takes it back. */
+int host_tun_add(struct hostjournal *j, const char *name);
 int host_link_remove(struct hostjournal *j, const char *name);
 int host_addr_add(struct hostjournal *j, const struct nl_addr *a);
 int host_addr_remove(struct hostjournal *j, const struct nl_addr *a);

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "io/hostjournal_int.h"
+#include "io/tun.h"
 
 /* ---- a change as bytes ---- */
 
@@ -201,6 +202,19 @@ int host_tunnel_add(struct hostjournal *j, const char *name, const struct nl_tun
 	int rc = link_entry(&e, name);
 
 	return rc ? rc : make(j, &e, tunnel_make, &(struct tunnel_change){name, t});
+}
+
+static int tun_make_link(struct hostjournal *j, const void *what)
+{
+	return tun_make(hostjournal_nl(j), what);
+}
+
+int host_tun_add(struct hostjournal *j, const char *name)
+{
+	struct host_entry e;
+	int rc = link_entry(&e, name);
+
+	return rc ? rc : make(j, &e, tun_make_link, name);
 }
 
 int host_link_remove(struct hostjournal *j, const char *name)

@@ -323,6 +323,11 @@ int nl_link_del(struct nl *nl, uint32_t index)
 	return nl_ask(nl, &q, NULL, NULL);
 }
 
+int nl_link_claim(struct nl *nl, uint32_t index)
+{
+	return link_set(nl, index, IFLA_GROUP, NL_GROUP_MESHNET);
+}
+
 int nl_link_free_name(struct nl *nl, const char *wanted, char out[IFNAMSIZ])
 {
 	const char *percent = strstr(wanted, "%d");

@@ -87,6 +87,8 @@ int nl_link_del(struct nl *nl, uint32_t index);
 #define NL_GROUP_LEAVING 0x6d676f6eu
 int nl_link_leave(struct nl *nl, uint32_t index);
 int nl_leaving_del(struct nl *nl);
+/* Into NL_GROUP_MESHNET: the journal takes back such links only. */
+int nl_link_claim(struct nl *nl, uint32_t index);
 /* The first name that no link has, for a template with one %d; any other name as it is. -ENOSPC. */
 int nl_link_free_name(struct nl *nl, const char *wanted, char out[IFNAMSIZ]);
 /* While it is down.  -EEXIST. */
@@ -188,4 +190,12 @@ int nl_addr_list(struct nl *nl, uint8_t family, nl_addr_visit *visit, void *ctx)
 int nl_route_list(struct nl *nl, uint8_t family, nl_route_visit *visit, void *ctx);
 int nl_rule_list(struct nl *nl, uint8_t family, nl_rule_visit *visit, void *ctx);
 int nl_neigh_list(struct nl *nl, uint8_t family, nl_neigh_visit *visit, void *ctx);
+
+/* ---- changes ---- */
+struct event_base;
+struct nl_watch;
+/* An address of the host has come or gone, perhaps several.  The watch must not be closed here. */
+typedef void nl_watch_cb(void *arg);
+int nl_watch_open(struct nl_watch **out, struct event_base *base, nl_watch_cb *cb, void *arg);
+void nl_watch_close(struct nl_watch *w); /* NULL is fine */
 #endif

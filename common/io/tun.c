@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "io/netlink.h"
 #include "io/sysctl.h"
 
 #define TUN_DEVICE "/dev/net/tun"
@@ -300,4 +301,31 @@ int tun_probe(void)
 
 	/* The device node opens for everybody; making an interface needs the capability. */
 	return rc ? rc : geteuid() ? -EPERM : 0;
+}
+
+/* It stays only once it carries our mark: a crash in between leaves nothing. */
+int tun_make(struct nl *nl, const char *name)
+{
+	struct ifreq ifr = {.ifr_flags = (short)(IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL)};
+	int fd, rc = nl_link_index(nl, name);
+
+	if (rc != -ENODEV)
+		return rc > 0 ? -EEXIST : rc;
+	if (!*name || strlen(name) >= IFNAMSIZ)
+		return -EINVAL;
+	memcpy(ifr.ifr_name, name, strlen(name) + 1);
+	fd = open(TUN_DEVICE, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	rc = ioctl(fd, TUNSETIFF, &ifr) < 0 ? -errno : nl_link_index(nl, name);
+	if (rc == -EBUSY)
+		rc = -EEXIST;
+	if (rc > 0)
+		rc = nl_link_claim(nl, (uint32_t)rc);
+	if (!rc && ioctl(fd, TUNSETPERSIST, 1) < 0)
+		rc = -errno;
+	if (!rc)
+		sysctl_quiet_ipv6(name);
+	close(fd);
+	return rc;
 }

@@ -58,6 +58,11 @@ int tun_write(struct tun *t, const uint8_t *packet, size_t len);
 /* A packet without a header, whatever the kind. */
 int tun_write_plain(struct tun *t, const uint8_t *packet, size_t len);
 
+/* For a program that opens it by its name, comes and goes: the interface stays until the link is
+ * deleted.  Made down, in NL_GROUP_MESHNET; daemons use host_tun_add.  -EEXIST. */
+struct nl;
+int tun_make(struct nl *nl, const char *name);
+
 /* 0, or the reason why no TUN can be made here: -ENOENT, -EPERM, -ENODEV. */
 int tun_probe(void);
 /* Can TUN_VNET be opened here? */

@@ -190,6 +190,12 @@ int wgdev_set_peer(struct wgdev *d, const struct wgdev_peer *peer)
 	return d->ready ? d->ops->set_peer(d, peer) : -EAGAIN;
 }
 
+int wgdev_set_endpoint(struct wgdev *d, const uint8_t key[WG_KEY_BYTES],
+		       const struct net_addr *endpoint)
+{
+	return d->ready ? d->ops->set_endpoint(d, key, endpoint) : -EAGAIN;
+}
+
 int wgdev_remove_peer(struct wgdev *d, const uint8_t key[WG_KEY_BYTES])
 {
 	return d->ready ? d->ops->remove_peer(d, key) : 0;

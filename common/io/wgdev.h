@@ -68,6 +68,10 @@ struct wgdev_peer {
 };
 /* Adds the peer or changes it (a psk stays when none is given).  -EAGAIN before it is ready. */
 int wgdev_set_peer(struct wgdev *d, const struct wgdev_peer *peer);
+/* Of a peer that is there: sent to from now on, from whatever address of ours fits.  wireguard-go
+ * keeps to the one that it was last reached at, even when the host has it no more. */
+int wgdev_set_endpoint(struct wgdev *d, const uint8_t key[WG_KEY_BYTES],
+		       const struct net_addr *endpoint);
 /* 0 also when there is none. */
 int wgdev_remove_peer(struct wgdev *d, const uint8_t key[WG_KEY_BYTES]);
 

@@ -89,6 +89,14 @@ static int go_set_peer(struct wgdev *d, const struct wgdev_peer *peer)
 	return rc;
 }
 
+static int go_set_endpoint(struct wgdev *d, const uint8_t key[WG_KEY_BYTES],
+			   const struct net_addr *endpoint)
+{
+	char request[WGUAPI_REQUEST_MAX];
+
+	return ask(d, request, wguapi_endpoint(request, key, endpoint), NULL, NULL);
+}
+
 static int go_remove_peer(struct wgdev *d, const uint8_t key[WG_KEY_BYTES])
 {
 	char request[WGUAPI_REQUEST_MAX];
@@ -224,6 +232,7 @@ const struct wgdev_ops wgdev_go_ops = {
 	.close = go_close,
 	.step = go_step,
 	.set_peer = go_set_peer,
+	.set_endpoint = go_set_endpoint,
 	.remove_peer = go_remove_peer,
 	.list = go_list,
 };

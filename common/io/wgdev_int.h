@@ -15,6 +15,8 @@ struct wgdev_ops {
 	/* One step of starting, where that takes a while; NULL: open has done all. */
 	void (*step)(struct wgdev *d);
 	int (*set_peer)(struct wgdev *d, const struct wgdev_peer *peer);
+	int (*set_endpoint)(struct wgdev *d, const uint8_t key[WG_KEY_BYTES],
+			    const struct net_addr *endpoint);
 	int (*remove_peer)(struct wgdev *d, const uint8_t key[WG_KEY_BYTES]);
 	int (*list)(struct wgdev *d, wgdev_visit *visit, void *ctx);
 };

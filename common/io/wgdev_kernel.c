@@ -122,7 +122,9 @@ static int kernel_set_peer(struct wgdev *d, const struct wgdev_peer *peer)
 	return rc;
 }
 
-static int kernel_remove_peer(struct wgdev *d, const uint8_t key[WG_KEY_BYTES])
+/* With an endpoint, or no family and none. */
+static int change_peer(struct wgdev *d, const uint8_t key[WG_KEY_BYTES], uint32_t flags,
+		       const struct net_addr *endpoint)
 {
 	struct nl_request q;
 	struct nlattr *peers, *one;
@@ -131,10 +133,22 @@ static int kernel_remove_peer(struct wgdev *d, const uint8_t key[WG_KEY_BYTES])
 	peers = mnl_attr_nest_start(q.h, WGDEVICE_A_PEERS);
 	one = mnl_attr_nest_start(q.h, 0);
 	mnl_attr_put(q.h, WGPEER_A_PUBLIC_KEY, WG_KEY_BYTES, key);
-	mnl_attr_put_u32(q.h, WGPEER_A_FLAGS, WGPEER_F_REMOVE_ME);
+	mnl_attr_put_u32(q.h, WGPEER_A_FLAGS, flags);
+	put_endpoint(&q, endpoint);
 	mnl_attr_nest_end(q.h, one);
 	mnl_attr_nest_end(q.h, peers);
 	return nl_ask(d->genl, &q, NULL, NULL);
+}
+
+static int kernel_set_endpoint(struct wgdev *d, const uint8_t key[WG_KEY_BYTES],
+			       const struct net_addr *endpoint)
+{
+	return change_peer(d, key, WGPEER_F_UPDATE_ONLY, endpoint);
+}
+
+static int kernel_remove_peer(struct wgdev *d, const uint8_t key[WG_KEY_BYTES])
+{
+	return change_peer(d, key, WGPEER_F_REMOVE_ME, &(struct net_addr){0});
 }
 
 /* ---- asking ---- */
@@ -308,6 +322,7 @@ const struct wgdev_ops wgdev_kernel_ops = {
 	.open = kernel_open,
 	.close = kernel_close,
 	.set_peer = kernel_set_peer,
+	.set_endpoint = kernel_set_endpoint,
 	.remove_peer = kernel_remove_peer,
 	.list = kernel_list,
 };

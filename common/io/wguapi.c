@@ -179,6 +179,18 @@ size_t wguapi_peer(char out[WGUAPI_REQUEST_MAX], const struct wgdev_peer *peer)
 	return finish(&r);
 }
 
+size_t wguapi_endpoint(char out[WGUAPI_REQUEST_MAX], const uint8_t key[WG_KEY_BYTES],
+		       const struct net_addr *endpoint)
+{
+	struct request r = {.out = out};
+	char text[NET_ADDR_TEXT];
+
+	put(&r, "set=1\n");
+	put_key(&r, "public_key", key);
+	put(&r, "update_only=true\nendpoint=%s\n", net_addr_text(endpoint, text));
+	return finish(&r);
+}
+
 size_t wguapi_remove(char out[WGUAPI_REQUEST_MAX], const uint8_t key[WG_KEY_BYTES])
 {
 	struct request r = {.out = out};

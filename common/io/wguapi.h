@@ -28,5 +28,7 @@ void wguapi_feed(struct wguapi *p, const char *data, size_t len);
 size_t wguapi_device(char out[WGUAPI_REQUEST_MAX], const uint8_t secret[WG_KEY_BYTES],
 		     uint16_t port);
 size_t wguapi_peer(char out[WGUAPI_REQUEST_MAX], const struct wgdev_peer *peer);
+size_t wguapi_endpoint(char out[WGUAPI_REQUEST_MAX], const uint8_t key[WG_KEY_BYTES],
+		       const struct net_addr *endpoint);
 size_t wguapi_remove(char out[WGUAPI_REQUEST_MAX], const uint8_t key[WG_KEY_BYTES]);
 #endif

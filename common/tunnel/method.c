@@ -3,7 +3,7 @@
 #include "tunnel/tunnel.h"
 
 static const struct tunnel_method *const methods[] = {
-	&tunnel_mesh, &tunnel_wireguard, &tunnel_direct,  &tunnel_gre,
+	&tunnel_mesh, &tunnel_wireguard, &tunnel_fastd,	  &tunnel_direct, &tunnel_gre,
 	&tunnel_ipip, &tunnel_vxlan,	 &tunnel_openvpn, NULL,
 };
 

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <limits.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@
 #include "io/hostjournal.h"
 #include "io/keyfile.h"
 #include "io/wgdev.h"
+#include "io/wgpeers.h"
 #include "tunnel/tunopt.h"
 
 #define WG_MTU_DEFAULT 1420u
@@ -37,14 +39,16 @@
 #define WG_PORT_DEFAULT 51820u
 #define WG_KEEPALIVE_S 25u
 /* gateway */
-#define WG_START_WAIT_US 1000000u
-#define WG_AGAIN_US 500000u    /* a device that was lost is made again after this long */
+#define WG_START_WAIT_US WGDEV_START_US
+#define WG_AGAIN_US 500000u    /* a device that cannot be made is tried again after this long */
+#define WG_NOTE_US 2000000u    /* where subscribers are is noted this often */
 #define WG_SNAPSHOT_US 200000u /* counters are as old as this at most */
 #define WG_SESSION_S 180u      /* a session without a new handshake is over */
 /* subscriber */
 #define WG_POLL_US 20000u /* until the handshake */
-#define WG_WATCH_US 250000u
-#define WG_TRY_US 1000000u /* one endpoint, or one more handshake */
+#define WG_WATCH_US 200000u
+#define WG_QUIET_US 300000u /* then perhaps our address has changed */
+#define WG_TRY_US 1000000u  /* one endpoint, or one more handshake */
 #define WG_OPEN_US 7000000u
 #define WG_SILENT_US 1000000u
 
@@ -140,7 +144,9 @@ struct wg_gateway {
 	struct net_prefix addr4, addr6;
 	struct keypair keys;
 	struct wgdev *dev; /* NULL: lost, `again` runs */
-	struct event *again;
+	bool was_ready;	   /* the last one worked */
+	struct event *again, *note;
+	struct wgpeers *places; /* where subscribers were last heard from */
 	uint64_t snapshot_us;
 	LIST_HEAD(, wg_lease) leases;
 	struct map by_sid, by_key;
@@ -193,11 +199,16 @@ static int lease_routes(struct wg_gateway *gw, const struct wg_lease *l, bool ad
 
 static int lease_apply(struct wg_gateway *gw, const struct wg_lease *l)
 {
-	struct wgdev_peer p = {.allowed = {host_prefix(&l->ip4), host_prefix(&l->ip6)}};
+	struct wgdev_peer p = {.allowed = {host_prefix(&l->ip4), host_prefix(&l->ip6)},
+			       .endpoint = wgpeers_get(gw->places, l->key)};
 	uint8_t psk[WG_KEY_BYTES];
 	int rc;
 
 	memcpy(p.key, l->key, sizeof p.key);
+	/* One that we know from before does not know that we forgot its session: begin a new one.
+	 */
+	if (p.endpoint.family)
+		p.keepalive_s = WG_KEEPALIVE_S;
 	if (gw->psk) {
 		make_psk(gw, l, psk);
 		p.psk = psk;
@@ -239,9 +250,11 @@ static void on_device(enum wgdev_event event, const char *text, void *arg)
 		log_error("wireguard: interface %s is lost (%s); it is made again", gw->interface,
 			  text);
 		device_drop(gw);
-		timer_in(gw->again, WG_AGAIN_US);
+		timer_in(gw->again, gw->was_ready ? 0 : WG_AGAIN_US);
+		gw->was_ready = false;
 		return;
 	}
+	gw->was_ready = true;
 	log_info("wireguard: interface %s is up, port %u (%s)", wgdev_interface(gw->dev), gw->port,
 		 wgdev_kind_text(gw->kind));
 	LIST_FOREACH(l, &gw->leases, link) {
@@ -293,6 +306,8 @@ static int take_stat(const struct wgdev_stat *s, void *ctx)
 		l->dev_up = s->rx_bytes;
 		l->dev_down = s->tx_bytes;
 		l->handshake_s = s->handshake_s;
+		if (s->endpoint.family)
+			wgpeers_set(gw->places, s->key, &s->endpoint);
 	}
 	return 0;
 }
@@ -308,6 +323,38 @@ static void snapshot(struct wg_gateway *gw)
 	if (rc)
 		log_warn("wireguard: counters: %s", strerror(-rc));
 	gw->snapshot_us = daemon_now_us();
+}
+
+static void places_save(struct wg_gateway *gw)
+{
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof path, "%s/wireguard-peers", gw->env.state_dir);
+	int rc = n < 0 || n >= (int)sizeof path ? -ENAMETOOLONG : wgpeers_save(gw->places, path);
+
+	if (rc)
+		log_warn("wireguard: %s: %s", path, strerror(-rc));
+}
+
+static int places_load(struct wg_gateway *gw)
+{
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof path, "%s/wireguard-peers", gw->env.state_dir);
+
+	if (n < 0 || n >= (int)sizeof path)
+		return -ENAMETOOLONG;
+	gw->places = wgpeers_load(path);
+	return gw->places ? 0 : -ENOMEM;
+}
+
+static void on_note(evutil_socket_t fd, short what, void *arg)
+{
+	struct wg_gateway *gw = arg;
+
+	(void)fd, (void)what;
+	if (!LIST_EMPTY(&gw->leases))
+		snapshot(gw);
+	places_save(gw);
+	timer_in(gw->note, WG_NOTE_US);
 }
 
 static struct wg_lease *lease_by_sid(const struct wg_gateway *gw, const char *sid)
@@ -451,6 +498,7 @@ static void gateway_close(void *arg, const char *sid)
 				  strerror(-rc));
 		lease_routes(gw, l, false);
 	}
+	wgpeers_set(gw->places, l->key, &(struct net_addr){0});
 	lease_free(gw, l);
 }
 
@@ -462,13 +510,20 @@ static void gateway_stop(void *arg)
 
 	if (!gw)
 		return;
+	if (gw->places)
+		snapshot(gw);
 	while (!LIST_EMPTY(&gw->leases))
 		lease_free(gw, LIST_FIRST(&gw->leases));
 	map_free(&gw->by_sid);
 	map_free(&gw->by_key);
 	wgdev_close(gw->dev);
+	if (gw->places)
+		places_save(gw); /* leases live on, and so do these */
+	wgpeers_free(gw->places);
 	if (gw->again)
 		event_free(gw->again);
+	if (gw->note)
+		event_free(gw->note);
 	nl_close(gw->own_nl);
 	keyfile_wipe(&gw->keys);
 	free(gw);
@@ -494,8 +549,11 @@ static int gateway_begin(struct wg_gateway *gw, char *why)
 		rc = keyfile_load(gw->env.state_dir, "wireguard-gateway", &gw->keys);
 	if (!rc) {
 		gw->again = evtimer_new(gw->env.base, on_again, gw);
-		rc = gw->again ? 0 : -ENOMEM;
+		gw->note = evtimer_new(gw->env.base, on_note, gw);
+		rc = gw->again && gw->note ? places_load(gw) : -ENOMEM;
 	}
+	if (!rc)
+		rc = timer_in(gw->note, WG_NOTE_US);
 	if (rc) {
 		snprintf(why, TUNNEL_WHY_MAX, "keys in %s: %s", gw->env.state_dir, strerror(-rc));
 		return rc;
@@ -553,6 +611,7 @@ struct wg_client {
 	struct tunnel_env env;
 	struct nl *nl, *own_nl;
 	struct wgdev *dev;
+	struct nl_watch *watch;
 	struct event *timer;
 	struct keypair keys;
 	uint8_t server[WG_KEY_BYTES], psk[WG_KEY_BYTES];
@@ -628,8 +687,10 @@ static int client_watch(struct wg_client *c, const struct wgdev_stat *s, uint64_
 	}
 	c->rx = s->rx_bytes;
 	c->tx = s->tx_bytes;
-	if (now - c->heard_us < WG_SILENT_US || c->sent < 2 || now - c->tried_us < WG_TRY_US)
+	if (now - c->heard_us < WG_QUIET_US)
 		return 0;
+	if (now - c->heard_us < WG_SILENT_US || c->sent < 2 || now - c->tried_us < WG_TRY_US)
+		return wgdev_set_endpoint(c->dev, c->server, &c->endpoints[c->endpoint]);
 	return client_dial(c);
 }
 
@@ -686,6 +747,16 @@ static void client_timer(evutil_socket_t fd, short what, void *arg)
 	client_step(c, &s, now);
 }
 
+/* Ours may be the one that the packets are sent from; see wgdev_set_endpoint. */
+static void client_addresses(void *arg)
+{
+	struct wg_client *c = arg;
+
+	if (c->dev && wgdev_ready(c->dev) &&
+	    wgdev_set_endpoint(c->dev, c->server, &c->endpoints[c->endpoint]))
+		log_debug("wireguard: the endpoint could not be set again");
+}
+
 static void client_device(enum wgdev_event event, const char *text, void *arg)
 {
 	struct wg_client *c = arg;
@@ -725,6 +796,7 @@ static void client_close(void *arg)
 
 	if (!c)
 		return;
+	nl_watch_close(c->watch);
 	wgdev_close(c->dev);
 	if (c->timer)
 		event_free(c->timer);
@@ -799,6 +871,8 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 		c->timer = evtimer_new(env->base, client_timer, c);
 		rc = c->timer ? take_nl(env, &c->nl, &c->own_nl) : -ENOMEM;
 	}
+	if (!rc)
+		rc = nl_watch_open(&c->watch, env->base, client_addresses, c);
 	if (!rc)
 		rc = keyfile_load(env->state_dir, "wireguard-subscriber", &c->keys);
 	if (rc)

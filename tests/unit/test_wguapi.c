@@ -148,6 +148,10 @@ static void requests(void **state)
 		     "0000000000\nendpoint=[fd00::1]:5\nreplace_allowed_ips=true\n"
 		     "allowed_ip=10.117.0.5/32\nallowed_ip=::/0\npersistent_keepalive_interval=25\n"
 		     "\n");
+	len = wguapi_endpoint(out, psk, &p.endpoint);
+	assert_int_equal(len, strlen(out));
+	assert_string_equal(out, "set=1\npublic_key=02000000000000000000000000000000000000000000000"
+				 "00000000000000000\nupdate_only=true\nendpoint=[fd00::1]:5\n\n");
 	len = wguapi_remove(out, psk);
 	assert_int_equal(len, strlen(out));
 	assert_string_equal(out, "set=1\npublic_key=02000000000000000000000000000000000000000000000"
