@@ -31,7 +31,8 @@ struct nl_link {
 	char name[IFNAMSIZ];
 	char kind[16]; /* "veth", "tun", "" when the kernel does not say */
 	uint32_t mtu, group;
-	bool up; /* administratively */
+	bool up;      /* administratively */
+	bool running; /* and with a carrier */
 	bool loopback;
 	bool point_to_point;
 };
