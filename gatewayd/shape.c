@@ -14,7 +14,7 @@
 #define UNLIMITED (uint64_t) NL_TC_RATE_MAX
 #define KBPS_BYTES 125u
 #define SURE_MIN_BYTES 1000u /* a second, at least, is every lease's own */
-#define QUEUE_US 200000u     /* of a plain queue */
+#define QUEUE_US 100000u     /* of a plain queue */
 #define QUEUE_MIN_BYTES 20000u
 
 /* A tunnel's interface that is led through our links. */

@@ -265,12 +265,35 @@ static void put_answer(struct program *p, uint32_t last, unsigned bits, uint32_t
 	put(p, BPF_RET | BPF_A, 0, 0, 0);
 }
 
+/* Where an address begins in the header. */
+static uint32_t offset_of(bool v6, bool source)
+{
+	return v6 ? (source ? 8 : 24) : (source ? 12 : 16);
+}
+
+/* What the host itself says to a subscriber, or hears, does not burden the uplink. */
+static void put_own(struct program *p, const struct net_prefix *net, bool from)
+{
+	bool v6 = net->addr.family == 6;
+	uint32_t last = v6 ? 12 : 0;
+
+	put(p, BPF_LD | BPF_W | BPF_ABS, NET + offset_of(v6, !from) + last, 0, 0);
+	put(p, BPF_JMP | BPF_JEQ | BPF_K, be32_get(net->addr.ip + last) + 1, 0, v6 ? 3 : 1);
+	if (v6) { /* its last word is many hosts' */
+		put(p, BPF_LD | BPF_W | BPF_ABS, NET + offset_of(v6, !from), 0, 0);
+		put(p, BPF_JMP | BPF_JEQ | BPF_K, be32_get(net->addr.ip), 0, 1);
+	}
+	put(p, BPF_RET | BPF_K, 0, 0, 0);
+}
+
 static void put_family(struct program *p, const struct net_prefix *net, bool from, bool redirect)
 {
 	bool v6 = net->addr.family == 6;
-	uint32_t at = v6 ? (from ? 8 : 24) : (from ? 12 : 16);
+	uint32_t at = offset_of(v6, from);
 	unsigned words = v6 ? 3 : 0, bits = v6 ? (net->bits > 96 ? net->bits - 96u : 0) : net->bits;
 
+	if (redirect)
+		put_own(p, net, from);
 	for (unsigned i = 0; i < words; i++)
 		put_match(p, at + 4 * i, ~(uint32_t)0, be32_get(net->addr.ip + 4 * i));
 	put_answer(p, at + 4 * words, bits, be32_get(net->addr.ip + 4 * words), redirect);

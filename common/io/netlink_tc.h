@@ -37,9 +37,10 @@ int nl_bpf_add(struct nl *nl, uint32_t dev, enum nl_tc_hook hook, const struct s
 
 /*
  * The program: packets from (or to) an address of the networks, of which the low 16 bits that are
- * not the network's are the answer: the class, or -1 with `redirect`.  Other packets: 0.
+ * not the network's are the answer: the class, or -1 with `redirect`.  Other packets: 0, and with
+ * `redirect` those at whose other end is the first address of the network, which is ours.
  */
-#define NL_BPF_MAX 40
+#define NL_BPF_MAX 60
 uint16_t nl_bpf_leases(struct sock_filter out[NL_BPF_MAX], const struct net_prefix *net4,
 		       const struct net_prefix *net6, bool from, bool redirect);
 #endif
