@@ -1,6 +1,7 @@
 #include "gatewayd/api.h"
 
 #include <errno.h>
+#include <json-c/printbuf.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,9 @@ static struct json_object *terms_json(const struct gw_api *api)
 	rpc_set_u64(o, "leaseSeconds", t->lease_s);
 	rpc_set_u64(o, "rateKbps", t->rate_kbps);
 	rpc_set_u64(o, "quotaBytes", t->quota_bytes);
+	rpc_set_u64(o, "monthQuotaBytes", t->month_quota_bytes);
+	rpc_set_u64(o, "stepDownKbps", t->step_down_kbps);
+	rpc_set_bool(o, "codeRequired", t->code_required);
 	rpc_set_str(o, "price", api->cfg->gateway_price);
 	rpc_set_str(o, "currency", api->cfg->gateway_currency);
 	rpc_set_str(o, "text", api->cfg->gateway_text);
@@ -107,7 +111,7 @@ static struct json_object *lease_json(const struct gw_api *api, const struct lea
 	rpc_set_u64(o, "leaseSeconds", gw_engine_terms(api->engine)->lease_s);
 	set_family(o, '4', &l->ip4, gw_engine_pool4(api->engine));
 	set_family(o, '6', &l->ip6, gw_engine_pool6(api->engine));
-	rpc_set_u64(o, "rateKbps", l->rate_kbps);
+	rpc_set_u64(o, "rateKbps", l->rate_now_kbps);
 	rpc_set_u64(o, "quotaBytes", l->quota_bytes);
 	rpc_set(o, l->method, gw_methods_answer(api->methods, l));
 	return o;
@@ -157,8 +161,11 @@ static struct json_object *session_json(const struct gw_api *api, const struct l
 	set_address(o, "ipv6", &l->ip6);
 	rpc_set_u64(o, "grantedAt", steady_clock_wall_s(&api->clock, l->granted_s));
 	rpc_set_u64(o, "timeoutTimestamp", steady_clock_wall_s(&api->clock, l->expires_s));
-	rpc_set_u64(o, "rateKbps", l->rate_kbps);
+	rpc_set_u64(o, "rateKbps", l->rate_now_kbps);
 	rpc_set_u64(o, "quotaBytes", l->quota_bytes);
+	rpc_set_u64(o, "usedBytes", l->up_bytes + l->down_bytes);
+	rpc_set_u64(o, "monthBytes", l->account ? account_used(l->account) : 0);
+	rpc_set_str(o, "code", *l->code ? l->code : NULL);
 	rpc_set_str(o, "interface", l->interface);
 	if (!gw_methods_counters(api->methods, l, &counters))
 		host_traffic(api, l, &counters);
@@ -248,17 +255,17 @@ static struct json_object *options_settle(struct json_object *asked,
 		rpc_set_str(o, "node", mesh_id_text(&who->node, id));
 		rpc_set(o, "app", rpc_text(who->app));
 	}
+	if (o) /* neither kept nor shown to a method */
+		json_object_object_del(o, "code");
 	return o;
 }
 
 /* ---- calls ---- */
 
-static void api_node_info(struct rpc_call *call, struct json_object *params, void *arg)
+static struct json_object *node_info(struct gw_api *api)
 {
-	struct gw_api *api = arg;
 	struct json_object *o = success();
 
-	gw_api_peers_learn(api->peers, params);
 	rpc_set(o, "name", rpc_text(api->name));
 	rpc_set_str(o, "version", MESHNET_VERSION);
 	rpc_set_bool(o, "gateway", true);
@@ -269,7 +276,58 @@ static void api_node_info(struct rpc_call *call, struct json_object *params, voi
 	rpc_set_bool(o, "ipv6support", pool_in_use(gw_engine_pool6(api->engine)));
 	rpc_set_str(o, "id", api->id);
 	rpc_set(o, "gateways", gw_api_peers_told(api->peers));
-	rpc_reply(call, o);
+	return o;
+}
+
+static int print_text(struct json_object *o, struct printbuf *out, int level, int flags)
+{
+	const char *text = json_object_get_userdata(o);
+
+	(void)level, (void)flags;
+	return printbuf_memappend(out, text, (int)strlen(text));
+}
+
+static void free_text(struct json_object *o, void *text)
+{
+	(void)o;
+	free(text);
+}
+
+/* Consumes `o`: an object that prints as it does now, without looking at itself again. */
+static struct json_object *printed(struct json_object *o)
+{
+	char *text = strdup(json_object_to_json_string_ext(
+		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	struct json_object *p = text ? json_object_new_object() : NULL;
+
+	json_object_put(o);
+	if (p)
+		json_object_set_serializer(p, print_text, text, free_text);
+	else
+		free(text);
+	return p;
+}
+
+void gw_api_changed(struct gw_api *api)
+{
+	json_object_put(api->info);
+	api->info = NULL;
+}
+
+/* Everybody asks it of every gateway all the time. */
+static void api_node_info(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct gw_api *api = arg;
+	uint64_t now_s = steady_clock_s(&api->clock);
+
+	gw_api_peers_learn(api->peers, params);
+	if (now_s != api->info_s)
+		gw_api_changed(api);
+	if (!api->info) {
+		api->info = printed(node_info(api));
+		api->info_s = now_s;
+	}
+	rpc_reply(call, json_object_get(api->info));
 }
 
 static bool sid_param(struct rpc_call *call, struct json_object *params, enum rpc_need need,
@@ -301,6 +359,9 @@ static bool request_read(const struct gw_api *api, struct rpc_call *call,
 	    !rpc_param_u64(call, params, "port", RPC_OPTIONAL, 0, UINT16_MAX, &port) ||
 	    !rpc_param_str(call, params, "method", RPC_OPTIONAL, TEXT_MAX_BYTES, &a->req.method) ||
 	    !rpc_param_object(call, params, "options", RPC_OPTIONAL, &options))
+		return false;
+	if (options &&
+	    !rpc_param_str(call, options, "code", RPC_OPTIONAL, GW_API_CODE_MAX, &a->req.code))
 		return false;
 	if (options && !a->req.who.proven && !app_from_options(call, options, &a->req.who))
 		return false;
@@ -395,6 +456,7 @@ void gw_api_clear(struct gw_api *api)
 	gw_api_settled(api, -ECANCELED);
 	free(api->held);
 	api->held = NULL;
+	gw_api_changed(api);
 }
 
 /* ---- calls for subscribers ---- */
@@ -458,6 +520,9 @@ static struct json_object *counters_json(const struct gw_api *api)
 	rpc_set_u64(o, "released", c->released);
 	rpc_set_u64(o, "expired", c->expired);
 	rpc_set_u64(o, "refused", c->refused);
+	rpc_set_u64(o, "hooksRun", gw_hooks_counters(api->hooks)->run);
+	rpc_set_u64(o, "hooksFailed", gw_hooks_counters(api->hooks)->failed);
+	rpc_set_u64(o, "hooksDropped", gw_hooks_counters(api->hooks)->dropped);
 	rpc_set_u64(o, "rulesetRepairs", gw_host_repairs(api->host));
 	if (gw_host_counters(api->host, &nft) == 0) {
 		rpc_set_u64(o, "spoofedPackets", nft.spoofed.packets);
@@ -481,6 +546,19 @@ static struct json_object *pool_json(const struct pool *p)
 	return o;
 }
 
+/* Why rates are not kept to, when they are not. */
+static struct json_object *shaping_json(const struct gw_api *api)
+{
+	const struct gw_shape *shape = gw_host_shaping(api->host);
+	struct json_object *o = json_object_new_object();
+	const char *why = gw_shape_why(shape);
+
+	rpc_set_bool(o, "active", *gw_shape_queue(shape) && !*why);
+	rpc_set_str(o, "queue", gw_shape_queue(shape));
+	rpc_set(o, "reason", *why ? rpc_text(why) : NULL);
+	return o;
+}
+
 static void api_status(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct gw_api *api = arg;
@@ -496,6 +574,7 @@ static void api_status(struct rpc_call *call, struct json_object *params, void *
 	rpc_set(o, "unavailable", gw_methods_absent(api->methods));
 	rpc_set_u64(o, "sessions", gw_engine_lease_count(api->engine));
 	rpc_set(o, "terms", terms_json(api));
+	rpc_set(o, "shaping", shaping_json(api));
 	rpc_set(o, "pool4", pool_json(gw_engine_pool4(api->engine)));
 	rpc_set(o, "pool6", pool_json(gw_engine_pool6(api->engine)));
 	rpc_set(o, "counters", counters_json(api));
@@ -526,63 +605,6 @@ static void api_list_sessions(struct rpc_call *call, struct json_object *params,
 	rpc_reply(call, o);
 }
 
-/* Sections that gatewayd reads; what is secret is shown as set or not. */
-static bool section_is_ours(const char *section)
-{
-	return strcmp(section, "general") == 0 || strcmp(section, "daemon") == 0 ||
-	       strcmp(section, "database") == 0 || strcmp(section, "gateway") == 0 ||
-	       tunnel_method_find(section);
-}
-
-static struct json_object *value_json(const struct config *cfg, const struct config_key *k)
-{
-	const void *at = (const char *)cfg + k->offset;
-	const char *text;
-
-	switch (k->kind) {
-	case CONFIG_U64:
-		return json_object_new_uint64(*(const uint64_t *)at);
-	case CONFIG_BOOL:
-		return json_object_new_boolean(*(const bool *)at);
-	default:
-		text = *(const char *const *)at;
-		return rpc_text((strstr(k->field, "token") || strstr(k->field, "password")) && *text
-					? "***"
-					: text);
-	}
-}
-
-static void api_get_config(struct rpc_call *call, struct json_object *params, void *arg)
-{
-	struct gw_api *api = arg;
-	struct json_object *o = success(), *all = json_object_new_object(), *section;
-	const struct config_key *keys = config_keys();
-
-	(void)params;
-	for (size_t i = 0; all && i < config_key_count(); i++) {
-		const struct config_key *k = &keys[i];
-
-		if (!section_is_ours(k->section))
-			continue;
-		if (!json_object_object_get_ex(all, k->section, &section)) {
-			section = json_object_new_object();
-			rpc_set(all, k->section, section);
-		}
-		if (section)
-			rpc_set(section, k->key, value_json(api->cfg, k));
-	}
-	rpc_set(o, "config", all);
-	rpc_reply(call, o);
-}
-
-static void api_list_gateways(struct rpc_call *call, struct json_object *params, void *arg)
-{
-	struct gw_api *api = arg;
-
-	(void)params;
-	rpc_reply(call, gw_api_peers_list(api->peers));
-}
-
 static const struct rpc_method methods[] = {
 	{"nodeInfo", {"gateways"}, api_node_info, RPC_PUBLIC},
 	{"requestConnection",
@@ -593,11 +615,11 @@ static const struct rpc_method methods[] = {
 	{"releaseConnection", {"sid"}, api_release, RPC_PUBLIC},
 	{"status", {NULL}, api_status, RPC_AUTHORISED},
 	{"listSessions", {"offset", "limit"}, api_list_sessions, RPC_AUTHORISED},
-	{"listGateways", {NULL}, api_list_gateways, RPC_AUTHORISED},
-	{"getConfig", {NULL}, api_get_config, RPC_AUTHORISED},
 };
 
 int gw_api_register(struct rpc_server *server, struct gw_api *api)
 {
-	return rpc_server_add(server, methods, sizeof(methods) / sizeof(methods[0]), api);
+	int rc = rpc_server_add(server, methods, sizeof(methods) / sizeof(methods[0]), api);
+
+	return rc ? rc : gw_api_register_admin(server, api);
 }

@@ -1,7 +1,8 @@
 /*
  * The gateway's JSON-RPC (DESIGN.md section 10): every JSON shape of gatewayd.
  *   public:      nodeInfo, requestConnection, renewConnection, releaseConnection
- *   authorised:  status, listSessions, listGateways, getConfig
+ *   authorised:  status, listSessions, endSession, listGateways, getConfig, setConfig,
+ *                addAccessCode, removeAccessCode, listAccessCodes
  * A refusal is a result {success:false, errorMsg, temporary}; a malformed call is an error -32602.
  */
 #ifndef GATEWAYD_API_H
@@ -11,16 +12,20 @@
 
 #include "gatewayd/api_method.h"
 #include "gatewayd/engine.h"
+#include "gatewayd/hooks.h"
 #include "gatewayd/host.h"
+#include "gatewayd/api_known.h"
 #include "io/clock.h"
 #include "io/jsonrpc.h"
 
 #define GW_API_SESSIONS_MAX 500u /* of one listSessions answer */
 #define GW_API_TEXT_MAX 1024u	 /* gateway.Text */
+#define GW_API_CODE_MAX 64u	 /* an access code */
 #define GW_API_WORD_MAX 32u	 /* gateway.Price, gateway.Currency */
 
 struct config;
 struct gw_peers;
+struct gw_store;
 
 struct gw_held;
 
@@ -29,8 +34,12 @@ struct gw_api {
 	struct gw_engine *engine;
 	struct gw_methods *methods;
 	struct gw_host *host;
-	const struct config *cfg;
 	struct gw_peers *peers;
+	struct gw_store *store;
+	struct gw_known *known;
+	struct gw_hooks *hooks;
+	struct config *cfg;
+	void (*reload)(void *arg); /* the configuration has changed; with settle_arg */
 	const char *name;
 	const char *id; /* tells us from other gateways, at whatever address */
 	bool node_up;
@@ -40,16 +49,21 @@ struct gw_api {
 	void (*settle_soon)(void *arg); /* gw_api_settled follows, not from inside */
 	void *settle_arg;
 	/* Calls that are answered with the settlement.  The API's own. */
+	struct json_object *info; /* nodeInfo's answer, printed; NULL: to be made */
+	uint64_t info_s;	  /* made then */
 	struct gw_held *held;
 	size_t held_count, held_size;
 };
 
 /* `api` outlives the server.  -ENOMEM. */
 int gw_api_register(struct rpc_server *server, struct gw_api *api);
+int gw_api_register_admin(struct rpc_server *server, struct gw_api *api); /* gw_api_register's */
 /* After a settlement: answers what rests on it.  `rc` as gw_engine_settle had it. */
 void gw_api_settled(struct gw_api *api, int rc);
 /* Frees what gw_api_settled has left. */
 void gw_api_clear(struct gw_api *api);
+/* What nodeInfo says has changed. */
+void gw_api_changed(struct gw_api *api);
 /* What others see of us in app lists: JSON in one line.  Returns `out`. */
 const char *gw_api_app_info(const struct gw_api *api, char *out, size_t size);
 /* The data of an event: of the lease, or of the uplink when it is NULL. */

@@ -68,7 +68,7 @@ bool gw_api_peers_read(struct json_object *answer, struct gw_peer *peer,
 
 struct json_object *gw_api_peers_list(const struct gw_peers *p)
 {
-	struct json_object *o = json_object_new_object(), *list = json_object_new_array();
+	struct json_object *list = json_object_new_array();
 	const struct gw_peer *peer;
 	char text[NET_ADDR_TEXT];
 	size_t it = 0;
@@ -81,7 +81,5 @@ struct json_object *gw_api_peers_list(const struct gw_peers *p)
 		rpc_set_u64(g, "provenAt", peer->proven_s);
 		json_object_array_add(list, g);
 	}
-	rpc_set_bool(o, "success", true);
-	rpc_set(o, "gateways", list);
-	return o;
+	return list;
 }

@@ -12,6 +12,6 @@ void gw_api_peers_learn(struct gw_peers *p, struct json_object *params);
 /* Another's nodeInfo: name and id of `peer`, and whom it tells.  False when it is no gateway. */
 bool gw_api_peers_read(struct json_object *answer, struct gw_peer *peer,
 		       struct net_addr told[GW_PEERS_TOLD_MAX], size_t *count);
-/* The result of listGateways. */
+/* A new array, for listGateways. */
 struct json_object *gw_api_peers_list(const struct gw_peers *p);
 #endif

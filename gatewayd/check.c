@@ -4,11 +4,14 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/limits.h"
 #include "gatewayd/api.h"
+#include "gatewayd/hooks.h"
 #include "gatewayd/pool.h"
 #include "gatewayd/shell.h"
+#include "gatewayd/uplink.h"
 #include "io/config_value.h"
 #include "tunnel/tunnel.h"
 
@@ -23,7 +26,8 @@ static void fault(struct check *c, const char *key, const char *value, const cha
 {
 	char line[512];
 
-	snprintf(line, sizeof(line), "gateway.%s: '%s' is not accepted: %s", key, value, accepted);
+	snprintf(line, sizeof(line), "gateway.%s: '%.300s' is not accepted: %s", key, value,
+		 accepted);
 	c->report(c->ctx, line);
 	c->bad = true;
 }
@@ -66,6 +70,27 @@ static void check_targets(struct check *c)
 			fault(c, "UplinkTargets", text, "IP:PORT is needed");
 }
 
+static void check_question(struct check *c)
+{
+	uint8_t out[UPLINK_QUESTION_MAX];
+
+	if (!uplink_question(out, 0, c->cfg->gateway_uplink_dns_name))
+		fault(c, "UplinkDnsName", c->cfg->gateway_uplink_dns_name, "a host name is needed");
+}
+
+static void check_command(struct check *c, const char *key, const char *command)
+{
+	char path[HOOKS_COMMAND_MAX] = "";
+	size_t n = strcspn(command, " \t");
+
+	if (!*command)
+		return;
+	if (n < sizeof(path))
+		memcpy(path, command, n);
+	if (strlen(command) >= HOOKS_COMMAND_MAX || *path != '/' || access(path, X_OK))
+		fault(c, key, command, "the whole path of a program, then words for it");
+}
+
 static void check_length(struct check *c, const char *key, const char *text, size_t max)
 {
 	char accepted[64];
@@ -98,6 +123,9 @@ int gw_shell_check(const struct config *cfg, config_report *report, void *report
 		fault(&c, "Pool4", "", "at least one of Pool4 and Pool6 is needed");
 	check_methods(&c);
 	check_targets(&c);
+	check_question(&c);
+	check_command(&c, "OnRegister", cfg->gateway_on_register);
+	check_command(&c, "OnRelease", cfg->gateway_on_release);
 	check_length(&c, "UplinkInterface", cfg->gateway_uplink_interface, IFNAMSIZ - 1);
 	check_length(&c, "Text", cfg->gateway_text, GW_API_TEXT_MAX);
 	check_length(&c, "Price", cfg->gateway_price, GW_API_WORD_MAX);

@@ -1,4 +1,4 @@
-#include "gatewayd/engine.h"
+#include "gatewayd/engine_int.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -10,20 +10,6 @@
 
 #define US_PER_S 1000000u
 #define SID_TRIES 4
-
-struct gw_engine {
-	struct pool pool4, pool6;
-	struct gw_terms terms;
-	struct gw_uplink uplink;
-	struct gw_method methods[GW_METHODS_MAX];
-	size_t method_count;
-	struct lease_table leases;
-	struct lease_list unsettled; /* by unsettled_link */
-	struct timerq timers;	     /* of wall-clock time */
-	struct gw_counters counters;
-	const struct gw_ops *ops;
-	void *ctx;
-};
 
 int gw_engine_new(struct gw_engine **out, const char *pool4, const char *pool6,
 		  const struct gw_terms *terms, uint64_t seed, const struct gw_ops *ops, void *ctx)
@@ -38,12 +24,18 @@ int gw_engine_new(struct gw_engine **out, const char *pool4, const char *pool6,
 	e->ctx = ctx;
 	lease_table_init(&e->leases, GW_SUBSCRIBERS_MAX, seed);
 	TAILQ_INIT(&e->unsettled);
+	account_table_init(&e->accounts, GW_SUBSCRIBERS_MAX, seed);
+	e->codes.seed = seed;
 	timerq_init(&e->timers);
 	rc = pool_init(&e->pool4, pool4);
 	if (!rc)
 		rc = pool_init(&e->pool6, pool6);
 	if (!rc && !pool_in_use(&e->pool4) && !pool_in_use(&e->pool6))
 		rc = -EINVAL;
+	if (!rc && pool_in_use(&e->pool4) && pool_in_use(&e->pool6)) {
+		pool_limit(&e->pool4, e->pool6.limit);
+		pool_limit(&e->pool6, e->pool4.limit);
+	}
 	if (rc) {
 		gw_engine_free(e);
 		return rc;
@@ -64,6 +56,7 @@ void gw_engine_free(struct gw_engine *e)
 		lease_free(l);
 	}
 	lease_table_free(&e->leases);
+	account_table_free(&e->accounts);
 	timerq_free(&e->timers);
 	pool_free(&e->pool4);
 	pool_free(&e->pool6);
@@ -127,6 +120,7 @@ const char *gw_event_name(enum gw_event event)
 		[GW_EVENT_RENEWED] = "lease.renewed",
 		[GW_EVENT_RELEASED] = "lease.released",
 		[GW_EVENT_EXPIRED] = "lease.expired",
+		[GW_EVENT_QUOTA] = "lease.quota",
 		[GW_EVENT_UPLINK_ONLINE] = "uplink.online",
 		[GW_EVENT_UPLINK_OFFLINE] = "uplink.offline",
 	};
@@ -134,7 +128,7 @@ const char *gw_event_name(enum gw_event event)
 	return (size_t)event < sizeof(names) / sizeof(names[0]) ? names[event] : "?";
 }
 
-static void tell(struct gw_engine *e, enum gw_event event, const struct lease *l)
+void gw_tell(struct gw_engine *e, enum gw_event event, const struct lease *l)
 {
 	if (e->ops->event)
 		e->ops->event(e->ctx, event, l);
@@ -146,7 +140,7 @@ void gw_engine_set_uplink(struct gw_engine *e, const struct gw_uplink *uplink)
 
 	e->uplink = *uplink;
 	if (changed && uplink->checked_s)
-		tell(e, uplink->online ? GW_EVENT_UPLINK_ONLINE : GW_EVENT_UPLINK_OFFLINE, NULL);
+		gw_tell(e, uplink->online ? GW_EVENT_UPLINK_ONLINE : GW_EVENT_UPLINK_OFFLINE, NULL);
 }
 
 const struct gw_uplink *gw_engine_uplink(const struct gw_engine *e)
@@ -203,6 +197,15 @@ static void addresses_give(struct gw_engine *e, const struct lease *l)
 	pool_give(&e->pool6, &l->ip6);
 }
 
+/* Both of a lease have one index, so that either tells whose a packet is. */
+static int second_take(struct gw_engine *e, struct lease *l)
+{
+	if (!pool_in_use(&e->pool4) ||
+	    pool_take_index(&e->pool6, pool_index(&e->pool4, &l->ip4), &l->ip6))
+		return pool_take(&e->pool6, &l->ip6);
+	return 0;
+}
+
 static int addresses_take(struct gw_engine *e, struct lease *l)
 {
 	int rc = 0;
@@ -210,7 +213,7 @@ static int addresses_take(struct gw_engine *e, struct lease *l)
 	if (pool_in_use(&e->pool4))
 		rc = pool_take(&e->pool4, &l->ip4);
 	if (!rc && pool_in_use(&e->pool6))
-		rc = pool_take(&e->pool6, &l->ip6);
+		rc = second_take(e, l);
 	if (rc)
 		addresses_give(e, l);
 	return rc;
@@ -235,6 +238,7 @@ static void unsettled_remove(struct gw_engine *e, struct lease *l)
 /* Takes back what lease_enter did and frees; the store is the caller's business. */
 static void lease_leave(struct gw_engine *e, struct lease *l)
 {
+	gw_account_leave(e, l);
 	unsettled_remove(e, l);
 	timerq_cancel(&e->timers, &l->expiry);
 	lease_table_remove(&e->leases, l);
@@ -251,8 +255,8 @@ static void lease_expired(struct timer *t, uint64_t now)
 	(void)now;
 	log_info("lease %.8s... expired", l->sid);
 	e->counters.expired++;
-	tell(e, GW_EVENT_EXPIRED, l);
-	e->ops->tunnel_close(e->ctx, l);
+	gw_tell(e, GW_EVENT_EXPIRED, l);
+	gw_usage_close(e, l);
 	rc = e->ops->lease_delete(e->ctx, l->sid);
 	if (rc) /* a row that stays is over all the same: the next start drops it */
 		log_warn("expired lease stays in the store: %s", strerror(-rc));
@@ -268,8 +272,14 @@ static int lease_enter(struct gw_engine *e, struct lease *l)
 		return rc;
 	timer_init(&l->expiry, lease_expired, e);
 	rc = timerq_set(&e->timers, &l->expiry, l->expires_s * US_PER_S);
-	if (rc)
-		lease_table_remove(&e->leases, l);
+	if (!rc)
+		rc = gw_account_enter(e, l);
+	if (!rc) {
+		l->rate_now_kbps = gw_rate_due(e, l);
+		return 0;
+	}
+	timerq_cancel(&e->timers, &l->expiry);
+	lease_table_remove(&e->leases, l);
 	return rc;
 }
 
@@ -280,8 +290,8 @@ static int lease_end(struct gw_engine *e, struct lease *l)
 
 	if (rc)
 		return rc;
-	tell(e, GW_EVENT_RELEASED, l);
-	e->ops->tunnel_close(e->ctx, l);
+	gw_tell(e, GW_EVENT_RELEASED, l);
+	gw_usage_close(e, l);
 	lease_leave(e, l);
 	return 0;
 }
@@ -343,8 +353,10 @@ static bool lease_activate(struct gw_engine *e, struct lease *l, struct gw_refus
 	if (rc)
 		return refuse_store(e, why, rc);
 	rc = e->ops->tunnel_open(e->ctx, l, text);
-	if (!rc)
+	if (!rc) {
+		lease_table_opened(&e->leases, l);
 		return true;
+	}
 	del = e->ops->lease_delete(e->ctx, l->sid);
 	if (del) /* the next start finds it and lets it run out */
 		log_error("lease store: %s", strerror(-del));
@@ -352,13 +364,54 @@ static bool lease_activate(struct gw_engine *e, struct lease *l, struct gw_refus
 		      *text ? text : strerror(-rc));
 }
 
+static bool code_good(struct gw_engine *e, const struct gw_request *req, uint64_t now_s,
+		      char name[LEASE_NAME_MAX + 1], struct gw_refusal *why)
+{
+	*name = '\0';
+	if (!req->code && e->terms.code_required)
+		return refuse(e, why, false, "an access code is needed (options.code)");
+	if (!req->code)
+		return true;
+	if (!codeguard_allows(&e->codes, &req->who, now_s))
+		return refuse(e, why, true, "too many wrong access codes; try again in a minute");
+	if (e->ops->code_find(e->ctx, req->code, name) == 0)
+		return true;
+	codeguard_wrong(&e->codes, &req->who, now_s);
+	return refuse(e, why, false, "this access code is not known");
+}
+
+/* With nothing to step down to, a month that is used up is over. */
+static bool within_quota(struct gw_engine *e, const struct gw_request *req, const char *code,
+			 struct gw_refusal *why)
+{
+	char who[ACCOUNT_WHO_MAX + 1];
+	struct account *a;
+	bool over;
+
+	if (!e->terms.month_quota_bytes || e->terms.step_down_kbps)
+		return true;
+	account_who(&req->who, code, who);
+	a = gw_account_open(e, who);
+	over = a && gw_month_used_up(e, a);
+	if (a && !a->leases && !a->dirty)
+		account_remove(&e->accounts, a);
+	return over ? refuse(e, why, true, "this month's quota (%llu bytes) is used up",
+			     (unsigned long long)e->terms.month_quota_bytes)
+		    : true;
+}
+
 static bool grant(struct gw_engine *e, const struct gw_request *req, uint64_t now_s,
 		  const struct lease **out, struct gw_refusal *why)
 {
-	struct lease *l = lease_make(e, req, now_s);
+	char code[LEASE_NAME_MAX + 1];
+	struct lease *l;
 
+	if (!code_good(e, req, now_s, code, why) || !within_quota(e, req, code, why))
+		return false;
+	l = lease_make(e, req, now_s);
 	if (!l)
 		return refuse(e, why, true, "the gateway is out of memory");
+	snprintf(l->code, sizeof(l->code), "%s", code);
 	if (addresses_take(e, l)) {
 		lease_free(l);
 		return refuse(e, why, true, "the gateway has no free address");
@@ -555,13 +608,13 @@ static void lease_stands(struct gw_engine *e, struct lease *l)
 	unsettled_remove(e, l);
 	if (new)
 		e->counters.granted++;
-	tell(e, new ? GW_EVENT_GRANTED : GW_EVENT_RENEWED, l);
+	gw_tell(e, new ? GW_EVENT_GRANTED : GW_EVENT_RENEWED, l);
 }
 
 static void lease_falls(struct gw_engine *e, struct lease *l)
 {
 	if (l->change == LEASE_GRANTED) {
-		e->ops->tunnel_close(e->ctx, l);
+		gw_usage_close(e, l);
 		lease_leave(e, l);
 		return;
 	}
@@ -597,8 +650,8 @@ bool gw_engine_end(struct gw_engine *e, const char *sid)
 	rc = e->ops->lease_delete(e->ctx, sid);
 	if (rc) /* the next start finds it and lets it run out */
 		log_error("lease store: %s", strerror(-rc));
-	tell(e, GW_EVENT_RELEASED, l);
-	e->ops->tunnel_close(e->ctx, l);
+	gw_tell(e, GW_EVENT_RELEASED, l);
+	gw_usage_close(e, l);
 	lease_leave(e, l);
 	return true;
 }
@@ -633,9 +686,12 @@ static int lease_resume(struct gw_engine *e, struct lease *l)
 	rc = lease_enter(e, l);
 	if (!rc) {
 		rc = e->ops->tunnel_open(e->ctx, l, why);
-		if (!rc)
+		if (!rc) {
+			lease_table_opened(&e->leases, l);
 			return 0;
+		}
 		timerq_cancel(&e->timers, &l->expiry);
+		gw_account_leave(e, l);
 		lease_table_remove(&e->leases, l);
 	}
 	addresses_give(e, l);
@@ -651,7 +707,11 @@ static int restore_copy(struct gw_engine *e, const struct lease *saved, uint64_t
 		return -ENOMEM;
 	*l = *saved;
 	l->change = LEASE_SETTLED;
+	l->account = NULL;
+	l->seen_up = l->seen_down = 0;
+	l->used = false;
 	l->interface[0] = '\0';
+	l->source4 = l->source6 = (struct net_addr){0};
 	if (l->expires_s > now_s + e->terms.lease_s)
 		l->expires_s = now_s + e->terms.lease_s;
 	rc = options_copy(l, saved->options);
@@ -675,6 +735,7 @@ int gw_engine_restore(struct gw_engine *e, const struct lease *saved, uint64_t n
 		log_warn("lease %.8s... of an earlier run is given up: %s", saved->sid,
 			 strerror(-rc));
 	}
+	gw_tell(e, GW_EVENT_EXPIRED, saved);
 	rc = e->ops->lease_delete(e->ctx, saved->sid);
 	return rc ? rc : -ESTALE;
 }

@@ -16,6 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gatewayd/account.h"
+#include "gatewayd/codeguard.h"
 #include "gatewayd/lease.h"
 #include "gatewayd/pool.h"
 
@@ -30,6 +32,7 @@ enum gw_event {
 	GW_EVENT_RENEWED,
 	GW_EVENT_RELEASED,
 	GW_EVENT_EXPIRED,
+	GW_EVENT_QUOTA, /* used up: it is slowed down, or ended */
 	GW_EVENT_UPLINK_ONLINE,
 	GW_EVENT_UPLINK_OFFLINE,
 };
@@ -44,6 +47,17 @@ struct gw_ops {
 	 * error `why` (GW_WHY_MAX bytes) is a sentence for the subscriber. */
 	int (*tunnel_open)(void *ctx, struct lease *l, char *why);
 	void (*tunnel_close)(void *ctx, const struct lease *l);
+	/* l->rate_now_kbps holds from now on. */
+	void (*rate_set)(void *ctx, const struct lease *l);
+	/* Its bytes as the host's counters have them now; false: nothing is known. */
+	bool (*lease_count)(void *ctx, const struct lease *l, uint64_t *up, uint64_t *down);
+	/* What was used before; -ENOENT. */
+	int (*account_load)(void *ctx, const char *who, uint32_t month, uint64_t *up,
+			    uint64_t *down);
+	int (*account_save)(void *ctx, const struct account *a);
+	int (*usage_save)(void *ctx, const struct lease *l);
+	/* The name of an access code; -ENOENT. */
+	int (*code_find)(void *ctx, const char *code, char name[LEASE_NAME_MAX + 1]);
 	void (*random_bytes)(void *ctx, void *out, size_t len);
 	/* For whoever watches; `l` is the lease it is about, NULL for the uplink.  May be NULL. */
 	void (*event)(void *ctx, enum gw_event event, const struct lease *l);
@@ -54,6 +68,9 @@ struct gw_terms {
 	uint64_t sessions_per_host;	 /* 0: no limit */
 	uint64_t lease_s;		 /* how long a lease lasts, at least 1 */
 	uint64_t rate_kbps, quota_bytes; /* of new leases; 0: no limit */
+	uint64_t month_quota_bytes;	 /* of one subscriber; 0: no limit */
+	uint64_t step_down_kbps;	 /* when a quota is used up; 0: the lease ends */
+	bool code_required;
 };
 
 struct gw_uplink {
@@ -73,6 +90,7 @@ struct gw_request {
 	const char *name;    /* NULL or at most LEASE_NAME_MAX bytes */
 	const char *method;  /* NULL is refused like one we do not have */
 	const char *options; /* NULL or at most LEASE_OPTIONS_MAX bytes */
+	const char *code;    /* access code; NULL: none */
 	uint16_t port;
 	struct lease_binding who;
 };
@@ -133,6 +151,17 @@ void gw_engine_refuse_store(struct gw_engine *e, int rc, struct gw_refusal *why)
  * there is none. */
 bool gw_engine_end(struct gw_engine *e, const char *sid);
 const struct lease *gw_engine_lease(const struct gw_engine *e, const char *sid);
+/*
+ * Usage: the shell reads all of the host's counters between begin and end, a leased address at a
+ * time, every few seconds.  Quotas are looked at in the end; what was used is saved.  The month is
+ * a number like 202611; leases that are granted or ended later belong to it too.
+ */
+void gw_engine_set_month(struct gw_engine *e, uint32_t month);
+void gw_engine_count_begin(struct gw_engine *e);
+void gw_engine_count(struct gw_engine *e, const struct net_addr *addr, bool up, uint64_t bytes);
+void gw_engine_count_end(struct gw_engine *e);
+/* The host's counters begin again at zero. */
+void gw_engine_counters_reset(struct gw_engine *e);
 /* The lease that an app's data belongs to; NULL. */
 const struct lease *gw_engine_lease_of(const struct gw_engine *e, const char *method,
 				       const struct mesh_id *node, const char *app);

@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "io/clock.h"
 #include "io/config.h"
 #include "io/hostjournal.h"
+#include "io/netlink_watch.h"
 #include "io/sysctl.h"
 
 /* A lease as it stands in the table, or shall. */
@@ -35,6 +35,8 @@ struct gw_host {
 	struct queue adds, dels;
 	const char *tunnels[NFT_TUNNELS_MAX], *borrowed[NFT_TUNNELS_MAX];
 	size_t tunnel_count, borrowed_count;
+	struct gw_shape *shape;
+	struct nl_watch *watch; /* NULL: the guard's own rounds have to do */
 };
 
 int gw_host_open(struct gw_host **out, const char *journal_path)
@@ -142,6 +144,8 @@ static int table_make(struct gw_host *h, const struct config *cfg, const struct 
 		rc = host_nft_gateway(h->journal, &gw);
 	if (!rc)
 		rc = nft_table_mark(h->nft, GW_NFT_TABLE, &h->mark);
+	if (!rc && h->watch)
+		nl_watch_made(h->watch);
 	if (rc == -EEXIST)
 		log_error("there is a foreign nftables table inet %s; remove it or stop its owner",
 			  GW_NFT_TABLE);
@@ -202,7 +206,33 @@ int gw_host_setup(struct gw_host *h, const struct config *cfg, const struct gw_e
 	}
 	rc = table_make(h, cfg, engine);
 	h->ready = rc == 0;
+	if (!rc)
+		rc = gw_shape_new(&h->shape, h->journal, gw_engine_pool4(engine),
+				  gw_engine_pool6(engine));
+	if (!rc)
+		gw_host_shape(h, cfg, engine);
 	return rc;
+}
+
+void gw_host_shape(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine)
+{
+	const struct gw_shape_config sc = {
+		.up_kbps = cfg->gateway_uplink_up_kbps,
+		.down_kbps = cfg->gateway_uplink_down_kbps,
+		.leases = cfg->gateway_max_subscribers,
+		.wanted = cfg->gateway_uplink_up_kbps || cfg->gateway_uplink_down_kbps ||
+			  cfg->gateway_rate_kbps || cfg->gateway_step_down_kbps,
+	};
+
+	if (!gw_shape_set(h->shape, &sc))
+		return;
+	for (const struct lease *l = NULL; (l = gw_engine_lease_after(engine, l));)
+		gw_shape_lease_add(h->shape, l);
+}
+
+const struct gw_shape *gw_host_shaping(const struct gw_host *h)
+{
+	return h->shape;
 }
 
 /* ---- leases ---- */
@@ -248,15 +278,25 @@ static bool queue_drop(struct queue *q, const char *sid)
 
 int gw_host_lease_add(struct gw_host *h, const struct lease *l)
 {
-	return *l->interface ? queue_put(&h->adds, l) : 0;
+	int rc = *l->interface ? queue_put(&h->adds, l) : 0;
+
+	if (!rc)
+		gw_shape_lease_add(h->shape, l);
+	return rc;
 }
 
 void gw_host_lease_del(struct gw_host *h, const struct lease *l)
 {
+	gw_shape_lease_del(h->shape, l);
 	if (!*l->interface || queue_drop(&h->adds, l->sid))
 		return;
 	if (queue_put(&h->dels, l))
 		log_error("rules of lease %.8s... stay: out of memory", l->sid);
+}
+
+void gw_host_rate(struct gw_host *h, const struct lease *l)
+{
+	gw_shape_lease_rate(h->shape, l);
 }
 
 static struct nft_lease rules_of(const struct entry *e)
@@ -266,6 +306,23 @@ static struct nft_lease rules_of(const struct entry *e)
 
 	memcpy(rules.mac, e->mac, sizeof(rules.mac));
 	return rules;
+}
+
+static void count_one(const char *interface, const struct net_addr *addr, bool up,
+		      struct nft_counter c, void *ctx)
+{
+	(void)interface;
+	gw_engine_count(ctx, addr, up, c.bytes);
+}
+
+void gw_host_count(struct gw_host *h, struct gw_engine *engine)
+{
+	if (!h->ready)
+		return;
+	gw_engine_count_begin(engine);
+	/* Half of the counters would look like counters that began again. */
+	if (nft_leases_count(h->nft, GW_NFT_TABLE, count_one, engine) == 0)
+		gw_engine_count_end(engine);
 }
 
 typedef int rules_run(struct nft *nft, const char *table, const struct nft_lease *leases,
@@ -324,20 +381,35 @@ static void put_back_failed(const char *sid, int rc, void *ctx)
 	log_error("rules of lease %.8s...: %s", sid, strerror(-rc));
 }
 
-int gw_host_renew(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine)
+int gw_host_renew(struct gw_host *h, const struct config *cfg, struct gw_engine *engine)
 {
 	int rc = table_make(h, cfg, engine);
 
+	gw_engine_counters_reset(engine);
 	h->dels.count = h->adds.count = 0; /* of the table that was replaced */
 	for (const struct lease *l = NULL; !rc && (l = gw_engine_lease_after(engine, l));)
-		rc = gw_host_lease_add(h, l);
+		rc = *l->interface ? queue_put(&h->adds, l) : 0;
 	gw_host_flush(h, put_back_failed, NULL);
 	return rc;
 }
 
-void gw_host_guard(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine)
+int gw_host_watch(struct gw_host *h, struct event_base *base, nl_watch_cb *touched, void *arg)
 {
-	if (!h->ready || nft_table_intact(h->nft, GW_NFT_TABLE, h->mark) != 0)
+	int rc = nl_watch_table(&h->watch, base, GW_NFT_TABLE, touched, arg);
+
+	if (rc)
+		log_warn("changes of nftables are not told to us (%s); they are looked for every "
+			 "%d s",
+			 strerror(-rc), GW_GUARD_S);
+	return 0;
+}
+
+void gw_host_guard(struct gw_host *h, bool touched, const struct config *cfg,
+		   struct gw_engine *engine)
+{
+	/* Whoever touched the table may have taken leases out, which its fixed part does not show.
+	 */
+	if (!h->ready || (!touched && nft_table_intact(h->nft, GW_NFT_TABLE, h->mark) != 0))
 		return;
 	h->repairs++;
 	if (gw_host_renew(h, cfg, engine) == 0)
@@ -370,9 +442,12 @@ int gw_host_close(struct gw_host *h)
 
 	if (!h)
 		return 0;
+	h->ready = false; /* nobody puts back what goes now */
 	left = hostjournal_undo(h->journal, 0);
 	if (left)
 		log_warn("not everything could be taken back from the host; --cleanup tries again");
+	nl_watch_free(h->watch);
+	gw_shape_free(h->shape);
 	free(h->adds.list);
 	free(h->dels.list);
 	hostjournal_close(h->journal);

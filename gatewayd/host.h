@@ -8,10 +8,13 @@
 #include <stdbool.h>
 
 #include "gatewayd/engine.h"
+#include "gatewayd/shape.h"
+#include "io/netlink_watch.h"
 #include "io/nft.h"
 
 #define GW_NFT_TABLE "meshnet_gw"
 #define GW_HOST_NETS_MAX 64
+#define GW_GUARD_S 10 /* is our table still there?  Besides what the kernel tells */
 
 struct config;
 struct gw_host;
@@ -32,18 +35,28 @@ int gw_host_setup(struct gw_host *h, const struct config *cfg, const struct gw_e
  * nothing.  -ENOMEM. */
 int gw_host_lease_add(struct gw_host *h, const struct lease *l);
 void gw_host_lease_del(struct gw_host *h, const struct lease *l);
+/* All of them, into the engine. */
+void gw_host_count(struct gw_host *h, struct gw_engine *engine);
+/* l->rate_now_kbps holds from now on. */
+void gw_host_rate(struct gw_host *h, const struct lease *l);
+/* The configuration's rates hold from now on. */
+void gw_host_shape(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine);
+const struct gw_shape *gw_host_shaping(const struct gw_host *h);
 /* In one transaction; `failed` for each lease that could not be added. */
 typedef void gw_host_failed(const char *sid, int rc, void *ctx);
 void gw_host_flush(struct gw_host *h, gw_host_failed *failed, void *ctx);
 bool gw_host_pending(const struct gw_host *h);
 /* Makes the table anew, with the leases of `engine`. */
-int gw_host_renew(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine);
-/* Has somebody flushed our table?  Then it is put back. */
-void gw_host_guard(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine);
+int gw_host_renew(struct gw_host *h, const struct config *cfg, struct gw_engine *engine);
+/* `touched` when somebody else changes our table; before gw_host_setup.  0. */
+int gw_host_watch(struct gw_host *h, struct event_base *base, nl_watch_cb *touched, void *arg);
+/* Has somebody flushed our table, or certainly `touched` it?  Then it is put back. */
+void gw_host_guard(struct gw_host *h, bool touched, const struct config *cfg,
+		   struct gw_engine *engine);
 /* How often that happened. */
 uint64_t gw_host_repairs(const struct gw_host *h);
 int gw_host_counters(struct gw_host *h, struct nft_gateway_counters *out);
-/* What the table counted for the lease, half a second ago at most; false: nothing. */
+/* What the table has counted for the lease; false when it is not there. */
 bool gw_host_lease_counters(struct gw_host *h, const struct lease *l,
 			    struct nft_lease_counters *out);
 /* Takes everything back and closes.  NULL is fine.  The number of changes that are left. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define KEY_BYTES 32
+#define ADDR_BYTES 17
 #define HOST_PREFIX_V6 64u /* one host can have as many addresses as it likes in its /64 */
 
 bool lease_sid_valid(const char *sid)
@@ -95,6 +96,7 @@ void lease_table_init(struct lease_table *t, size_t max, uint64_t seed)
 	TAILQ_INIT(&t->all);
 	map_init(&t->by_sid, KEY_BYTES, max, seed);
 	map_init(&t->by_app, KEY_BYTES, max, ~seed);
+	map_init(&t->by_addr, ADDR_BYTES, max * 2, seed);
 	t->count = 0;
 }
 
@@ -102,8 +104,46 @@ void lease_table_free(struct lease_table *t)
 {
 	map_free(&t->by_sid);
 	map_free(&t->by_app);
+	map_free(&t->by_addr);
 	TAILQ_INIT(&t->all);
 	t->count = 0;
+}
+
+static void addr_key(const struct net_addr *a, uint8_t key[ADDR_BYTES])
+{
+	memset(key, 0, ADDR_BYTES);
+	key[0] = a->family;
+	memcpy(key + 1, a->ip, a->family == 4 ? 4 : 16);
+}
+
+struct lease *lease_table_by_addr(const struct lease_table *t, const struct net_addr *a)
+{
+	uint8_t key[ADDR_BYTES];
+
+	addr_key(a, key);
+	return map_get(&t->by_addr, key);
+}
+
+/* Nothing but counting rests on it, so a want of memory is no reason to refuse. */
+static void addrs_put(struct lease_table *t, struct lease *l, bool put)
+{
+	const struct net_addr *addrs[] = {&l->source4, &l->source6};
+	uint8_t key[ADDR_BYTES];
+
+	for (size_t i = 0; i < 2; i++) {
+		if (!addrs[i]->family)
+			continue;
+		addr_key(addrs[i], key);
+		if (put)
+			map_put(&t->by_addr, key, l);
+		else if (map_get(&t->by_addr, key) == l)
+			map_del(&t->by_addr, key);
+	}
+}
+
+void lease_table_opened(struct lease_table *t, struct lease *l)
+{
+	addrs_put(t, l, true);
 }
 
 struct lease *lease_table_by_sid(const struct lease_table *t, const char *sid)
@@ -160,6 +200,7 @@ void lease_table_remove(struct lease_table *t, struct lease *l)
 		app_key(l->method, &l->who.node, l->who.app, key);
 		map_del(&t->by_app, key);
 	}
+	addrs_put(t, l, false);
 	TAILQ_REMOVE(&t->all, l, link);
 	t->count--;
 }

@@ -28,6 +28,8 @@
 #define LEASE_OPTIONS_MAX 4096
 #define LEASE_INTERFACE_MAX 15
 
+struct account;
+
 struct lease_binding {
 	bool proven;		      /* node and app come from an authenticated connection */
 	struct mesh_id node;	      /* zero: no app of the mesh */
@@ -49,7 +51,10 @@ struct lease {
 	uint8_t source_mac[6];
 	bool has_mac;
 	uint64_t granted_s, expires_s;	 /* wall clock */
-	uint64_t rate_kbps, quota_bytes; /* 0: no limit */
+	uint64_t rate_kbps, quota_bytes; /* as granted; 0: no limit */
+	char code[LEASE_NAME_MAX + 1];	 /* name of the access code it came with; "": none */
+	uint64_t up_bytes, down_bytes;	 /* used so far, over restarts */
+	uint64_t rate_now_kbps;		 /* what holds now; 0: no limit */
 
 	/* The engine's and the table's own. */
 	struct timer expiry;
@@ -61,6 +66,10 @@ struct lease {
 		LEASE_EXTENDED, /* from settled_s */
 	} change;
 	uint64_t settled_s;
+	struct account *account;
+	uint64_t seen_up, seen_down;   /* of the host's counters, as they were last */
+	uint64_t count_up, count_down; /* while they are read */
+	bool used;		       /* not yet saved */
 };
 
 TAILQ_HEAD(lease_list, lease);
@@ -69,6 +78,7 @@ struct lease_table {
 	struct lease_list all; /* oldest first */
 	struct map by_sid;     /* keyed by a hash of the sid */
 	struct map by_app;     /* keyed by a hash of (method, node, app); one lease each */
+	struct map by_addr;    /* keyed by the source addresses */
 	size_t count;
 };
 
@@ -99,6 +109,9 @@ void lease_table_remove(struct lease_table *t, struct lease *l);
 struct lease *lease_table_by_sid(const struct lease_table *t, const char *sid);
 struct lease *lease_table_by_app(const struct lease_table *t, const char *method,
 				 const struct mesh_id *node, const char *app);
+/* Its source addresses are known now. */
+void lease_table_opened(struct lease_table *t, struct lease *l);
+struct lease *lease_table_by_addr(const struct lease_table *t, const struct net_addr *a);
 /* The oldest lease of this method that belongs to the caller; NULL. */
 struct lease *lease_table_by_owner(const struct lease_table *t, const char *method,
 				   const struct lease_binding *caller);

@@ -163,6 +163,30 @@ int pool_take_exact(struct pool *p, const struct net_addr *a)
 	return 0;
 }
 
+uint32_t pool_index(const struct pool *p, const struct net_addr *a)
+{
+	return index_of(p, a);
+}
+
+int pool_take_index(struct pool *p, uint32_t index, struct net_addr *out)
+{
+	if (index < FIRST_INDEX || index >= p->limit)
+		return -ERANGE;
+	if (is_taken(p, index))
+		return -EEXIST;
+	take_index(p, index);
+	*out = address_at(p, index);
+	return 0;
+}
+
+void pool_limit(struct pool *p, uint32_t limit)
+{
+	if (limit < p->limit)
+		p->limit = limit;
+	if (p->next >= p->limit)
+		p->next = FIRST_INDEX;
+}
+
 int pool_give(struct pool *p, const struct net_addr *a)
 {
 	uint32_t i = index_of(p, a);

@@ -42,6 +42,12 @@ int pool_take(struct pool *p, struct net_addr *out);
 /* Takes this very address: 0, -EEXIST when it is taken, -ERANGE when it is not one of ours to give.
  */
 int pool_take_exact(struct pool *p, const struct net_addr *a);
+/* Its index; 0 when it is not one of ours to give. */
+uint32_t pool_index(const struct pool *p, const struct net_addr *a);
+/* Takes the address of this index: 0, -EEXIST, -ERANGE. */
+int pool_take_index(struct pool *p, uint32_t index, struct net_addr *out);
+/* Hands out no index from `limit` on. */
+void pool_limit(struct pool *p, uint32_t limit);
 /* Gives back; an address that was not taken changes nothing and answers -ENOENT. */
 int pool_give(struct pool *p, const struct net_addr *a);
 /* How many addresses are left. */

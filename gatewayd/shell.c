@@ -6,21 +6,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "gatewayd/api.h"
+#include "gatewayd/hooks.h"
 #include "gatewayd/metrics.h"
 #include "gatewayd/peers.h"
 #include "gatewayd/store.h"
 #include "gatewayd/stream.h"
 #include "gatewayd/uplink.h"
 #include "io/events.h"
+#include "io/hostjournal.h"
 #include "io/jsonrpc.h"
 #include "io/keyfile.h"
 #include "io/metrics.h"
 #include "libmeshapp/meshapp.h"
-
-#define APP_TYPE "internet_gateway"
 
 struct gw_shell {
 	struct daemon *d;
@@ -37,6 +38,8 @@ struct gw_shell {
 	struct uplink *uplink;
 	struct gw_peers *peers;
 	char id[MESH_ID_TEXT];
+	struct gw_hooks *hooks;
+	struct gw_known *known;
 	struct gw_api api;
 	struct event *tick, *settle;
 	unsigned ticks;
@@ -120,16 +123,80 @@ static void tunnel_close(void *ctx, const struct lease *l)
 	settle_soon(s);
 }
 
+static void rate_set(void *ctx, const struct lease *l)
+{
+	struct gw_shell *s = ctx;
+
+	gw_host_rate(s->host, l);
+}
+
+static bool lease_count(void *ctx, const struct lease *l, uint64_t *up, uint64_t *down)
+{
+	struct gw_shell *s = ctx;
+
+	struct nft_lease_counters c;
+
+	if (!gw_host_lease_counters(s->host, l, &c))
+		return false;
+	*up = c.up.bytes;
+	*down = c.down.bytes;
+	return true;
+}
+
+static int account_load(void *ctx, const char *who, uint32_t month, uint64_t *up, uint64_t *down)
+{
+	struct gw_shell *s = ctx;
+
+	return gw_store_account_load(s->store, who, month, up, down);
+}
+
+static int account_save(void *ctx, const struct account *a)
+{
+	struct gw_shell *s = ctx;
+
+	return gw_store_account_save(s->store, a);
+}
+
+static int usage_save(void *ctx, const struct lease *l)
+{
+	struct gw_shell *s = ctx;
+
+	return gw_store_usage_save(s->store, l);
+}
+
+static int code_find(void *ctx, const char *code, char name[LEASE_NAME_MAX + 1])
+{
+	struct gw_shell *s = ctx;
+
+	return gw_store_code_find(s->store, code, name);
+}
+
 static void random_fill(void *ctx, void *out, size_t len)
 {
 	(void)ctx;
 	randombytes_buf(out, len);
 }
 
+static void hook(struct gw_shell *s, enum gw_event event, const struct lease *l)
+{
+	const struct config *cfg = s->d->cfg;
+	uint64_t until_s;
+
+	if (!l || !s->hooks)
+		return;
+	until_s = steady_clock_wall_s(&s->api.clock, l->expires_s);
+	if (event == GW_EVENT_GRANTED)
+		gw_hooks_run(s->hooks, cfg->gateway_on_register, "register", l, until_s);
+	else if (event == GW_EVENT_RELEASED || event == GW_EVENT_EXPIRED)
+		gw_hooks_run(s->hooks, cfg->gateway_on_release, "release", l, until_s);
+}
+
 static void on_event(void *ctx, enum gw_event event, const struct lease *l)
 {
 	struct gw_shell *s = ctx;
 
+	gw_api_changed(&s->api);
+	hook(s, event, l);
 	/* Leases of an earlier run come back before there is anybody to tell. */
 	if (s->events)
 		events_emit(s->events, gw_event_name(event), gw_api_event_json(s->engine, l));
@@ -140,6 +207,12 @@ static const struct gw_ops ops = {
 	.lease_delete = lease_delete,
 	.tunnel_open = tunnel_open,
 	.tunnel_close = tunnel_close,
+	.rate_set = rate_set,
+	.lease_count = lease_count,
+	.account_load = account_load,
+	.account_save = account_save,
+	.usage_save = usage_save,
+	.code_find = code_find,
 	.random_bytes = random_fill,
 	.event = on_event,
 };
@@ -150,6 +223,11 @@ static struct gw_terms terms_of(const struct config *cfg)
 		.max_subscribers = cfg->gateway_max_subscribers,
 		.sessions_per_host = cfg->gateway_sessions_per_host,
 		.lease_s = cfg->gateway_lease_seconds,
+		.rate_kbps = cfg->gateway_rate_kbps,
+		.quota_bytes = cfg->gateway_quota_bytes,
+		.month_quota_bytes = cfg->gateway_month_quota_bytes,
+		.step_down_kbps = cfg->gateway_step_down_kbps,
+		.code_required = cfg->gateway_require_code,
 	};
 }
 
@@ -178,6 +256,7 @@ static void on_app_state(struct meshapp *app, bool up, const char *text)
 	s->api.node_up = up;
 	s->api.node = meshapp_node(app);
 	gw_methods_node_state(s->methods, up);
+	gw_api_changed(&s->api);
 	if (up)
 		log_info("app '%s' on node %s%s%s", s->name, mesh_id_short(s->api.node, id),
 			 *text ? ": " : "", text);
@@ -199,7 +278,7 @@ static int mesh_open(struct gw_shell *s)
 	struct meshapp_options opt = {
 		.node_addr = s->d->cfg->gateway_node,
 		.app_id = s->name,
-		.app_type = APP_TYPE,
+		.app_type = KNOWN_APP_TYPE,
 		.info = "",
 		.cb = {.on_state = on_app_state, .on_incoming = on_app_incoming},
 		.arg = s,
@@ -216,7 +295,7 @@ static int mesh_open(struct gw_shell *s)
 
 /* ---- the uplink ---- */
 
-static void on_uplink(bool online, uint64_t rtt_us, void *arg)
+static void on_uplink(bool online, uint64_t rtt_us, const char *why, void *arg)
 {
 	struct gw_shell *s = arg;
 	const struct gw_uplink *before = gw_engine_uplink(s->engine);
@@ -225,8 +304,9 @@ static void on_uplink(bool online, uint64_t rtt_us, void *arg)
 	if (online && !before->online)
 		log_info("the uplink is proven (%.1f ms)", (double)rtt_us / 1000.0);
 	else if (!online && (before->online || !before->checked_s))
-		log_warn("the uplink is down: no target answers");
+		log_warn("the uplink is down: %s", why);
 	gw_engine_set_uplink(s->engine, &now);
+	gw_api_changed(&s->api);
 	info_update(s);
 }
 
@@ -235,17 +315,38 @@ static int uplink_start(struct gw_shell *s)
 	const struct config *cfg = s->d->cfg;
 	struct uplink_config uc = {
 		.targets = cfg->gateway_uplink_targets,
+		.servers = cfg->gateway_uplink_dns,
+		.name = cfg->gateway_uplink_dns_name,
 		.interface = cfg->gateway_uplink_interface,
 		.interval_us = cfg->gateway_uplink_interval * 1000000u,
 	};
 	struct uplink *u;
-	int rc = uplink_new(&u, s->d->base, &uc, on_uplink, s);
+	struct nl *nl = hostjournal_nl(gw_host_journal(s->host));
+	int rc = uplink_new(&u, s->d->base, nl, &uc, on_uplink, s);
 
 	if (rc)
 		return rc;
 	uplink_free(s->uplink);
 	s->uplink = u;
 	return 0;
+}
+
+/* ---- usage ---- */
+
+static uint32_t month_now(void)
+{
+	time_t now = (time_t)daemon_wall_s();
+	struct tm tm;
+
+	gmtime_r(&now, &tm);
+	return (uint32_t)((tm.tm_year + 1900) * 100 + tm.tm_mon + 1);
+}
+
+/* Also before the table is made anew, which begins its counters again. */
+static void usage_read(struct gw_shell *s)
+{
+	gw_engine_set_month(s->engine, month_now());
+	gw_host_count(s->host, s->engine);
 }
 
 /* ---- start ---- */
@@ -256,8 +357,11 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	gw_engine_run(s->engine, steady_clock_s(&s->api.clock));
-	if (++s->ticks % GW_GUARD_S == 0)
-		gw_host_guard(s->host, s->d->cfg, s->engine);
+	if (++s->ticks % GW_USAGE_S == 0)
+		usage_read(s);
+	if (s->ticks % GW_GUARD_S == 0)
+		gw_host_guard(s->host, false, s->d->cfg, s->engine);
+	gw_known_tick(s->known, steady_clock_s(&s->api.clock));
 	info_update(s);
 }
 
@@ -288,6 +392,8 @@ static int engine_start(struct gw_shell *s)
 	randombytes_buf(&seed, sizeof(seed));
 	rc = gw_engine_new(&s->engine, s->d->cfg->gateway_pool4, s->d->cfg->gateway_pool6, &terms,
 			   seed, &ops, s);
+	if (!rc)
+		gw_engine_set_month(s->engine, month_now());
 	if (!rc)
 		rc = daemon_state_path(s->d, "db", path, sizeof(path));
 	return rc ? rc : gw_store_open(&s->store, path, s->d->cfg);
@@ -408,6 +514,13 @@ static int peers_start(struct gw_shell *s)
 	return gw_peers_new(&s->peers, s->d->base, s->d->cfg, s->id);
 }
 
+static void settings_apply(struct gw_shell *s);
+
+static void on_set(void *arg)
+{
+	settings_apply(arg);
+}
+
 static int api_start(struct gw_shell *s)
 {
 	int rc = peers_start(s);
@@ -423,6 +536,10 @@ static int api_start(struct gw_shell *s)
 		.name = s->name,
 		.id = s->id,
 		.started_s = daemon_wall_s(),
+		.store = s->store,
+		.known = s->known,
+		.hooks = s->hooks,
+		.reload = on_set,
 		.settle_soon = settle_soon,
 		.settle_arg = s,
 		.clock = steady_clock_begin(),
@@ -430,8 +547,22 @@ static int api_start(struct gw_shell *s)
 	return rpc_start(s);
 }
 
+static void on_touched(void *arg)
+{
+	struct gw_shell *s = arg;
+
+	gw_host_guard(s->host, true, s->d->cfg, s->engine);
+}
+
+static int helpers_start(struct gw_shell *s)
+{
+	s->known = gw_known_new(s->app, s->name);
+	return s->known ? gw_hooks_new(&s->hooks, s->d->base) : -ENOMEM;
+}
+
 static int host_setup(struct gw_shell *s)
 {
+	gw_host_watch(s->host, s->d->base, on_touched, s);
 	return gw_host_setup(s->host, s->d->cfg, s->engine);
 }
 
@@ -440,8 +571,9 @@ int gw_shell_start(struct daemon *d)
 	/* The table comes after the interfaces and before the leases that stand in it; nobody is
 	 * answered before the leases are back. */
 	static int (*const steps[])(struct gw_shell *) = {
-		engine_start, settle_start,   host_start, mesh_open,	methods_start, host_setup,
-		api_start,    leases_restore, rpc_listen, uplink_start, tick_start,
+		engine_start,	settle_start,  host_start,   mesh_open,
+		helpers_start,	methods_start, host_setup,   api_start,
+		leases_restore, rpc_listen,    uplink_start, tick_start,
 	};
 	struct gw_shell *s = calloc(1, sizeof(*s));
 	int rc = 0;
@@ -460,21 +592,31 @@ int gw_shell_start(struct daemon *d)
 
 /* ---- later ---- */
 
-void gw_shell_reload(struct daemon *d)
+static void settings_apply(struct gw_shell *s)
 {
-	struct gw_shell *s = d->ctx;
-	struct gw_terms terms = terms_of(d->cfg);
-	struct rpc_http_spec spec = http_spec(d->cfg);
+	const struct config *cfg = s->d->cfg;
+	struct gw_terms terms = terms_of(cfg);
+	struct rpc_http_spec spec = http_spec(cfg);
 
 	gw_engine_set_terms(s->engine, &terms);
 	rpc_http_set_access(s->http, &spec);
 	if (uplink_start(s))
 		log_error("the old uplink targets stay in use");
+	usage_read(s);
+	gw_host_shape(s->host, cfg, s->engine);
+	gw_host_renew(s->host, cfg, s->engine);
+	gw_api_changed(&s->api);
+	info_update(s);
+}
+
+void gw_shell_reload(struct daemon *d)
+{
+	struct gw_shell *s = d->ctx;
+
 	if (gw_methods_probe(s->methods, d->cfg->gateway_methods))
 		tunnels_tell(s);
-	gw_host_renew(s->host, d->cfg, s->engine);
 	gw_peers_reload(s->peers);
-	info_update(s);
+	settings_apply(s);
 }
 
 void gw_shell_free(struct daemon *d)
@@ -485,8 +627,10 @@ void gw_shell_free(struct daemon *d)
 		return;
 	if (s->tick)
 		event_free(s->tick);
-	if (s->settle && s->host)
+	if (s->settle && s->host) {
+		usage_read(s);
 		settle(s);
+	}
 	uplink_free(s->uplink);
 	if (s->http)
 		rpc_http_free(s->http);
@@ -498,8 +642,10 @@ void gw_shell_free(struct daemon *d)
 	gw_peers_free(s->peers);
 	gw_methods_stop(s->methods);
 	meshapp_close(s->app);
+	gw_known_free(s->known);
 	gw_host_close(s->host);
 	gw_api_clear(&s->api);
+	gw_hooks_free(s->hooks);
 	if (s->settle)
 		event_free(s->settle);
 	gw_engine_free(s->engine);

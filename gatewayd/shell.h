@@ -5,7 +5,7 @@
 #include "io/daemon.h"
 
 #define GW_TICK_S 1  /* leases end, the app's info is kept true */
-#define GW_GUARD_S 3 /* is our nftables table still there? */
+#define GW_USAGE_S 2 /* counters are read, quotas looked at */
 
 int gw_shell_check(const struct config *cfg, config_report *report, void *report_ctx);
 int gw_shell_start(struct daemon *d);

@@ -2,6 +2,7 @@
 #ifndef GATEWAYD_STORE_H
 #define GATEWAYD_STORE_H
 
+#include "gatewayd/account.h"
 #include "gatewayd/lease.h"
 
 struct config;
@@ -24,4 +25,18 @@ int gw_store_delete(struct gw_store *s, const char *sid);
  * is before its first call. */
 typedef void gw_store_visit(const struct lease *l, void *ctx);
 int gw_store_load(struct gw_store *s, gw_store_visit *visit, void *ctx);
+
+/* What a lease has used; with the next flush, as all of these. */
+int gw_store_usage_save(struct gw_store *s, const struct lease *l);
+/* -ENOENT. */
+int gw_store_account_load(struct gw_store *s, const char *who, uint32_t month, uint64_t *up,
+			  uint64_t *down);
+int gw_store_account_save(struct gw_store *s, const struct account *a);
+
+/* Access codes: only a hash is kept.  Durable at once.  -EEXIST: the name is taken; -ENOENT. */
+int gw_store_code_add(struct gw_store *s, const char *name, const char *code, uint64_t wall_s);
+int gw_store_code_drop(struct gw_store *s, const char *name);
+int gw_store_code_find(struct gw_store *s, const char *code, char name[LEASE_NAME_MAX + 1]);
+typedef void gw_store_code_visit(const char *name, uint64_t created_s, void *ctx);
+int gw_store_codes(struct gw_store *s, gw_store_code_visit *visit, void *ctx);
 #endif

@@ -30,6 +30,7 @@ enum host_change {
 	HOST_SYSCTL = 16,
 	HOST_NFT = 32,
 	HOST_PROCESS = 64,
+	HOST_CLSACT = 128,
 };
 
 struct hostjournal;
@@ -73,6 +74,10 @@ int host_rule_remove(struct hostjournal *j, const struct nl_rule *r);
  * already.  Undo restores the first old value, if the current value is still the one we set. */
 int host_sysctl_set(struct hostjournal *j, const char *key, const char *value);
 int host_sysctl_restore(struct hostjournal *j, const char *key);
+
+/* The hooks of traffic control on a link (netlink_tc.h); -EEXIST: somebody uses them. */
+int host_clsact_add(struct hostjournal *j, const char *link, uint32_t index);
+int host_clsact_remove(struct hostjournal *j, const char *link, uint32_t index);
 
 /* A table that is ours already is replaced in one transaction. */
 int host_nft_gateway(struct hostjournal *j, const struct nft_gateway *gw);

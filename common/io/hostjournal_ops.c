@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "io/hostjournal_int.h"
+#include "io/netlink_tc.h"
 #include "io/tun.h"
 
 /* ---- a change as bytes ---- */
@@ -399,6 +400,38 @@ static int rule_undo(struct hostjournal *j, const struct nl_rule *r)
 	return rc == -ENOENT ? 0 : rc;
 }
 
+/* ---- traffic control ---- */
+
+static int clsact_entry(struct host_entry *e, const char *link, uint32_t index)
+{
+	struct wbuf w = entry_begin(e, HOST_CLSACT);
+
+	wbuf_u32(&w, index);
+	snprintf(e->text, sizeof e->text, "traffic control of link %s", link);
+	return entry_end(e, &w);
+}
+
+static int clsact_make(struct hostjournal *j, const void *what)
+{
+	return nl_clsact_add(hostjournal_nl(j), *(const uint32_t *)what);
+}
+
+int host_clsact_add(struct hostjournal *j, const char *link, uint32_t index)
+{
+	struct host_entry e;
+	int rc = clsact_entry(&e, link, index);
+
+	return rc ? rc : make(j, &e, clsact_make, &index);
+}
+
+int host_clsact_remove(struct hostjournal *j, const char *link, uint32_t index)
+{
+	struct host_entry e;
+	int rc = clsact_entry(&e, link, index);
+
+	return rc ? rc : unmake(j, &e);
+}
+
 /* ---- nftables ---- */
 
 static int table_entry(struct host_entry *e, const char *table)
@@ -617,6 +650,7 @@ int host_entry_undo(struct hostjournal *j, const struct host_entry *e)
 	struct nl_route route = {0};
 	struct nl_rule rule = {0};
 	char name[HOST_SPEC_MAX];
+	uint32_t index;
 
 	switch (e->kind) {
 	case HOST_ADDR:
@@ -628,6 +662,9 @@ int host_entry_undo(struct hostjournal *j, const struct host_entry *e)
 	case HOST_RULE:
 		get_rule(&r, &rule);
 		return rbuf_done(&r) ? rule_undo(j, &rule) : -EBADMSG;
+	case HOST_CLSACT:
+		index = rbuf_u32(&r);
+		return rbuf_done(&r) ? nl_clsact_release(hostjournal_nl(j), index) : -EBADMSG;
 	case HOST_LINK:
 	case HOST_SYSCTL:
 	case HOST_NFT:

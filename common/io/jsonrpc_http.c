@@ -488,6 +488,8 @@ static void serve(struct evhttp_request *req, void *arg)
 	enum evhttp_cmd_type method = evhttp_request_get_command(req);
 	struct rpc_ctx ctx = {0};
 
+	if (c && !c->admitted)
+		conn_admit(c);
 	if (!c || c->ended) {
 		evhttp_send_error(req, HTTP_SERVUNAVAIL, NULL);
 		return;
@@ -495,7 +497,7 @@ static void serve(struct evhttp_request *req, void *arg)
 	if (method != EVHTTP_REQ_POST ||
 	    !evhttp_find_header(evhttp_request_get_input_headers(req), "Content-Length"))
 		close_after(req);
-	addr_of_fd(bufferevent_getfd(c->bev), &ctx.addr);
+	ctx.addr = c->addr;
 	local_of_fd(bufferevent_getfd(c->bev), &ctx.local);
 	ctx.authorised = is_authorised(h, &ctx.addr, req);
 	h->requests++;

@@ -235,6 +235,7 @@ static bool link_parse(const struct nlmsghdr *h, struct nl_link *l)
 			      .mtu = nl_attr_u32(tb[IFLA_MTU]),
 			      .group = nl_attr_u32(tb[IFLA_GROUP]),
 			      .up = m->ifi_flags & IFF_UP,
+			      .running = m->ifi_flags & IFF_RUNNING,
 			      .loopback = m->ifi_flags & IFF_LOOPBACK,
 			      .point_to_point = m->ifi_flags & IFF_POINTOPOINT};
 	nl_attr_str(tb[IFLA_IFNAME], l->name, sizeof l->name);

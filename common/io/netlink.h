@@ -31,7 +31,8 @@ struct nl_link {
 	char name[IFNAMSIZ];
 	char kind[16]; /* "veth", "tun", "" when the kernel does not say */
 	uint32_t mtu, group;
-	bool up; /* administratively */
+	bool up;      /* administratively */
+	bool running; /* and with a carrier */
 	bool loopback;
 	bool point_to_point;
 };
@@ -190,12 +191,4 @@ int nl_addr_list(struct nl *nl, uint8_t family, nl_addr_visit *visit, void *ctx)
 int nl_route_list(struct nl *nl, uint8_t family, nl_route_visit *visit, void *ctx);
 int nl_rule_list(struct nl *nl, uint8_t family, nl_rule_visit *visit, void *ctx);
 int nl_neigh_list(struct nl *nl, uint8_t family, nl_neigh_visit *visit, void *ctx);
-
-/* ---- changes ---- */
-struct event_base;
-struct nl_watch;
-/* An address of the host has come or gone, perhaps several.  The watch must not be closed here. */
-typedef void nl_watch_cb(void *arg);
-int nl_watch_open(struct nl_watch **out, struct event_base *base, nl_watch_cb *cb, void *arg);
-void nl_watch_close(struct nl_watch *w); /* NULL is fine */
 #endif

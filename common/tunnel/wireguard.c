@@ -29,6 +29,7 @@
 #include "io/config.h"
 #include "io/hostjournal.h"
 #include "io/keyfile.h"
+#include "io/netlink_watch.h"
 #include "io/wgdev.h"
 #include "io/wgpeers.h"
 #include "tunnel/tunopt.h"
@@ -796,7 +797,7 @@ static void client_close(void *arg)
 
 	if (!c)
 		return;
-	nl_watch_close(c->watch);
+	nl_watch_free(c->watch);
 	wgdev_close(c->dev);
 	if (c->timer)
 		event_free(c->timer);
@@ -872,7 +873,7 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 		rc = c->timer ? take_nl(env, &c->nl, &c->own_nl) : -ENOMEM;
 	}
 	if (!rc)
-		rc = nl_watch_open(&c->watch, env->base, client_addresses, c);
+		rc = nl_watch_routes(&c->watch, env->base, client_addresses, c);
 	if (!rc)
 		rc = keyfile_load(env->state_dir, "wireguard-subscriber", &c->keys);
 	if (rc)

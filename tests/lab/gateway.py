@@ -19,6 +19,7 @@ NODE_ID = "ab" * 32  # of the apps that `host` asks for; no such node has to be 
 class GatewayLab(Lab):
     def __init__(self):
         super().__init__()
+        self.running = None
         try:
             self._build()
         except BaseException:
@@ -30,10 +31,14 @@ class GatewayLab(Lab):
         self.link("inet", "gw", "192.0.2.0/30", "2001:db8:1::/64")
         self.link("gw", "host", "10.77.0.0/16")
         self.gw, self.host = self["gw"], self["host"]
-        self.gw.ip("route", "add", "default", "via", "192.0.2.1")
-        self.gw.ip("-6", "route", "add", "default", "via", "2001:db8:1::1")
+        self.gw.sysctl("net.ipv6.conf.to-inet.keep_addr_on_down", 1)
+        self.default_routes()
         self["inet"].ip("addr", "add", f"{UPLINK}/32", "dev", "lo")
         self.settle()
+
+    def default_routes(self):
+        self.gw.ip("route", "replace", "default", "via", "192.0.2.1")
+        self.gw.ip("-6", "route", "replace", "default", "via", "2001:db8:1::1")
 
     def start_mesh(self):
         """A mesh of one node, so that the method mesh is ready."""
@@ -43,7 +48,10 @@ class GatewayLab(Lab):
     def start(self, name="gatewayd", ready=True, sections=None, **keys):
         section = {"Name": "gw", "Pool4": "10.117.0.0/16", "Pool6": "fd75:6d65:1::/64",
                    "LeaseSeconds": 60, "SessionsPerHost": 0, "MaxSubscribers": 2000, **keys}
+        if self.running:
+            self.running.stop()  # of a test that failed
         daemon = self.daemon("gw", "gatewayd", {"gateway": section, **(sections or {})}, name=name)
+        self.running = daemon
         wait(self.ready if ready else lambda: self.call("nodeInfo")["success"], 10,
              "gatewayd answers")
         return daemon

@@ -21,7 +21,10 @@ struct world {
 	size_t saved, tunnels, opened, closed;
 	int save_rc, delete_rc, open_rc; /* errors to inject */
 	uint8_t random;
-	char events[512]; /* names, one after the other */
+	uint64_t rate_kbps, count_up, count_down;
+	bool counts;		/* the host has counters */
+	struct account account; /* saved last */
+	char events[512];	/* names, one after the other */
 };
 
 static struct lease *row_find(struct world *w, const char *sid)
@@ -73,6 +76,8 @@ static int tunnel_open(void *ctx, struct lease *l, char *why)
 		return w->open_rc;
 	}
 	snprintf(l->interface, sizeof(l->interface), "mgw0");
+	l->source4 = l->ip4;
+	l->source6 = l->ip6;
 	w->opened++;
 	w->tunnels++;
 	return 0;
@@ -105,7 +110,68 @@ static void event(void *ctx, enum gw_event kind, const struct lease *l)
 			 kind == GW_EVENT_UPLINK_ONLINE || kind == GW_EVENT_UPLINK_OFFLINE);
 }
 
+static void rate_set(void *ctx, const struct lease *l)
+{
+	struct world *w = ctx;
+
+	w->rate_kbps = l->rate_now_kbps;
+}
+
+static bool lease_count(void *ctx, const struct lease *l, uint64_t *up, uint64_t *down)
+{
+	struct world *w = ctx;
+
+	(void)l;
+	*up = w->count_up;
+	*down = w->count_down;
+	return w->counts;
+}
+
+static int account_load(void *ctx, const char *who, uint32_t month, uint64_t *up, uint64_t *down)
+{
+	struct world *w = ctx;
+
+	if (strcmp(w->account.who, who) != 0 || w->account.month != month)
+		return -ENOENT;
+	*up = w->account.up_bytes;
+	*down = w->account.down_bytes;
+	return 0;
+}
+
+static int account_save(void *ctx, const struct account *a)
+{
+	struct world *w = ctx;
+
+	w->account = *a;
+	return 0;
+}
+
+static int usage_save(void *ctx, const struct lease *l)
+{
+	struct world *w = ctx;
+	struct lease *row = row_find(w, l->sid);
+
+	row->up_bytes = l->up_bytes;
+	row->down_bytes = l->down_bytes;
+	return 0;
+}
+
+static int code_find(void *ctx, const char *code, char name[LEASE_NAME_MAX + 1])
+{
+	(void)ctx;
+	if (strcmp(code, "sesame") != 0)
+		return -ENOENT;
+	snprintf(name, LEASE_NAME_MAX + 1, "anna");
+	return 0;
+}
+
 static const struct gw_ops ops = {
+	.rate_set = rate_set,
+	.lease_count = lease_count,
+	.account_load = account_load,
+	.account_save = account_save,
+	.usage_save = usage_save,
+	.code_find = code_find,
 	.lease_save = lease_save,
 	.lease_delete = lease_delete,
 	.tunnel_open = tunnel_open,
@@ -437,7 +503,7 @@ static void test_pool_exhausted(void **state)
 	assert_true(ask(f, "b", "mesh", mesh(2, "sub"), T0));
 	assert_false(ask(f, NULL, "mesh", mesh(3, "sub"), T0));
 	assert_refused(f, true, "no free address");
-	assert_int_equal(pool_left(gw_engine_pool4(f->e)), 3); /* the IPv4 half went back */
+	assert_int_equal(pool_left(gw_engine_pool4(f->e)), 0); /* as small as the other */
 	assert_true(gw_engine_release(f->e, "b", &me, T0, &f->why));
 	assert_true(ask(f, NULL, "mesh", mesh(3, "sub"), T0));
 	assert_ip(&f->lease->ip6, "fd00:66::3");
@@ -505,6 +571,173 @@ static void test_unsettled(void **state)
 	assert_int_equal(f->w.tunnels, 0);
 }
 
+/* What the host's counters say at one moment. */
+static void count(struct fixture *f, const char *ip, uint64_t up, uint64_t down)
+{
+	struct net_addr a;
+
+	assert_int_equal(net_addr_parse(&a, ip, 0), 0);
+	gw_engine_count_begin(f->e);
+	gw_engine_count(f->e, &a, true, up);
+	gw_engine_count(f->e, &a, false, down);
+	gw_engine_count_end(f->e);
+}
+
+static void test_usage(void **state)
+{
+	struct fixture *f = *state;
+	struct lease_binding me = mesh(1, "sub");
+	static struct lease saved;
+
+	gw_engine_set_month(f->e, 202611);
+	assert_true(ask(f, "s", "mesh", me, T0));
+	count(f, "10.66.0.2", 100, 1000);
+	count(f, "fd00:66::2", 130, 1000);
+	assert_int_equal(f->lease->up_bytes, 130);
+	assert_int_equal(f->lease->down_bytes, 1000);
+	assert_int_equal(f->w.account.up_bytes, 130);
+	assert_int_equal(f->w.account.month, 202611);
+	assert_memory_equal(f->w.account.who, "node:0000000000", 15);
+	/* The host's table was made anew: its counters begin again. */
+	count(f, "10.66.0.2", 5, 7);
+	assert_int_equal(f->lease->up_bytes, 135);
+	gw_engine_counters_reset(f->e);
+	count(f, "10.66.0.2", 50, 7);
+	assert_int_equal(f->lease->up_bytes, 185);
+	assert_int_equal(f->lease->down_bytes, 1014);
+	assert_int_equal(row_find(&f->w, "s")->up_bytes, 185);
+	/* Nobody's address is nobody's. */
+	count(f, "10.66.0.9", 50, 7);
+	assert_int_equal(f->lease->up_bytes, 185 + 0);
+	/* A restart: what was used was, and the account is the same. */
+	saved = *row_find(&f->w, "s");
+	gw_engine_free(f->e);
+	f->w.tunnels = 0;
+	start(f, "10.66.0.0/24", "fd00:66::/64");
+	gw_engine_set_month(f->e, 202611);
+	assert_int_equal(gw_engine_restore(f->e, &saved, T0 + 1), 0);
+	f->lease = gw_engine_lease(f->e, "s");
+	assert_int_equal(f->lease->up_bytes, 185);
+	assert_int_equal(account_used(f->lease->account), 185 + 1014);
+	/* The last before its end counts. */
+	f->w.counts = true;
+	f->w.count_up = 15;
+	assert_true(gw_engine_release(f->e, "s", &me, T0 + 2, &f->why));
+	assert_int_equal(f->w.account.up_bytes, 200);
+	/* A new month. */
+	f->w.counts = false;
+	gw_engine_set_month(f->e, 202612);
+	assert_true(ask(f, "s", "mesh", me, T0 + 3));
+	assert_int_equal(account_used(f->lease->account), 0);
+	count(f, "10.66.0.2", 1, 0);
+	gw_engine_set_month(f->e, 202701);
+	assert_int_equal(account_used(f->lease->account), 0);
+	assert_int_equal(f->lease->up_bytes, 1);
+}
+
+static void test_quota_slows_down(void **state)
+{
+	struct fixture *f = *state;
+
+	f->terms.month_quota_bytes = 1000;
+	f->terms.step_down_kbps = 64;
+	gw_engine_set_terms(f->e, &f->terms);
+	gw_engine_set_month(f->e, 202611);
+	/* Two leases of one subscriber, one of another. */
+	assert_true(ask(f, "a", "mesh", mesh(1, "x"), T0));
+	assert_true(ask(f, "b", "mesh", mesh(1, "y"), T0));
+	assert_true(ask(f, "c", "mesh", mesh(2, "x"), T0));
+	assert_int_equal(f->lease->rate_now_kbps, 500);
+	count(f, "10.66.0.2", 500, 499);
+	assert_int_equal(gw_engine_lease(f->e, "a")->rate_now_kbps, 500);
+	count(f, "10.66.0.3", 0, 1);
+	assert_int_equal(gw_engine_lease(f->e, "a")->rate_now_kbps, 64);
+	assert_int_equal(gw_engine_lease(f->e, "b")->rate_now_kbps, 64);
+	assert_int_equal(gw_engine_lease(f->e, "c")->rate_now_kbps, 500);
+	assert_int_equal(f->w.rate_kbps, 64);
+	assert_non_null(strstr(f->w.events, "lease.quota"));
+	/* One more lease is slow from the beginning. */
+	assert_true(ask(f, "d", "mesh", mesh(1, "z"), T0));
+	assert_int_equal(f->lease->rate_now_kbps, 64);
+	gw_engine_set_month(f->e, 202612);
+	count(f, "10.66.0.3", 0, 1);
+	assert_int_equal(gw_engine_lease(f->e, "a")->rate_now_kbps, 500);
+	assert_int_equal(f->w.rate_kbps, 500);
+}
+
+static void test_quota_ends(void **state)
+{
+	struct fixture *f = *state;
+	struct lease_binding me = mesh(1, "sub");
+
+	f->terms.quota_bytes = 1000;
+	f->terms.month_quota_bytes = 1500;
+	gw_engine_set_terms(f->e, &f->terms);
+	assert_true(ask(f, "a", "mesh", me, T0));
+	count(f, "10.66.0.2", 900, 100);
+	assert_null(gw_engine_lease(f->e, "a"));
+	assert_null(row_find(&f->w, "a"));
+	assert_true(ask(f, "b", "mesh", me, T0));
+	count(f, "10.66.0.3", 0, 500);
+	assert_int_equal(gw_engine_lease_count(f->e), 0);
+	assert_false(ask(f, "c", "mesh", me, T0));
+	assert_refused(f, true, "this month's quota");
+	assert_true(ask(f, "c", "mesh", mesh(2, "sub"), T0));
+	gw_engine_set_month(f->e, 1);
+	assert_true(ask(f, "d", "mesh", me, T0));
+}
+
+static void test_codes(void **state)
+{
+	struct fixture *f = *state;
+	struct gw_request req = {.sid = "s", .method = "null", .who = host("10.0.0.5")};
+
+	f->terms.code_required = true;
+	gw_engine_set_terms(f->e, &f->terms);
+	assert_false(gw_engine_request(f->e, &req, T0, &f->lease, &f->why));
+	assert_refused(f, false, "access code is needed");
+	req.code = "wrong";
+	for (unsigned i = 0; i < CODEGUARD_PER_HOST; i++) {
+		assert_false(gw_engine_request(f->e, &req, T0, &f->lease, &f->why));
+		assert_refused(f, false, "not known");
+	}
+	/* From now on not even the right one is looked at, from there. */
+	req.code = "sesame";
+	assert_false(gw_engine_request(f->e, &req, T0 + 59, &f->lease, &f->why));
+	assert_refused(f, true, "too many wrong");
+	req.who = host("10.0.0.6");
+	assert_true(gw_engine_request(f->e, &req, T0 + 59, &f->lease, &f->why));
+	gw_engine_settle(f->e, 0);
+	assert_string_equal(f->lease->code, "anna");
+	assert_string_equal(f->lease->account->who, "code:anna");
+	/* Who has the lease needs no code to ask again. */
+	req.code = NULL;
+	assert_true(gw_engine_request(f->e, &req, T0 + 59, &f->lease, &f->why));
+	req = (struct gw_request){
+		.sid = "t", .method = "null", .who = host("10.0.0.5"), .code = "sesame"};
+	assert_true(gw_engine_request(f->e, &req, T0 + 60, &f->lease, &f->why));
+	gw_engine_settle(f->e, 0);
+}
+
+static void test_account_names(void **state)
+{
+	char who[ACCOUNT_WHO_MAX + 1], same[ACCOUNT_WHO_MAX + 1];
+	struct lease_binding a = host("2001:db8:1:2::5"), b = host("2001:db8:1:2:3::9"),
+			     v4 = app(host("10.0.0.5"), 1, "sub"), proven = mesh(0xab, "sub");
+
+	(void)state;
+	account_who(&a, "", who);
+	account_who(&b, "", same);
+	assert_string_equal(who, "host:2001:db8:1:2::/64");
+	assert_string_equal(who, same);
+	account_who(&v4, "", who); /* what a host says of its node is not taken for it */
+	assert_string_equal(who, "host:10.0.0.5");
+	account_who(&v4, "anna", who);
+	assert_string_equal(who, "code:anna");
+	account_who(&proven, "", who);
+	assert_int_equal(strlen(who), 5 + 64);
+}
+
 static void test_tunnel_errors(void **state)
 {
 	struct fixture *f = *state;
@@ -517,7 +750,7 @@ static void test_tunnel_errors(void **state)
 	assert_refused(f, false, "no tunnel today");
 	assert_int_equal(f->w.saved, 0);
 	assert_int_equal(gw_engine_lease_count(f->e), 0);
-	assert_int_equal(pool_left(gw_engine_pool6(f->e)), 65534);
+	assert_int_equal(pool_left(gw_engine_pool6(f->e)), 253);
 	f->w.open_rc = 0;
 	assert_true(ask(f, NULL, "mesh", mesh(1, "sub"), T0));
 }
@@ -638,11 +871,13 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_grant),		T(test_idempotent),    T(test_method_choice),
-		T(test_uplink),		T(test_renew_release), T(test_expiry),
-		T(test_strangers),	T(test_new_sid),       T(test_limits),
-		T(test_pool_exhausted), T(test_store_errors),  T(test_unsettled),
-		T(test_tunnel_errors),	T(test_restart),       T(test_long_run),
+		T(test_grant),		T(test_idempotent),	  T(test_method_choice),
+		T(test_uplink),		T(test_renew_release),	  T(test_expiry),
+		T(test_strangers),	T(test_new_sid),	  T(test_limits),
+		T(test_pool_exhausted), T(test_store_errors),	  T(test_unsettled),
+		T(test_usage),		T(test_quota_slows_down), T(test_quota_ends),
+		T(test_codes),		T(test_account_names),	  T(test_tunnel_errors),
+		T(test_restart),	T(test_long_run),
 	};
 
 	log_set_sink(quiet);

@@ -1,5 +1,6 @@
 /* The gateway's store: what is saved comes back, whole and in order; rows that make no sense do
  * not. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -99,6 +100,10 @@ static struct lease full_lease(const char *sid)
 	net_addr_parse(&l.who.host, "fd00::5", 0);
 	net_addr_parse(&l.ip4, "10.66.0.2", 0);
 	net_addr_parse(&l.ip6, "fd00:66::2", 0);
+	l.ip4.ip[2] = l.ip6.ip[14] = (uint8_t)sid[0];
+	snprintf(l.code, sizeof(l.code), "anna");
+	l.up_bytes = 77;
+	l.down_bytes = 1ull << 45;
 	return l;
 }
 
@@ -118,6 +123,9 @@ static void assert_same(const struct lease *a, const struct lease *b)
 	assert_int_equal(a->expires_s, b->expires_s);
 	assert_int_equal(a->rate_kbps, b->rate_kbps);
 	assert_int_equal(a->quota_bytes, b->quota_bytes);
+	assert_string_equal(a->code, b->code);
+	assert_int_equal(a->up_bytes, b->up_bytes);
+	assert_int_equal(a->down_bytes, b->down_bytes);
 }
 
 static void test_round_trip(void **state)
@@ -189,6 +197,66 @@ static void test_nonsense_rows(void **state)
 	}
 }
 
+/* A row that could not be deleted gives way to who got its address. */
+static void test_address_taken_over(void **state)
+{
+	struct fixture *f = *state;
+	struct lease old = full_lease("old"), new = full_lease("new");
+
+	assert_int_equal(gw_store_save(f->store, &old), 0);
+	new.ip6 = old.ip6;
+	assert_int_equal(gw_store_save(f->store, &new), 0);
+	assert_int_equal(load(f), 1);
+	assert_string_equal(f->got[0].sid, "new");
+}
+
+static void note_pending(void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+static void note_code(const char *name, uint64_t created_s, void *ctx)
+{
+	assert_int_equal(created_s, 5);
+	snprintf(ctx, LEASE_NAME_MAX + 1, "%s", name);
+}
+
+static void test_usage_and_codes(void **state)
+{
+	struct fixture *f = *state;
+	struct lease l = full_lease("l");
+	struct account a = {.who = "code:anna", .month = 202611, .up_bytes = 5, .down_bytes = 6};
+	char name[LEASE_NAME_MAX + 1] = "";
+	uint64_t up = 1, down = 2;
+	unsigned pending = 0;
+
+	gw_store_gather(f->store, note_pending, &pending);
+	assert_int_equal(gw_store_save(f->store, &l), 0);
+	l.up_bytes = 100;
+	assert_int_equal(gw_store_usage_save(f->store, &l), 0);
+	assert_int_equal(gw_store_account_load(f->store, a.who, a.month, &up, &down), -ENOENT);
+	assert_int_equal(gw_store_account_save(f->store, &a), 0);
+	a.up_bytes = 7;
+	assert_int_equal(gw_store_account_save(f->store, &a), 0);
+	assert_int_equal(pending, 1);
+	assert_int_equal(gw_store_code_add(f->store, "anna", "sesame", 5), 0); /* flushes */
+	assert_int_equal(gw_store_code_add(f->store, "anna", "other", 5), -EEXIST);
+	reopen(f);
+	assert_int_equal(load(f), 1);
+	assert_same(&f->got[0], &l);
+	assert_int_equal(gw_store_account_load(f->store, a.who, a.month, &up, &down), 0);
+	assert_int_equal(up, 7);
+	assert_int_equal(down, 6);
+	assert_int_equal(gw_store_account_load(f->store, a.who, 202612, &up, &down), -ENOENT);
+	assert_int_equal(gw_store_codes(f->store, note_code, name), 0);
+	assert_string_equal(name, "anna");
+	assert_int_equal(gw_store_code_find(f->store, "sesame", name), 0);
+	assert_int_equal(gw_store_code_find(f->store, "Sesame", name), -ENOENT);
+	assert_int_equal(gw_store_code_drop(f->store, "anna"), 0);
+	assert_int_equal(gw_store_code_drop(f->store, "anna"), -ENOENT);
+	assert_int_equal(gw_store_code_find(f->store, "sesame", name), -ENOENT);
+}
+
 static void quiet(enum log_level level, const char *line)
 {
 	(void)level;
@@ -199,9 +267,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_round_trip),
-		T(test_replace_and_delete),
-		T(test_nonsense_rows),
+		T(test_round_trip),	    T(test_replace_and_delete), T(test_nonsense_rows),
+		T(test_address_taken_over), T(test_usage_and_codes),
 	};
 
 	log_set_sink(quiet);
