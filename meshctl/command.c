@@ -10,6 +10,7 @@
 #include "meshctl/complete.h"
 #include "meshctl/events.h"
 #include "meshctl/progress.h"
+#include "meshctl/scan.h"
 
 #define NAME_LEN_MAX 32
 #define ADD_NODES_MAX 1000
@@ -191,6 +192,7 @@ static const struct view view_gateways = {
 	"gateways", "no gateways known (try: scan)",
 	(const struct view_column[]){{"NAME", "name|key", VIEW_TEXT},
 				     {"VIA", "via", VIEW_TEXT},
+				     {"FOUND BY", "foundBy", VIEW_TEXT},
 				     {"METHOD", "method|methods", VIEW_TEXT},
 				     {"STATE", "state", VIEW_TEXT},
 				     {"SCORE", "score", VIEW_NUMBER},
@@ -475,13 +477,18 @@ static const struct ctl_command commands[] = {
 	 .params = params_none,
 	 .view = &view_gateways},
 	{.name = "scan",
-	 .usage = "",
-	 .help = "look for gateways now",
+	 .usage = "[NETWORKS]",
+	 .help = "look for gateways now; NETWORKS: babel,kernel,... (none named: the configured)",
 	 .daemon = CTL_SUBSCRIBER,
-	 .method = "startScan",
-	 .params = params_none,
-	 .show = view_object,
-	 .timeout_us = SECONDS(30)},
+	 .max = 1,
+	 .run = ctl_run_scan},
+	{.name = "graph",
+	 .usage = "",
+	 .help = "the hosts and links that scans have found",
+	 .daemon = CTL_SUBSCRIBER,
+	 .options = ctl_graph_options,
+	 .run = ctl_run_graph,
+	 .watch = true},
 	{.name = "connect-gateway",
 	 .usage = "[GATEWAY]",
 	 .help = "use this gateway, by IP or name (none named: the best)",
