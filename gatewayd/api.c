@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gatewayd/api_peers.h"
 #include "io/clock.h"
 #include "io/config.h"
 
@@ -257,7 +258,7 @@ static void api_node_info(struct rpc_call *call, struct json_object *params, voi
 	struct gw_api *api = arg;
 	struct json_object *o = success();
 
-	(void)params;
+	gw_api_peers_learn(api->peers, params);
 	rpc_set(o, "name", rpc_text(api->name));
 	rpc_set_str(o, "version", MESHNET_VERSION);
 	rpc_set_bool(o, "gateway", true);
@@ -266,6 +267,8 @@ static void api_node_info(struct rpc_call *call, struct json_object *params, voi
 	rpc_set(o, "terms", terms_json(api));
 	rpc_set(o, "uplink", uplink_json(api));
 	rpc_set_bool(o, "ipv6support", pool_in_use(gw_engine_pool6(api->engine)));
+	rpc_set_str(o, "id", api->id);
+	rpc_set(o, "gateways", gw_api_peers_told(api->peers));
 	rpc_reply(call, o);
 }
 
@@ -543,7 +546,9 @@ static struct json_object *value_json(const struct config *cfg, const struct con
 		return json_object_new_boolean(*(const bool *)at);
 	default:
 		text = *(const char *const *)at;
-		return rpc_text(strstr(k->field, "token") && *text ? "***" : text);
+		return rpc_text((strstr(k->field, "token") || strstr(k->field, "password")) && *text
+					? "***"
+					: text);
 	}
 }
 
@@ -570,8 +575,16 @@ static void api_get_config(struct rpc_call *call, struct json_object *params, vo
 	rpc_reply(call, o);
 }
 
+static void api_list_gateways(struct rpc_call *call, struct json_object *params, void *arg)
+{
+	struct gw_api *api = arg;
+
+	(void)params;
+	rpc_reply(call, gw_api_peers_list(api->peers));
+}
+
 static const struct rpc_method methods[] = {
-	{"nodeInfo", {NULL}, api_node_info, RPC_PUBLIC},
+	{"nodeInfo", {"gateways"}, api_node_info, RPC_PUBLIC},
 	{"requestConnection",
 	 {"sid", "name", "port", "method", "options"},
 	 api_request,
@@ -580,6 +593,7 @@ static const struct rpc_method methods[] = {
 	{"releaseConnection", {"sid"}, api_release, RPC_PUBLIC},
 	{"status", {NULL}, api_status, RPC_AUTHORISED},
 	{"listSessions", {"offset", "limit"}, api_list_sessions, RPC_AUTHORISED},
+	{"listGateways", {NULL}, api_list_gateways, RPC_AUTHORISED},
 	{"getConfig", {NULL}, api_get_config, RPC_AUTHORISED},
 };
 

@@ -1,7 +1,7 @@
 /*
  * The gateway's JSON-RPC (DESIGN.md section 10): every JSON shape of gatewayd.
  *   public:      nodeInfo, requestConnection, renewConnection, releaseConnection
- *   authorised:  status, listSessions, getConfig
+ *   authorised:  status, listSessions, listGateways, getConfig
  * A refusal is a result {success:false, errorMsg, temporary}; a malformed call is an error -32602.
  */
 #ifndef GATEWAYD_API_H
@@ -20,6 +20,7 @@
 #define GW_API_WORD_MAX 32u	 /* gateway.Price, gateway.Currency */
 
 struct config;
+struct gw_peers;
 
 struct gw_held;
 
@@ -29,7 +30,9 @@ struct gw_api {
 	struct gw_methods *methods;
 	struct gw_host *host;
 	const struct config *cfg;
+	struct gw_peers *peers;
 	const char *name;
+	const char *id; /* tells us from other gateways, at whatever address */
 	bool node_up;
 	const struct mesh_id *node; /* NULL before the first registration */
 	uint64_t started_s;

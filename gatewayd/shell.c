@@ -10,11 +10,13 @@
 #include "base/log.h"
 #include "gatewayd/api.h"
 #include "gatewayd/metrics.h"
+#include "gatewayd/peers.h"
 #include "gatewayd/store.h"
 #include "gatewayd/stream.h"
 #include "gatewayd/uplink.h"
 #include "io/events.h"
 #include "io/jsonrpc.h"
+#include "io/keyfile.h"
 #include "io/metrics.h"
 #include "libmeshapp/meshapp.h"
 
@@ -33,6 +35,8 @@ struct gw_shell {
 	struct rpc_http *http;
 	struct events *events;
 	struct uplink *uplink;
+	struct gw_peers *peers;
+	char id[MESH_ID_TEXT];
 	struct gw_api api;
 	struct event *tick, *settle;
 	unsigned ticks;
@@ -391,14 +395,33 @@ static int rpc_listen(struct gw_shell *s)
 	return rpc_http_listen(s->http, cfg->gateway_rpc_listen, (uint16_t)cfg->gateway_rpc_port);
 }
 
+/* The public key of this gateway. */
+static int peers_start(struct gw_shell *s)
+{
+	struct keypair keys;
+	int rc = keyfile_load(s->d->state_dir, s->d->name, &keys);
+
+	if (rc)
+		return rc;
+	mesh_id_text(&keys.id, s->id);
+	keyfile_wipe(&keys);
+	return gw_peers_new(&s->peers, s->d->base, s->d->cfg, s->id);
+}
+
 static int api_start(struct gw_shell *s)
 {
+	int rc = peers_start(s);
+
+	if (rc)
+		return rc;
 	s->api = (struct gw_api){
 		.engine = s->engine,
 		.methods = s->methods,
 		.host = s->host,
 		.cfg = s->d->cfg,
+		.peers = s->peers,
 		.name = s->name,
+		.id = s->id,
 		.started_s = daemon_wall_s(),
 		.settle_soon = settle_soon,
 		.settle_arg = s,
@@ -450,6 +473,7 @@ void gw_shell_reload(struct daemon *d)
 	if (gw_methods_probe(s->methods, d->cfg->gateway_methods))
 		tunnels_tell(s);
 	gw_host_renew(s->host, d->cfg, s->engine);
+	gw_peers_reload(s->peers);
 	info_update(s);
 }
 
@@ -471,6 +495,7 @@ void gw_shell_free(struct daemon *d)
 	gw_streams_free(s->streams);
 	if (s->rpc)
 		rpc_server_free(s->rpc);
+	gw_peers_free(s->peers);
 	gw_methods_stop(s->methods);
 	meshapp_close(s->app);
 	gw_host_close(s->host);
