@@ -187,9 +187,8 @@ static void on_info(const struct rpc_answer *answer, void *arg)
 	enum walk_answer said = WALK_NO_GATEWAY;
 
 	a->call = NULL;
-	/* Whoever refuses the connection is there. */
-	if (answer->outcome == RPC_OUTCOME_DOWN && answer->code != -EPROTO &&
-	    answer->code != -ECONNREFUSED)
+	/* Somebody is there who speaks something else. */
+	if (answer->outcome == RPC_OUTCOME_DOWN && answer->code != -EPROTO)
 		said = WALK_SILENT;
 	else if (answer->outcome == RPC_OUTCOME_RESULT &&
 		 api_scan_read_info(answer->result, &gateway, told, &count))
