@@ -404,9 +404,10 @@ def test_two_daemons_on_one_host(empty):
     for name in ("eth0", "wire"):
         empty["one"].ip("link", "set", name, "up")
     gateway = empty.daemon("one", "gatewayd", {"gateway": {
-        "Name": "provider", "Node": "", "Methods": "vxlan", "Pool4": "10.60.0.0/24"}})
+        "Name": "provider", "Node": "", "Methods": "wireguard", "Pool4": "10.60.0.0/24",
+        "UplinkInterface": "eth0"}})
     subscriber = empty.daemon("one", "subscriberd", {"subscriber": {
-        "Node": "", "AutoConnect": "no", "Networks": "kernel", "Methods": "vxlan"}})
+        "Node": "", "AutoConnect": "no", "Networks": "kernel", "Methods": "wireguard"}})
     gateway.wait_log("is ready")
     subscriber.wait_log("is ready")
     found = empty.meshctl_json("one", "scan")["found"]
@@ -415,7 +416,9 @@ def test_two_daemons_on_one_host(empty):
     # Its own gateway is used by nobody unasked.
     assert empty.meshctl_json("one", "gateways")["gateways"] == []
     empty.meshctl("one", "connect-gateway", "10.50.0.1", "-p", "65533")
-    wait(lambda: rpc(empty["one"], 65533, "listSessions")["sessions"], 10, "a lease is granted")
+    lease = wait(lambda: rpc(empty["one"], 65533, "listSessions")["sessions"], 10, "a lease is granted")
+    assert lease[0]["host"] == "10.50.0.1" and lease[0]["ipv4"].startswith("10.60.0.")
+    subscriber.wait_log("online through provider")
     assert {os.path.basename(f) for d in (gateway, subscriber) for f in os.listdir(d.state_dir)
             if f.endswith(".db")} >= {"gatewayd.db", "subscriberd.db", "subscriberd.graph.db"}
     empty.meshctl("one", "disconnect")
