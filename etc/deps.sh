@@ -16,13 +16,14 @@ tests="python3-pytest python3-prometheus-client libcmocka-dev clang libclang-rt-
 	openssl
 	dbus libsystemd-shared
 	zsh"
+networks="babeld bird2 frr yggdrasil"
 browser=chromium
 [ "${NO_BROWSER:-0}" = 0 ] || browser=
 
 packages() {
 	case $1 in
 	build) echo "$build" ;;
-	test) echo "$build $lab $tunnels $browser $tests" ;;
+	test) echo "$build $lab $tunnels $networks $browser $tests" ;;
 	demo) echo "$build $lab" ;;
 	lint) echo "$build python3 clang clang-format clang-tidy cppcheck" ;;
 	fuzz) echo "$build clang libclang-rt-14-dev" ;;

@@ -19,6 +19,7 @@
 
 #define GATEWAY_TYPE "internet_gateway"
 #define GATEWAY_PORT 65533
+#define NETWORK_TIMEOUTS 4    /* a network has so much longer to answer than a host */
 #define FLUSH_US 200000u      /* what was found is on disk this soon */
 #define PROGRESS_US 1000000u  /* events tell of it this often */
 #define FIRST_WALK_US 500000u /* after the start: our node has had time to connect */
@@ -246,10 +247,8 @@ static void op_query(void *ctx, unsigned network, const struct net_host *host, u
 	if (!a)
 		return;
 	a->module = scan_modules()[network];
-	d->env.timeout_us = config_of(d)->subscriber_scan_timeout * 1000;
-	/* What asks the network itself gets the time that the network takes. */
-	if (host)
-		d->env.timeout_us *= 4;
+	/* A network may have to ask around itself. */
+	d->env.timeout_us = config_of(d)->subscriber_scan_timeout * 1000 * NETWORK_TIMEOUTS;
 	err = a->module->query(&a->request, &d->env, host, on_answer, a);
 	if (err)
 		asked_failed(a, strerror(-err));
