@@ -268,7 +268,7 @@ static void api_node_info(struct rpc_call *call, struct json_object *params, voi
 	rpc_set(o, "uplink", uplink_json(api));
 	rpc_set_bool(o, "ipv6support", pool_in_use(gw_engine_pool6(api->engine)));
 	rpc_set_str(o, "id", api->id);
-	rpc_set(o, "gateways", gw_api_peers_told(api->peers));
+	rpc_set(o, "gateways", gw_api_peers_told(api->peers, NULL));
 	rpc_reply(call, o);
 }
 
@@ -578,9 +578,11 @@ static void api_get_config(struct rpc_call *call, struct json_object *params, vo
 static void api_list_gateways(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct gw_api *api = arg;
+	struct json_object *o = success();
 
 	(void)params;
-	rpc_reply(call, gw_api_peers_list(api->peers));
+	rpc_set(o, "gateways", gw_api_peers_list(api->peers, NULL));
+	rpc_reply(call, o);
 }
 
 static const struct rpc_method methods[] = {
