@@ -21,7 +21,7 @@
 #define GATEWAY_PORT 65533
 #define NETWORK_TIMEOUTS 4    /* a network has so much longer to answer than a host */
 #define FLUSH_US 200000u      /* what was found is on disk this soon */
-#define PROGRESS_US 1000000u  /* events tell of it this often */
+#define PROGRESS_US 5000000u  /* events tell of it this often */
 #define FIRST_WALK_US 500000u /* after the start: our node has had time to connect */
 
 /* One question that is on its way. */
