@@ -18,13 +18,14 @@ tests="python3-pytest python3-prometheus-client libcmocka-dev clang libclang-rt-
 	zsh"
 # The kernel that it boots is unpacked from its package, not installed (tests/vm/vm.py).
 vm="qemu-system-x86 busybox-static kmod python3-pytest"
+networks="babeld bird2 frr yggdrasil"
 browser=chromium
 [ "${NO_BROWSER:-0}" = 0 ] || browser=
 
 packages() {
 	case $1 in
 	build) echo "$build" ;;
-	test) echo "$build $lab $tunnels $browser $tests" ;;
+	test) echo "$build $lab $tunnels $networks $browser $tests" ;;
 	vm) echo "$build $lab $vm" ;;
 	demo) echo "$build $lab" ;;
 	lint) echo "$build python3 clang clang-format clang-tidy cppcheck" ;;

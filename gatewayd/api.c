@@ -275,7 +275,7 @@ static struct json_object *node_info(struct gw_api *api)
 	rpc_set(o, "uplink", uplink_json(api));
 	rpc_set_bool(o, "ipv6support", pool_in_use(gw_engine_pool6(api->engine)));
 	rpc_set_str(o, "id", api->id);
-	rpc_set(o, "gateways", gw_api_peers_told(api->peers));
+	rpc_set(o, "gateways", gw_api_peers_told(api->peers, NULL));
 	return o;
 }
 

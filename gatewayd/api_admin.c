@@ -157,7 +157,7 @@ static void api_list_codes(struct rpc_call *call, struct json_object *params, vo
 static void api_list_gateways(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct gw_api *api = arg;
-	struct json_object *o = success(), *list = gw_api_peers_list(api->peers);
+	struct json_object *o = success(), *list = gw_api_peers_list(api->peers, NULL);
 
 	(void)params;
 	gw_known_add(api->known, list);

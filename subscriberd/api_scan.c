@@ -51,6 +51,18 @@ static void copy_text(char *out, size_t size, struct json_object *o, const char 
 		bytes_to_cstr(bytes_str(json_object_get_string(v)), out, size);
 }
 
+/* "IP:PORT", or an object that has it as `address`. */
+static bool address_read(struct json_object *item, struct net_addr *out)
+{
+	struct json_object *v = item;
+
+	if (json_object_is_type(item, json_type_object) &&
+	    !json_object_object_get_ex(item, "address", &v))
+		return false;
+	return json_object_is_type(v, json_type_string) &&
+	       net_addr_parse(out, json_object_get_string(v), 0) == 0;
+}
+
 bool api_scan_read_info(struct json_object *answer, struct walk_gateway *gateway,
 			struct net_addr told[WALK_TOLD_MAX], size_t *count)
 {
@@ -68,9 +80,7 @@ bool api_scan_read_info(struct json_object *answer, struct walk_gateway *gateway
 	    !json_object_is_type(v, json_type_array))
 		return true;
 	for (size_t i = 0; i < json_object_array_length(v) && *count < WALK_TOLD_MAX; i++) {
-		struct json_object *item = json_object_array_get_idx(v, i);
-		if (json_object_is_type(item, json_type_string) &&
-		    net_addr_parse(&told[*count], json_object_get_string(item), 0) == 0)
+		if (address_read(json_object_array_get_idx(v, i), &told[*count]))
 			(*count)++;
 	}
 	return true;

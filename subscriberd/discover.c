@@ -19,8 +19,9 @@
 
 #define GATEWAY_TYPE "internet_gateway"
 #define GATEWAY_PORT 65533
+#define NETWORK_TIMEOUTS 4    /* a network has so much longer to answer than a host */
 #define FLUSH_US 200000u      /* what was found is on disk this soon */
-#define PROGRESS_US 1000000u  /* events tell of it this often */
+#define PROGRESS_US 5000000u  /* events tell of it this often */
 #define FIRST_WALK_US 500000u /* after the start: our node has had time to connect */
 
 /* One question that is on its way. */
@@ -187,9 +188,8 @@ static void on_info(const struct rpc_answer *answer, void *arg)
 	enum walk_answer said = WALK_NO_GATEWAY;
 
 	a->call = NULL;
-	/* Whoever refuses the connection is there. */
-	if (answer->outcome == RPC_OUTCOME_DOWN && answer->code != -EPROTO &&
-	    answer->code != -ECONNREFUSED)
+	/* Somebody is there who speaks something else. */
+	if (answer->outcome == RPC_OUTCOME_DOWN && answer->code != -EPROTO)
 		said = WALK_SILENT;
 	else if (answer->outcome == RPC_OUTCOME_RESULT &&
 		 api_scan_read_info(answer->result, &gateway, told, &count))
@@ -247,10 +247,8 @@ static void op_query(void *ctx, unsigned network, const struct net_host *host, u
 	if (!a)
 		return;
 	a->module = scan_modules()[network];
-	d->env.timeout_us = config_of(d)->subscriber_scan_timeout * 1000;
-	/* What asks the network itself gets the time that the network takes. */
-	if (host)
-		d->env.timeout_us *= 4;
+	/* A network may have to ask around itself. */
+	d->env.timeout_us = config_of(d)->subscriber_scan_timeout * 1000 * NETWORK_TIMEOUTS;
 	err = a->module->query(&a->request, &d->env, host, on_answer, a);
 	if (err)
 		asked_failed(a, strerror(-err));

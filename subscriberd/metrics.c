@@ -47,3 +47,20 @@ void sub_metrics_write(struct metrics *m, const struct sub_engine *e,
 	if (traffic)
 		write_traffic(m, traffic);
 }
+
+void sub_metrics_walk(struct metrics *m, const struct walk *w)
+{
+	struct walk_progress p;
+
+	walk_progress(w, &p);
+	metrics_gauge(m, "meshnet_subscriberd_scan_running", "1 while networks are walked.",
+		      p.running);
+	metrics_gauge(m, "meshnet_subscriberd_scan_hosts", "Hosts that are known and not gone.",
+		      p.hosts);
+	metrics_gauge(m, "meshnet_subscriberd_scan_links", "Links that are known and not gone.",
+		      p.links);
+	metrics_gauge(m, "meshnet_subscriberd_scan_waiting",
+		      "Questions and hosts of the walk that wait.", p.waiting);
+	metrics_counter(m, "meshnet_subscriberd_scan_ignored_total",
+			"Hosts and links over the limits.", p.ignored);
+}

@@ -461,6 +461,7 @@ static void on_metrics(const struct rpc_ctx *ctx, const char *path, const char *
 	page->type = METRICS_TYPE;
 	metrics_begin(&m, page->body);
 	sub_metrics_write(&m, s->engine, hook_traffic(s, &traffic) ? &traffic : NULL);
+	sub_metrics_walk(&m, discover_walk(s->discover));
 	events_metrics(s->events, s->http, &m);
 	metrics_process(&m, "subscriberd");
 }

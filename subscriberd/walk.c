@@ -460,8 +460,11 @@ static void seen_now(struct walk *w, struct walk_host *h, bool fresh, uint32_t n
 
 	h->networks |= network;
 	h->gone = false;
-	h->seen_scan = w->p.scan;
-	h->seen_s = now_s;
+	/* What a gateway tells does not stand for the networks that knew it. */
+	if (network != WALK_TOLD || h->networks == WALK_TOLD) {
+		h->seen_scan = w->p.scan;
+		h->seen_s = now_s;
+	}
 	if (fresh)
 		h->first_s = now_s;
 	if (first)

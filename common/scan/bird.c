@@ -38,7 +38,7 @@ struct reader {
 	const struct scan_sink *sink;
 	struct net_host router;	 /* whose block this is; own when it is none */
 	struct net_host network; /* the first router of the network block, likewise */
-	bool in_network;
+	bool in_network, ignored;
 };
 
 static int take_router(struct reader *r, struct bytes line)
@@ -50,6 +50,8 @@ static int take_router(struct reader *r, struct bytes line)
 	if (!text_word(&line, id) || !scan_host_of(&h, id, "ospf"))
 		return 0;
 	snprintf(h.name, sizeof h.name, "%s", id);
+	if (r->ignored)
+		return 0;
 	if (r->in_network) {
 		if (net_host_is_own(&r->network)) {
 			r->network = h;
@@ -62,7 +64,21 @@ static int take_router(struct reader *r, struct bytes line)
 			       ? 0
 			       : scan_put_link(r->sink, &r->router, &h, text_number(metric, 0));
 	r->router = h;
-	return scan_put_host(r->sink, &h);
+	return 0;
+}
+
+/* What an old LSA still names may not be there any more: only what BIRD can reach counts. */
+static int take_distance(struct reader *r, bool reachable)
+{
+	if (r->in_network || net_host_is_own(&r->router))
+		return 0;
+	if (reachable)
+		return scan_put_host(r->sink, &r->router);
+	r->router = (struct net_host){0};
+	r->in_network = true; /* whose routers are none either */
+	r->network = (struct net_host){0};
+	r->ignored = true;
+	return 0;
 }
 
 /* A host's address beside the router's id. */
@@ -115,11 +131,13 @@ static int take_line(struct reader *r, struct bytes line)
 
 	if (!text_word(&line, word)) {
 		r->router = r->network = (struct net_host){0};
-		r->in_network = false;
+		r->in_network = r->ignored = false;
 		return 0;
 	}
 	if (strcmp(word, "router") == 0)
 		return take_router(r, line);
+	if (strcmp(word, "distance") == 0 || strcmp(word, "unreachable") == 0)
+		return take_distance(r, word[0] == 'd');
 	if (strcmp(word, "stubnet") == 0 || strcmp(word, "external") == 0)
 		return take_stub(r, line);
 	if (strcmp(word, "network") == 0 && net_host_is_own(&r->router)) {

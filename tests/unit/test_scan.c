@@ -199,6 +199,8 @@ static void test_bird(void **state)
 static void test_bird_networks(void **state)
 {
 	static const char text[] = "0001 BIRD 2.0.12 ready.\n1016-\n area 0.0.0.0\n \n"
+				   " \trouter 10.200.0.8\n \t\tunreachable\n"
+				   " \t\trouter 10.200.0.9 metric 10\n \n"
 				   " \trouter 10.200.0.1\n \t\tdistance 0\n"
 				   " \t\tnetwork 10.77.1.0/24 metric 10\n"
 				   " \t\tstubnet 10.9.9.9/32 metric 0\n \n"
@@ -213,6 +215,7 @@ static void test_bird_networks(void **state)
 	assert_int_equal(link_cost(&f, "10.200.0.2", "10.200.0.3"), 0);
 	assert_int_equal(link_cost(&f, "10.200.0.1", "10.9.9.9"), 0);
 	assert_int_equal(f.link_count, 3);
+	assert_null(find(&f, "10.200.0.8")); /* what it cannot reach */
 }
 
 static void test_frr(void **state)
@@ -224,6 +227,36 @@ static void test_frr(void **state)
 	assert_int_equal(link_cost(&f, "10.200.0.1", "10.200.0.2"), 10);
 	assert_int_equal(link_cost(&f, "10.200.0.3", "10.200.0.4"), 10);
 	assert_int_equal(f.link_count, 6);
+}
+
+/* 10.0.0.3 is named by itself only: it was there once.  10.0.0.4 is on a network with us. */
+static void test_frr_old_and_transit(void **state)
+{
+	static const char text[] =
+		"{\"routerId\":\"10.0.0.1\",\"routerLinkStates\":{\"areas\":{\"0.0.0.0\":["
+		"{\"advertisingRouter\":\"10.0.0.1\",\"routerLinks\":{\"l0\":{\"linkType\":"
+		"\"another Router (point-to-point)\",\"neighborRouterId\":\"10.0.0.2\","
+		"\"tos0Metric\":5},\"l1\":{\"linkType\":\"a Transit Network\","
+		"\"designatedRouterAddress\":\"10.9.0.4\",\"tos0Metric\":7}}},"
+		"{\"advertisingRouter\":\"10.0.0.2\",\"routerLinks\":{\"l0\":{\"linkType\":"
+		"\"another Router (point-to-point)\",\"neighborRouterId\":\"10.0.0.1\","
+		"\"tos0Metric\":6},\"l1\":{\"linkType\":\"Stub Network\",\"networkAddress\":"
+		"\"10.7.7.7\",\"networkMask\":\"255.255.255.255\"}}},"
+		"{\"advertisingRouter\":\"10.0.0.3\",\"routerLinks\":{\"l0\":{\"linkType\":"
+		"\"another Router (point-to-point)\",\"neighborRouterId\":\"10.0.0.2\","
+		"\"tos0Metric\":5}}},"
+		"{\"advertisingRouter\":\"10.0.0.4\",\"routerLinks\":{\"l0\":{\"linkType\":"
+		"\"a Transit Network\",\"designatedRouterAddress\":\"10.9.0.4\","
+		"\"tos0Metric\":7}}}]}}}";
+	struct found f = {0};
+	struct scan_sink sink = {on_host, on_link, &f};
+	(void)state;
+	assert_int_equal(scan_frr.parse((const uint8_t *)text, sizeof text - 1, &sink), 0);
+	assert_hosts(&f, HOSTS("10.0.0.1", "10.0.0.2", "10.0.0.4", "10.7.7.7"));
+	assert_int_equal(link_cost(&f, "10.0.0.2", "10.0.0.1"), 6);
+	assert_int_equal(link_cost(&f, "10.0.0.1", "10.0.0.4"), 7);
+	assert_int_equal(link_cost(&f, "10.0.0.2", "10.7.7.7"), 0);
+	assert_int_equal(link_cost(&f, "10.0.0.2", "10.0.0.3"), -1);
 }
 
 static void test_olsr(void **state)
@@ -391,6 +424,7 @@ int main(void)
 		cmocka_unit_test(test_bird),
 		cmocka_unit_test(test_bird_networks),
 		cmocka_unit_test(test_frr),
+		cmocka_unit_test(test_frr_old_and_transit),
 		cmocka_unit_test(test_olsr),
 		cmocka_unit_test(test_batman),
 		cmocka_unit_test(test_yggdrasil),

@@ -353,6 +353,25 @@ static void test_a_gateway_tells_of_others(void **state)
 	walk_free(w.w);
 }
 
+/* Told of in every scan, but its network does not know it any more and it is silent. */
+static void test_telling_keeps_nobody_alive(void **state)
+{
+	struct world w;
+	(void)state;
+	open_world(&w, 100);
+	w.gateway_at = 2;
+	w.told[0] = (struct net_addr){4, {10, 0, 0, 5}, 65533};
+	w.told_count = 1;
+	walk_start(w.w, 1u << GRAPH, 1, w.now_s, w.now);
+	run(&w);
+	assert_int_equal(host(&w, 0, 5)->networks, WALK_TOLD | 1u << GRAPH);
+	w.graph_size = 4;
+	walk_start(w.w, 1u << GRAPH, 2, w.now_s, w.now);
+	run(&w);
+	assert_true(host(&w, 0, 5)->gone);
+	walk_free(w.w);
+}
+
 static void test_endless_telling_ends(void **state)
 {
 	struct world w;
@@ -500,6 +519,7 @@ int main(void)
 		cmocka_unit_test(test_several_networks_at_once),
 		cmocka_unit_test(test_pace_and_limits),
 		cmocka_unit_test(test_a_gateway_tells_of_others),
+		cmocka_unit_test(test_telling_keeps_nobody_alive),
 		cmocka_unit_test(test_endless_telling_ends),
 		cmocka_unit_test(test_what_goes_and_comes_back),
 		cmocka_unit_test(test_room_is_made),
