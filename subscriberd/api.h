@@ -5,8 +5,8 @@
 #include "io/jsonrpc.h"
 #include "subscriberd/engine.h"
 
-/* An empty object for a method's options. */
-struct json_object *sub_api_options(void);
+/* An object for a method's options, with the gateway's access code ("" none). */
+struct json_object *sub_api_options(const char *code);
 /* Parameters of requestConnection: `sid` "" asks for a new one; consumes `options`. */
 struct json_object *sub_api_request(const char *sid, const char *name, uint64_t port,
 				    const char *method, struct json_object *options);
@@ -31,9 +31,9 @@ struct sub_traffic {
 
 struct sub_api_hooks {
 	struct sub_engine *engine;
-	/* Interface in use, "" when none, and its counters; false when none. */
-	const char *(*interface)(void *ctx);
-	bool (*traffic)(void *ctx, struct sub_traffic *out);
+	/* Interface of a slot's tunnel, "" when none, and its counters; false when none. */
+	const char *(*interface)(void *ctx, unsigned slot);
+	bool (*traffic)(void *ctx, unsigned slot, struct sub_traffic *out);
 	/* The engine was given an order: its next timer may have changed. */
 	void (*changed)(void *ctx);
 	/* How it was found, in words; fills and returns `out`. */
@@ -42,6 +42,8 @@ struct sub_api_hooks {
 };
 /* Registers status, listGateways, listSessions, connect, disconnect.  0 or -ENOMEM. */
 int sub_api_register(struct rpc_server *rpc, struct sub_api_hooks *hooks);
+/* Answers pollCallStatus of an order to connect; false when the id is not one of those. */
+bool sub_api_poll_order(const struct sub_api_hooks *h, struct rpc_call *call, const char *id);
 /* The data of an event; its name is sub_event_name(). */
 struct json_object *sub_api_event_json(const struct sub_event *event);
 #endif
