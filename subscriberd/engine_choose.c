@@ -21,7 +21,7 @@
 /* Another one takes the standby's place when it has been much better than it for so long. */
 #define THIRD_FOR_US 10000000u
 /* A gateway in use whose RPC is silent for this long cannot be relied on. */
-#define RPC_SILENT_US 10000000u
+#define RPC_SILENT_US 5000000u
 #define RPC_SOUND_US 6000000u
 /* What runs through the old gateway after an ordered move may end within this. */
 #define GRACE_US 10000000u
