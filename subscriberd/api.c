@@ -499,6 +499,7 @@ static void do_connect(struct rpc_call *call, struct json_object *params, void *
 		/* An address that nobody has announced is as good as a configured one. */
 		struct sub_contact c = {.via = SUB_VIA_HTTP, .addr = addr};
 		gateway = sub_contact_key(&c, key);
+		h->ordered(h->ctx, &addr);
 		if (sub_engine_found(h->engine, &c, NULL, daemon_wall_s(), daemon_now_us()) != 0) {
 			rpc_fail(call, RPC_FAILED, "too many gateways are known already");
 			return;

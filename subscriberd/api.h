@@ -38,6 +38,8 @@ struct sub_api_hooks {
 	void (*changed)(void *ctx);
 	/* How it was found, in words; fills and returns `out`. */
 	const char *(*found_by)(void *ctx, const struct sub_contact *c, char out[SUB_WHY_MAX]);
+	/* This address is about to be asked, by order: a kill switch has to let that out. */
+	void (*ordered)(void *ctx, const struct net_addr *gateway);
 	void *ctx;
 };
 /* Registers status, listGateways, listSessions, connect, disconnect.  0 or -ENOMEM. */

@@ -55,6 +55,12 @@ static bool choice_before(const struct choice *a, const struct choice *b)
 	return sub_rank_before(&a->rank, &b->rank);
 }
 
+/* Known by two contacts (over the mesh and by HTTP) it is one gateway, and no help for itself. */
+static bool same_gateway(const struct sub_gateway *a, const struct sub_gateway *b)
+{
+	return a == b || (a->info.name[0] && strcmp(a->info.name, b->info.name) == 0);
+}
+
 /* The best gateway with its best method, none of those that `x` and `y` (may be NULL) are at. */
 static bool pick(const struct sub_engine *e, const struct sub_session *x,
 		 const struct sub_session *y, uint64_t now, struct choice *out)
@@ -66,7 +72,8 @@ static bool pick(const struct sub_engine *e, const struct sub_session *x,
 		struct choice c = {.g = e->gateways[i]};
 		struct sub_rank_question q = {.only = e->pinned_method};
 		for (unsigned k = 0; k < 2; k++) {
-			if (!taken[k] || taken[k]->gateway != c.g)
+			if (!taken[k] || !taken[k]->gateway ||
+			    !same_gateway(taken[k]->gateway, c.g))
 				continue;
 			c.last = true;
 			q.except = taken[k]->method;

@@ -50,6 +50,7 @@ struct sub_host {
 	bool closed;		 /* the kill switch is up */
 	uint64_t mark;		 /* of its table as we made it */
 	struct networks allowed; /* as it has them */
+	struct net_addr ordered; /* family 0: none */
 };
 
 static int fault(const char *what, int err)
@@ -115,6 +116,7 @@ static int collect(struct sub_host *h, struct networks *nets)
 	for (unsigned i = 0; i < SUB_SLOTS; i++)
 		if (h->slots[i].has_server)
 			add_network(nets, &h->slots[i].server.to);
+	add_host(nets, &h->ordered);
 	while (config_list_next(&at, item, sizeof item))
 		if (net_addr_parse(&a, item, GATEWAY_PORT) == 0)
 			add_host(nets, &a);
@@ -184,6 +186,12 @@ void sub_host_refresh(struct sub_host *h)
 		log_warn("somebody has changed or taken away the kill switch: it is put back");
 	if (intact != 1 || !same_networks(&nets, &h->allowed))
 		(void)set_killswitch(h, &nets);
+}
+
+void sub_host_ordered(struct sub_host *h, const struct net_addr *gateway)
+{
+	h->ordered = *gateway;
+	sub_host_refresh(h);
 }
 
 /* --- opening and closing ------------------------------------------------------------------ */

@@ -39,6 +39,9 @@ struct hostjournal *sub_host_journal(struct sub_host *h);
  * table's networks, and is put back if somebody has taken it away. */
 void sub_host_refresh(struct sub_host *h);
 
+/* The operator has named this gateway: the kill switch lets us ask it (the latest one only). */
+void sub_host_ordered(struct sub_host *h, const struct net_addr *gateway);
+
 /* --- the sessions, by slot --- */
 
 /* From now on `server` (family 0: none) is reached beside all tunnels. */

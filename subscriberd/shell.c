@@ -282,6 +282,8 @@ static int op_go_online(void *ctx, unsigned slot, const struct sub_lease *lease)
 	struct shell *s = ctx;
 	int err = sub_host_online(s->host, slot);
 
+	if (err && s->in_use < 0)
+		sub_host_offline(s->host, false); /* what was half made would hold us offline */
 	if (err)
 		return err;
 	s->in_use = (int)slot;
@@ -434,6 +436,11 @@ static bool hook_traffic(void *ctx, unsigned slot, struct sub_traffic *out)
 static const char *hook_found_by(void *ctx, const struct sub_contact *c, char out[SUB_WHY_MAX])
 {
 	return discover_found_by(((struct shell *)ctx)->discover, c, out);
+}
+
+static void hook_ordered(void *ctx, const struct net_addr *gateway)
+{
+	sub_host_ordered(((struct shell *)ctx)->host, gateway);
 }
 
 static void hook_scan(void *ctx)
@@ -596,8 +603,9 @@ static int open_rpc(struct shell *s)
 	struct rpc_http_spec spec = rpc_spec(cfg);
 	int err = rpc_server_new(&s->rpc);
 
-	s->hooks = (struct sub_api_hooks){s->engine,	hook_interface, hook_traffic,
-					  hook_changed, hook_found_by,	s};
+	s->hooks = (struct sub_api_hooks){
+		s->engine, hook_interface, hook_traffic, hook_changed, hook_found_by, hook_ordered,
+		s};
 	s->scan_hooks = (struct api_scan_hooks){s->discover, hook_scan, &s->hooks, s};
 	if (!err)
 		err = sub_api_register(s->rpc, &s->hooks);

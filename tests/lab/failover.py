@@ -214,7 +214,7 @@ class FailoverLab(MeshLab):
             moved = time.monotonic()
             wait(lambda: stream.flows(moved), 10, "the stream flows again", 0.02)
         finally:
-            stream.finish()
+            stream.finish(1)
             undo()
         after = self.status()
         failed = after["failovers"] > before["failovers"]
