@@ -9,6 +9,7 @@
 #include "gatewayd/api_peers.h"
 #include "io/clock.h"
 #include "io/config.h"
+#include "io/config_value.h"
 
 /* ---- shapes ---- */
 
@@ -101,6 +102,19 @@ static struct json_object *node_json(const struct gw_api *api)
 	return o;
 }
 
+static struct json_object *dns_json(const struct gw_api *api)
+{
+	struct json_object *list = json_object_new_array();
+	const char *at = api->cfg->gateway_dns;
+	char item[NET_ADDR_TEXT], ip[NET_ADDR_TEXT];
+	struct net_addr a;
+
+	for (unsigned n = 0; n < GW_API_DNS_MAX && config_list_next(&at, item, sizeof(item)); n++)
+		if (net_addr_parse(&a, item, 53) == 0)
+			json_object_array_add(list, rpc_text(net_addr_ip_text(&a, ip)));
+	return list;
+}
+
 static struct json_object *lease_json(const struct gw_api *api, const struct lease *l)
 {
 	struct json_object *o = success();
@@ -111,6 +125,7 @@ static struct json_object *lease_json(const struct gw_api *api, const struct lea
 	rpc_set_u64(o, "leaseSeconds", gw_engine_terms(api->engine)->lease_s);
 	set_family(o, '4', &l->ip4, gw_engine_pool4(api->engine));
 	set_family(o, '6', &l->ip6, gw_engine_pool6(api->engine));
+	rpc_set(o, "dns", dns_json(api));
 	rpc_set_u64(o, "rateKbps", l->rate_now_kbps);
 	rpc_set_u64(o, "quotaBytes", l->quota_bytes);
 	rpc_set(o, l->method, gw_methods_answer(api->methods, l));

@@ -21,6 +21,7 @@
 #define GW_API_SESSIONS_MAX 500u /* of one listSessions answer */
 #define GW_API_TEXT_MAX 1024u	 /* gateway.Text */
 #define GW_API_CODE_MAX 64u	 /* an access code */
+#define GW_API_DNS_MAX 3u	 /* name servers told to subscribers */
 #define GW_API_WORD_MAX 32u	 /* gateway.Price, gateway.Currency */
 
 struct config;

@@ -7,9 +7,12 @@
 
 #include "base/log.h"
 #include "io/config.h"
+#include "io/config_value.h"
 #include "io/hostjournal.h"
 #include "io/netlink_watch.h"
 #include "io/sysctl.h"
+
+#define NAMES_PORT 53
 
 /* A lease as it stands in the table, or shall. */
 struct entry {
@@ -94,8 +97,27 @@ int gw_host_borrowed(struct gw_host *h, const char *const *names, size_t count)
 
 struct table_nets {
 	struct net_prefix denied[GW_HOST_NETS_MAX], allowed[GW_HOST_NETS_MAX];
-	uint16_t port;
+	uint16_t ports[2];
 };
+
+/* Do we tell subscribers to ask us for names? */
+static bool serves_names(const struct config *cfg, const struct gw_engine *engine)
+{
+	const struct net_addr ours[] = {pool_gateway(gw_engine_pool4(engine)),
+					pool_gateway(gw_engine_pool6(engine))};
+	const char *at = cfg->gateway_dns;
+	char item[NET_ADDR_TEXT];
+	struct net_addr a;
+
+	while (config_list_next(&at, item, sizeof(item))) {
+		if (net_addr_parse(&a, item, 0) != 0)
+			continue;
+		a.port = 0;
+		if (net_addr_equal(&a, &ours[0]) || net_addr_equal(&a, &ours[1]))
+			return true;
+	}
+	return false;
+}
 
 static int table_fill(const struct gw_host *h, struct nft_gateway *gw, struct table_nets *nets,
 		      const struct config *cfg, const struct gw_engine *engine)
@@ -110,7 +132,8 @@ static int table_fill(const struct gw_host *h, struct nft_gateway *gw, struct ta
 			  GW_HOST_NETS_MAX);
 		return -EINVAL;
 	}
-	nets->port = (uint16_t)cfg->gateway_rpc_port;
+	nets->ports[0] = (uint16_t)cfg->gateway_rpc_port;
+	nets->ports[1] = NAMES_PORT;
 	*gw = (struct nft_gateway){
 		.table = GW_NFT_TABLE,
 		.tunnels = h->tunnels,
@@ -124,8 +147,8 @@ static int table_fill(const struct gw_host *h, struct nft_gateway *gw, struct ta
 		.denied_count = (size_t)denied,
 		.allowed = nets->allowed,
 		.allowed_count = (size_t)allowed,
-		.open_ports = &nets->port,
-		.open_port_count = 1,
+		.open_ports = nets->ports,
+		.open_port_count = serves_names(cfg, engine) ? 2 : 1,
 	};
 	if (cfg->gateway_nat) {
 		gw->pool4 = gw_engine_pool4(engine)->net;

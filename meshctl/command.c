@@ -191,12 +191,14 @@ static const struct view view_apps = {
 
 static const struct view view_gateways = {
 	"gateways", "no gateways known (try: scan)",
-	(const struct view_column[]){{"NAME", "name|key", VIEW_TEXT},
+	(const struct view_column[]){{"#", "rank", VIEW_NUMBER},
+				     {"NAME", "name|key", VIEW_TEXT},
 				     {"VIA", "via", VIEW_TEXT},
 				     {"FOUND BY", "foundBy", VIEW_TEXT},
 				     {"METHOD", "method|methods", VIEW_TEXT},
 				     {"STATE", "state", VIEW_TEXT},
 				     {"SCORE", "score", VIEW_NUMBER},
+				     {"PRICE", "price", VIEW_TEXT},
 				     {"RTT", "rttMs", VIEW_MS},
 				     {"LOSS", "lossPercent", VIEW_PERCENT},
 				     {"ONLINE", "online", VIEW_YES_NO},

@@ -1,12 +1,15 @@
 #include "subscriberd/api.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "io/clock.h"
+
+#define ORDER_PREFIX "connect-"
 
 /* --- reading what gateways say ------------------------------------------------------------ */
 
@@ -73,7 +76,9 @@ static void read_methods(struct json_object *list, struct sub_info *out)
 		struct json_object *m = json_object_array_get_idx(list, i);
 		const char *name =
 			json_object_is_type(m, json_type_object) ? get_str(m, "name") : "";
-		if (!name[0] || strlen(name) > SUB_METHOD_NAME_MAX)
+		struct json_object *ready;
+		if (!name[0] || strlen(name) > SUB_METHOD_NAME_MAX ||
+		    (json_object_object_get_ex(m, "ready", &ready) && !get_bool(m, "ready")))
 			continue;
 		snprintf(out->methods[out->method_count++], sizeof out->methods[0], "%s", name);
 	}
@@ -97,6 +102,7 @@ int sub_api_read_info(struct json_object *answer, struct sub_info *out, char *wh
 		out->lease_seconds = get_u64(terms, "leaseSeconds", INT64_MAX);
 		out->rate_kbps = get_u64(terms, "rateKbps", INT64_MAX);
 		copy_text(out->price, sizeof out->price, terms, "price");
+		copy_text(out->currency, sizeof out->currency, terms, "currency");
 		copy_text(out->text, sizeof out->text, terms, "text");
 	}
 	uplink = get_object(answer, "uplink", json_type_object);
@@ -132,6 +138,21 @@ static int refused(struct json_object *answer, char *why)
 	return -EPERM;
 }
 
+/* Name servers; what is none is left out. */
+static void read_dns(struct json_object *list, struct sub_lease *out)
+{
+	size_t n = list ? json_object_array_length(list) : 0;
+
+	for (size_t i = 0; i < n && out->dns_count < SUB_DNS_MAX; i++) {
+		struct json_object *v = json_object_array_get_idx(list, i);
+		struct net_addr *a = &out->dns[out->dns_count];
+		if (json_object_is_type(v, json_type_string) &&
+		    net_addr_parse(a, json_object_get_string(v), 0) == 0 &&
+		    !net_addr_is_loopback(a))
+			out->dns_count++;
+	}
+}
+
 int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *why)
 {
 	memset(out, 0, sizeof *out);
@@ -152,6 +173,7 @@ int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *
 	    read_address(answer, "ipv6", "cidr6", "ipv6gateway", &out->ip6, &out->gateway6, 6) ||
 	    (!out->ip4.addr.family && !out->ip6.addr.family))
 		return malformed(why, "addresses");
+	read_dns(get_object(answer, "dns", json_type_array), out);
 	return 0;
 }
 
@@ -173,9 +195,13 @@ const char *sub_api_failure(const struct rpc_answer *answer)
 
 /* --- what we ask gateways ------------------------------------------------------------------ */
 
-struct json_object *sub_api_options(void)
+struct json_object *sub_api_options(const char *code)
 {
-	return json_object_new_object();
+	struct json_object *o = json_object_new_object();
+
+	if (*code)
+		rpc_set_str(o, "code", code);
+	return o;
 }
 
 struct json_object *sub_api_request(const char *sid, const char *name, uint64_t port,
@@ -205,74 +231,104 @@ struct json_object *sub_api_method_object(struct json_object *lease, const char 
 
 /* --- our own RPC -------------------------------------------------------------------------- */
 
-static struct json_object *gateway_json(const struct sub_api_hooks *h, const struct sub_gateway *g,
-					const struct sub_status *s, uint64_t now)
+static struct json_object *rounded(double v, double steps)
 {
-	const struct sub_engine *e = h->engine;
+	return json_object_new_double(round(v * steps) / steps);
+}
+
+static void set_quality(struct json_object *o, const struct sub_gateway *g)
+{
+	/* What was measured through a tunnel of ours says more. */
+	const struct sub_quality *q = g->tunnel.samples ? &g->tunnel : &g->quality;
+
+	rpc_set(o, "rttMs", rounded(q->rtt_ms > 0 ? q->rtt_ms : g->quality.rtt_ms, 100));
+	rpc_set(o, "jitterMs", rounded(q->jitter_ms, 100));
+	rpc_set(o, "lossPercent", rounded(q->loss * 100, 10));
+	rpc_set(o, "rpcLossPercent", rounded(g->quality.loss * 100, 10));
+	rpc_set(o, "uplinkFaultPercent", rounded(g->uplink_fault * 100, 10));
+	rpc_set(o, "goodputBps", g->goodput_bps > 0 ? rounded(g->goodput_bps, 1) : NULL);
+}
+
+static const char *gateway_state(const struct sub_gateway *g, const struct sub_status *s,
+				 const struct sub_rank *r)
+{
+	if (g == s->active.gateway)
+		return sub_state_name(s->active.state);
+	if (g == s->standby.gateway)
+		return s->standby.state == SUB_STANDBY ? "standby" : "opening standby";
+	return isinf(r->score) ? "unusable" : "ready";
+}
+
+static struct json_object *gateway_json(const struct sub_api_hooks *h, const struct sub_gateway *g,
+					const struct sub_rank *r, const struct sub_status *s,
+					size_t place)
+{
 	char found_by[SUB_WHY_MAX];
-
 	struct json_object *o = json_object_new_object(), *methods = json_object_new_array();
-	char key[SUB_KEY_MAX], why[SUB_WHY_MAX];
-	double score = sub_engine_score(e, g, now, why);
-	bool current = s->gateway == g;
+	char key[SUB_KEY_MAX];
 
+	if (isinf(r->score))
+		rpc_set(o, "rank", NULL);
+	else
+		rpc_set_u64(o, "rank", place);
 	rpc_set_str(o, "name", g->info.name);
 	rpc_set_str(o, "key", sub_contact_key(&g->contact, key));
 	rpc_set(o, "foundBy", rpc_text(h->found_by(h->ctx, &g->contact, found_by)));
 	rpc_set_str(o, "via", g->contact.via == SUB_VIA_MESH ? "mesh" : "http");
 	for (size_t i = 0; i < g->info.method_count; i++)
 		json_object_array_add(methods, rpc_text(g->info.methods[i]));
+	rpc_set_str(o, "method", r->method);
 	rpc_set(o, "methods", methods);
-	rpc_set_str(o, "state",
-		    current	   ? sub_state_name(s->state)
-		    : isinf(score) ? "unusable"
-				   : "ready");
-	rpc_set(o, "score", isinf(score) ? NULL : json_object_new_double(round(score * 10) / 10));
-	rpc_set(o, "rttMs", json_object_new_double(round(g->quality.rtt_ms * 100) / 100));
-	rpc_set(o, "jitterMs", json_object_new_double(round(g->quality.jitter_ms * 100) / 100));
-	rpc_set(o, "lossPercent", json_object_new_double(round(g->quality.loss * 1000) / 10));
+	rpc_set_str(o, "state", gateway_state(g, s, r));
+	rpc_set(o, "score", isinf(r->score) ? NULL : rounded(r->score, 10));
+	rpc_set_bool(o, "pinned", r->pinned);
+	set_quality(o, g);
 	rpc_set_bool(o, "online", g->info.online);
 	rpc_set_u64(o, "freeSlots", g->info.free_slots);
 	rpc_set_str(o, "price", g->info.price);
+	rpc_set_str(o, "currency", g->info.currency);
 	rpc_set_str(o, "text", g->info.text);
 	rpc_set_u64(o, "failures", g->failures);
 	rpc_set_u64(o, "firstSeen", g->first_seen_s);
 	rpc_set_u64(o, "lastSeen", g->last_seen_s);
 	rpc_set_str(o, "error", g->error);
-	rpc_set_str(o, "why", why);
+	rpc_set_str(o, "why", r->why);
 	return o;
 }
 
 struct ranked {
 	const struct sub_gateway *g;
-	double score;
+	struct sub_rank rank;
 };
 
-static int by_score(const void *a, const void *b)
+static int by_rank(const void *a, const void *b)
 {
 	const struct ranked *x = a, *y = b;
-	return (x->score > y->score) - (x->score < y->score);
+	return sub_rank_before(&y->rank, &x->rank) - sub_rank_before(&x->rank, &y->rank);
 }
 
 static void list_gateways(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct sub_api_hooks *h = arg;
-	struct ranked list[SUB_GATEWAYS_MAX];
+	struct ranked *list = calloc(SUB_GATEWAYS_MAX, sizeof *list);
 	struct json_object *result = json_object_new_object(), *array = json_object_new_array();
 	struct sub_status status;
-	char why[SUB_WHY_MAX];
 	size_t n = 0, it = 0;
 	uint64_t now = daemon_now_us();
 
 	(void)params;
 	sub_engine_status(h->engine, &status);
-	while (n < SUB_GATEWAYS_MAX && (list[n].g = sub_engine_next_gateway(h->engine, &it))) {
-		list[n].score = sub_engine_score(h->engine, list[n].g, now, why);
+	while (list && n < SUB_GATEWAYS_MAX &&
+	       (list[n].g = sub_engine_next_gateway(h->engine, &it))) {
+		sub_engine_rank(h->engine, list[n].g, now, &list[n].rank);
 		n++;
 	}
-	qsort(list, n, sizeof *list, by_score);
+	if (n)
+		qsort(list, n, sizeof *list, by_rank);
 	for (size_t i = 0; i < n; i++)
-		json_object_array_add(array, gateway_json(h, list[i].g, &status, now));
+		json_object_array_add(array,
+				      gateway_json(h, list[i].g, &list[i].rank, &status, i + 1));
+	free(list);
 	rpc_set(result, "gateways", array);
 	rpc_reply(call, result);
 }
@@ -284,10 +340,10 @@ static void set_prefix(struct json_object *o, const char *key, const struct net_
 		rpc_set_str(o, key, net_prefix_text(p, text));
 }
 
-static struct json_object *traffic_json(const struct sub_api_hooks *h)
+static struct json_object *traffic_json(const struct sub_api_hooks *h, unsigned slot)
 {
 	struct sub_traffic t;
-	if (!h->traffic(h->ctx, &t))
+	if (!h->traffic(h->ctx, slot, &t))
 		return NULL;
 	struct json_object *o = json_object_new_object();
 	rpc_set_u64(o, "upPackets", t.up_packets);
@@ -298,29 +354,51 @@ static struct json_object *traffic_json(const struct sub_api_hooks *h)
 	return o;
 }
 
-static struct json_object *session_json(const struct sub_api_hooks *h, const struct sub_status *s,
+static void set_lease(struct json_object *o, const struct sub_api_hooks *h,
+		      const struct sub_session_status *s, uint64_t now)
+{
+	const struct sub_lease *l = s->lease;
+	struct json_object *dns = json_object_new_array();
+	char ip[NET_ADDR_TEXT];
+
+	rpc_set_str(o, "sid", l->sid);
+	set_prefix(o, "ipv4", &l->ip4);
+	set_prefix(o, "ipv6", &l->ip6);
+	if (l->gateway4.family)
+		rpc_set_str(o, "ipv4gateway", net_addr_ip_text(&l->gateway4, ip));
+	if (l->gateway6.family)
+		rpc_set_str(o, "ipv6gateway", net_addr_ip_text(&l->gateway6, ip));
+	for (unsigned i = 0; i < l->dns_count; i++)
+		json_object_array_add(dns, rpc_text(net_addr_ip_text(&l->dns[i], ip)));
+	rpc_set(o, "dns", dns);
+	rpc_set_u64(o, "timeoutTimestamp",
+		    daemon_wall_s() +
+			    (s->lease_end_us > now ? (s->lease_end_us - now) / 1000000 : 0));
+	rpc_set_str(o, "interface", h->interface(h->ctx, s->slot));
+	rpc_set(o, "traffic", traffic_json(h, s->slot));
+}
+
+/* NULL when there is none. */
+static struct json_object *session_json(const struct sub_api_hooks *h,
+					const struct sub_session_status *s, const char *role,
 					uint64_t now)
 {
-	struct json_object *o = json_object_new_object();
-	char key[SUB_KEY_MAX], ip[NET_ADDR_TEXT];
+	char key[SUB_KEY_MAX];
 
+	if (!s->gateway)
+		return NULL;
+	const struct sub_quality *q = &s->gateway->tunnel;
+	struct json_object *o = json_object_new_object();
+	rpc_set_str(o, "role", role);
 	rpc_set_str(o, "gateway", s->gateway->info.name);
 	rpc_set_str(o, "key", sub_contact_key(&s->gateway->contact, key));
 	rpc_set_str(o, "state", sub_state_name(s->state));
+	rpc_set_str(o, "method", s->method);
 	rpc_set_u64(o, "sinceSeconds", (now - s->since_us) / 1000000);
-	rpc_set(o, "rttMs", json_object_new_double(round(s->gateway->quality.rtt_ms * 100) / 100));
-	if (s->lease) {
-		rpc_set_str(o, "sid", s->lease->sid);
-		rpc_set_str(o, "method", s->lease->method);
-		set_prefix(o, "ipv4", &s->lease->ip4);
-		set_prefix(o, "ipv6", &s->lease->ip6);
-		if (s->lease->gateway4.family)
-			rpc_set_str(o, "ipv4gateway", net_addr_ip_text(&s->lease->gateway4, ip));
-		if (s->lease->gateway6.family)
-			rpc_set_str(o, "ipv6gateway", net_addr_ip_text(&s->lease->gateway6, ip));
-		rpc_set_str(o, "interface", h->interface(h->ctx));
-		rpc_set(o, "traffic", traffic_json(h));
-	}
+	rpc_set(o, "rttMs", rounded(q->rtt_ms > 0 ? q->rtt_ms : s->gateway->quality.rtt_ms, 100));
+	rpc_set(o, "lossPercent", rounded(q->loss * 100, 10));
+	if (s->lease)
+		set_lease(o, h, s, now);
 	return o;
 }
 
@@ -328,12 +406,15 @@ static void list_sessions(struct rpc_call *call, struct json_object *params, voi
 {
 	struct sub_api_hooks *h = arg;
 	struct json_object *result = json_object_new_object(), *array = json_object_new_array();
+	uint64_t now = daemon_now_us();
 	struct sub_status s;
 
 	(void)params;
 	sub_engine_status(h->engine, &s);
-	if (s.gateway)
-		json_object_array_add(array, session_json(h, &s, daemon_now_us()));
+	if (s.active.gateway)
+		json_object_array_add(array, session_json(h, &s.active, "active", now));
+	if (s.standby.gateway)
+		json_object_array_add(array, session_json(h, &s.standby, "standby", now));
 	rpc_set(result, "sessions", array);
 	rpc_reply(call, result);
 }
@@ -353,13 +434,19 @@ static void status(struct rpc_call *call, struct json_object *params, void *arg)
 	rpc_set_bool(o, "success", true);
 	rpc_set_str(o, "daemon", "subscriberd");
 	rpc_set_str(o, "version", MESHNET_VERSION);
-	rpc_set_str(o, "state", sub_state_name(s.state));
-	rpc_set_bool(o, "online", s.state == SUB_ONLINE);
+	rpc_set_str(o, "state", sub_state_name(s.active.state));
+	rpc_set_bool(o, "online", s.active.state == SUB_ONLINE);
 	rpc_set_bool(o, "wanted", s.wanted);
+	if (s.order[0])
+		rpc_set_str(o, "ordered", s.order);
 	rpc_set_u64(o, "gateways", n);
 	rpc_set_u64(o, "failovers", s.failovers);
-	rpc_set(o, "lastOutageMs", json_object_new_double((double)s.last_outage_us / 1000.0));
-	rpc_set(o, "session", s.gateway ? session_json(h, &s, now) : NULL);
+	rpc_set_u64(o, "moves", s.moves);
+	rpc_set(o, "lastOutageMs", rounded((double)s.last_outage_us / 1000.0, 1000));
+	rpc_set(o, "lastDetectMs", rounded((double)s.last_detect_us / 1000.0, 1000));
+	rpc_set(o, "lastSwitchMs", rounded((double)s.last_switch_us / 1000.0, 1000));
+	rpc_set(o, "session", session_json(h, &s.active, "active", now));
+	rpc_set(o, "standby", session_json(h, &s.standby, "standby", now));
 	rpc_reply(call, o);
 }
 
@@ -368,6 +455,31 @@ static void reply_success(const struct sub_api_hooks *h, struct rpc_call *call)
 	struct json_object *o = json_object_new_object();
 	h->changed(h->ctx);
 	rpc_set_bool(o, "success", true);
+	rpc_reply(call, o);
+}
+
+/* {success, callId, done, ...}: how far an order is. */
+static void reply_order(const struct sub_api_hooks *h, struct rpc_call *call, int64_t order)
+{
+	const char *why;
+	enum sub_order_state state = sub_engine_order(h->engine, order, &why);
+	struct json_object *o = json_object_new_object();
+	struct sub_status s;
+	char id[40];
+
+	snprintf(id, sizeof id, ORDER_PREFIX "%" PRId64, order);
+	sub_engine_status(h->engine, &s);
+	rpc_set_bool(o, "success", state != SUB_ORDER_FAILED && state != SUB_ORDER_UNKNOWN);
+	rpc_set_str(o, "callId", id);
+	rpc_set_bool(o, "done", state != SUB_ORDER_PENDING);
+	if (state == SUB_ORDER_FAILED)
+		rpc_set_str(o, "errorMsg", why);
+	else if (state == SUB_ORDER_UNKNOWN)
+		rpc_set_str(o, "errorMsg", "another order came");
+	else if (state == SUB_ORDER_DONE && s.active.gateway)
+		rpc_set_str(o, "gateway", s.active.gateway->info.name);
+	if (state == SUB_ORDER_DONE)
+		rpc_set_str(o, "method", s.active.method);
 	rpc_reply(call, o);
 }
 
@@ -387,16 +499,32 @@ static void do_connect(struct rpc_call *call, struct json_object *params, void *
 		/* An address that nobody has announced is as good as a configured one. */
 		struct sub_contact c = {.via = SUB_VIA_HTTP, .addr = addr};
 		gateway = sub_contact_key(&c, key);
+		h->ordered(h->ctx, &addr);
 		if (sub_engine_found(h->engine, &c, NULL, daemon_wall_s(), daemon_now_us()) != 0) {
 			rpc_fail(call, RPC_FAILED, "too many gateways are known already");
 			return;
 		}
 	}
-	if (sub_engine_connect(h->engine, gateway, method, daemon_now_us()) != 0)
+	int64_t order = sub_engine_connect(h->engine, gateway, method, daemon_now_us());
+	if (order < 0) {
 		rpc_fail(call, RPC_FAILED, "no gateway '%s' is known; listGateways shows them",
 			 gateway);
-	else
-		reply_success(h, call);
+		return;
+	}
+	h->changed(h->ctx);
+	reply_order(h, call, order);
+}
+
+bool sub_api_poll_order(const struct sub_api_hooks *h, struct rpc_call *call, const char *id)
+{
+	size_t len = strlen(ORDER_PREFIX);
+	char *end;
+
+	if (strncmp(id, ORDER_PREFIX, len) != 0)
+		return false;
+	long long order = strtoll(id + len, &end, 10);
+	reply_order(h, call, *end ? 0 : order);
+	return true;
 }
 
 static void do_disconnect(struct rpc_call *call, struct json_object *params, void *arg)

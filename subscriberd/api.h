@@ -5,8 +5,8 @@
 #include "io/jsonrpc.h"
 #include "subscriberd/engine.h"
 
-/* An empty object for a method's options. */
-struct json_object *sub_api_options(void);
+/* An object for a method's options, with the gateway's access code ("" none). */
+struct json_object *sub_api_options(const char *code);
 /* Parameters of requestConnection: `sid` "" asks for a new one; consumes `options`. */
 struct json_object *sub_api_request(const char *sid, const char *name, uint64_t port,
 				    const char *method, struct json_object *options);
@@ -31,17 +31,21 @@ struct sub_traffic {
 
 struct sub_api_hooks {
 	struct sub_engine *engine;
-	/* Interface in use, "" when none, and its counters; false when none. */
-	const char *(*interface)(void *ctx);
-	bool (*traffic)(void *ctx, struct sub_traffic *out);
+	/* Interface of a slot's tunnel, "" when none, and its counters; false when none. */
+	const char *(*interface)(void *ctx, unsigned slot);
+	bool (*traffic)(void *ctx, unsigned slot, struct sub_traffic *out);
 	/* The engine was given an order: its next timer may have changed. */
 	void (*changed)(void *ctx);
 	/* How it was found, in words; fills and returns `out`. */
 	const char *(*found_by)(void *ctx, const struct sub_contact *c, char out[SUB_WHY_MAX]);
+	/* This address is about to be asked, by order: a kill switch has to let that out. */
+	void (*ordered)(void *ctx, const struct net_addr *gateway);
 	void *ctx;
 };
 /* Registers status, listGateways, listSessions, connect, disconnect.  0 or -ENOMEM. */
 int sub_api_register(struct rpc_server *rpc, struct sub_api_hooks *hooks);
+/* Answers pollCallStatus of an order to connect; false when the id is not one of those. */
+bool sub_api_poll_order(const struct sub_api_hooks *h, struct rpc_call *call, const char *id);
 /* The data of an event; its name is sub_event_name(). */
 struct json_object *sub_api_event_json(const struct sub_event *event);
 #endif

@@ -6,10 +6,11 @@ struct json_object *sub_api_event_json(const struct sub_event *e)
 	struct json_object *o = json_object_new_object();
 	char key[SUB_KEY_MAX];
 
-	if (e->kind != SUB_EVENT_FAILOVER)
-		rpc_set_str(o, e->kind == SUB_EVENT_STATE ? "from" : "state",
-			    sub_state_name(e->from));
-	if (e->kind == SUB_EVENT_STATE)
+	bool state = e->kind == SUB_EVENT_STATE || e->kind == SUB_EVENT_STANDBY;
+
+	if (state || e->kind == SUB_EVENT_LOST)
+		rpc_set_str(o, state ? "from" : "state", sub_state_name(e->from));
+	if (state)
 		rpc_set_str(o, "to", sub_state_name(e->to));
 	if (e->gateway) {
 		rpc_set_str(o, "gateway", sub_contact_key(&e->gateway->contact, key));

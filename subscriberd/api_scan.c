@@ -186,6 +186,8 @@ static void poll_status(struct rpc_call *call, struct json_object *params, void 
 
 	if (!rpc_param_str(call, params, "callId", RPC_OPTIONAL, DISCOVER_CALL_ID_MAX, &call_id))
 		return;
+	if (call_id && sub_api_poll_order(h->orders, call, call_id))
+		return;
 	if (discover_status(h->discover, call_id, &s) != 0)
 		rpc_fail(call, RPC_FAILED, "no such call is remembered (startScan begins one)");
 	else

@@ -4,6 +4,7 @@
 #define SUBSCRIBERD_API_SCAN_H
 
 #include "io/jsonrpc.h"
+#include "subscriberd/api.h"
 #include "subscriberd/discover.h"
 
 #define API_GRAPH_ROWS_MAX 1000 /* hosts, and links, of one answer; `more` is true then */
@@ -30,6 +31,7 @@ struct api_scan_hooks {
 	struct discover *discover;
 	/* The list of apps should be read again, too. */
 	void (*scan)(void *ctx);
+	const struct sub_api_hooks *orders; /* pollCallStatus follows them too */
 	void *ctx;
 };
 /* 0 or -ENOMEM. */

@@ -1,103 +1,51 @@
-#include "subscriberd/engine.h"
+#include "subscriberd/engine_int.h"
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 
-#define ANSWER_TIMEOUT_US 5000000u /* requestConnection and renewConnection */
-#define OPEN_TIMEOUT_US 8000000u
-#define RETRY_US 1000000u    /* nothing usable: look again this soon */
-#define COOLDOWN_US 1000000u /* after a failure; doubles with each */
-#define COOLDOWN_DOUBLINGS 6u
-#define TROUBLE_US                                                                                 \
-	600000u		  /* an interrupted tunnel has this long to come back (a daemon restarts) */
-#define HOLD_US 60000000u /* traffic is held back this long while we look */
-#define QUIET_PROBES 4u	  /* the scan of a gateway in use is rarer: the probes tell more */
-
-struct sub_engine {
-	struct sub_policy policy;
-	const struct sub_ops *ops;
-	void *ctx;
-
-	struct sub_gateway *gateways[SUB_GATEWAYS_MAX];
-	size_t count;
-	uint64_t refused_full;
-
-	enum sub_state state;
-	struct sub_gateway *current;
-	struct sub_lease lease;
-	bool wanted, holding;
-	char pinned[SUB_KEY_MAX], pinned_method[SUB_METHOD_NAME_MAX + 1];
-	uint64_t since_us, lost_us, failovers, last_outage_us;
-
-	uint64_t counter; /* numbers questions */
-	uint64_t serial;  /* of the session's question under way, then of its tunnel */
-	uint64_t renew_serial, renew_at_us, lease_end_us;
-	uint64_t probe_serial, probe_at_us, last_alive_us;
-	unsigned probes_lost;
-	bool probing;
-	uint64_t deadline_us; /* of REQUESTING and OPENING */
-	uint64_t scan_at_us, retry_at_us, hold_until_us, trouble_at_us;
-	uint64_t info_serial[SUB_GATEWAYS_MAX];
-
-	struct timerq timers;
-	struct timer timer;
-};
-
-static void step(struct sub_engine *e, uint64_t now);
+#define SAVE_US 30000000u /* what changes all the time is saved this often */
 
 const char *sub_state_name(enum sub_state s)
 {
-	static const char *const names[] = {"idle", "requesting", "opening", "online"};
-	return (unsigned)s < 4 ? names[s] : "?";
-}
-
-static void min_of(uint64_t *a, uint64_t b)
-{
-	if (b < *a)
-		*a = b;
-}
-
-static void arm(struct sub_engine *e)
-{
-	uint64_t at = e->scan_at_us;
-
-	min_of(&at, e->retry_at_us);
-	min_of(&at, e->deadline_us);
-	min_of(&at, e->hold_until_us);
-	if (e->state == SUB_ONLINE) {
-		min_of(&at, e->probe_at_us);
-		min_of(&at, e->renew_at_us);
-		min_of(&at, e->trouble_at_us);
-	}
-	timerq_set(&e->timers, &e->timer, at);
+	static const char *const names[] = {"idle", "requesting", "opening", "standby", "online"};
+	return (unsigned)s < 5 ? names[s] : "?";
 }
 
 const char *sub_event_name(enum sub_event_kind kind)
 {
-	static const char *const names[] = {"session.state", "gateway.lost", "session.failover"};
-	return (unsigned)kind < 3 ? names[kind] : "?";
+	static const char *const names[] = {"session.state", "standby.state", "gateway.lost",
+					    "session.failover", "session.moved"};
+	return (unsigned)kind < 5 ? names[kind] : "?";
 }
 
-static void tell(struct sub_engine *e, struct sub_event event)
+void sub_arm(struct sub_engine *e)
 {
-	event.gateway = e->current;
+	uint64_t at = e->scan_at_us;
+
+	sub_min(&at, e->retry_at_us);
+	sub_min(&at, e->hold_until_us);
+	if (e->active->state == SUB_ONLINE)
+		sub_min(&at, e->look_at_us);
+	for (unsigned i = 0; i < SUB_SLOTS; i++)
+		sub_min(&at, sub_session_next(&e->sessions[i]));
+	timerq_set(&e->timers, &e->timer, at);
+}
+
+void sub_tell(struct sub_engine *e, struct sub_event event)
+{
 	if (e->ops->event)
 		e->ops->event(e->ctx, &event);
 }
 
-static void set_state(struct sub_engine *e, enum sub_state to, uint64_t now)
+void sub_save(struct sub_engine *e, struct sub_gateway *g)
 {
-	if (e->state != to) {
-		log_debug("session: %s -> %s", sub_state_name(e->state), sub_state_name(to));
-		tell(e, (struct sub_event){.kind = SUB_EVENT_STATE, .from = e->state, .to = to});
-	}
-	e->state = to;
-	e->since_us = now;
-	e->deadline_us = TIMER_NEVER;
+	g->saved_us = 0;
+	e->ops->save(e->ctx, g);
 }
 
 /* --- the table of gateways ---------------------------------------------------------------- */
@@ -122,14 +70,15 @@ static struct sub_gateway *find_key(const struct sub_engine *e, const char *key)
 	return NULL;
 }
 
-static void ask(struct sub_engine *e, size_t i)
+void sub_ask(struct sub_engine *e, struct sub_gateway *g)
 {
-	struct sub_gateway *g = e->gateways[i];
-	if (g->asking)
-		return;
-	g->asking = true;
-	e->info_serial[i] = ++e->counter;
-	e->ops->ask_info(e->ctx, g, e->info_serial[i]);
+	for (size_t i = 0; i < e->count && !g->asking; i++) {
+		if (e->gateways[i] != g)
+			continue;
+		g->asking = true;
+		e->info_serial[i] = ++e->counter;
+		e->ops->ask_info(e->ctx, g, e->info_serial[i]);
+	}
 }
 
 int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
@@ -140,9 +89,7 @@ int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 
 	if (g) {
 		if (!g->heard_us) /* announced, and not yet answered: ask at once */
-			for (size_t i = 0; i < e->count; i++)
-				if (e->gateways[i] == g)
-					ask(e, i);
+			sub_ask(e, g);
 		return 0;
 	}
 	if (e->count >= SUB_GATEWAYS_MAX || !(g = calloc(1, sizeof *g))) {
@@ -154,14 +101,19 @@ int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 		*g = *known;
 	g->contact = *c;
 	g->asking = false;
-	g->heard_us = g->cooldown_until_us = 0;
+	g->heard_us = g->answered_us = g->cooldown_until_us = 0;
 	if (!g->first_seen_s)
 		g->first_seen_s = now_s;
 	e->gateways[e->count++] = g;
 	log_info("gateway found: %s", sub_contact_key(c, key));
-	ask(e, e->count - 1);
-	step(e, now);
+	sub_ask(e, g);
+	sub_step(e, now);
 	return 0;
+}
+
+static bool in_use(const struct sub_engine *e, const struct sub_gateway *g)
+{
+	return g == e->active->gateway || g == e->standby->gateway;
 }
 
 void sub_engine_vanished(struct sub_engine *e, const struct sub_contact *c, uint64_t now)
@@ -169,113 +121,42 @@ void sub_engine_vanished(struct sub_engine *e, const struct sub_contact *c, uint
 	struct sub_gateway *g = find_contact(e, c);
 	(void)now;
 	/* In use, the probes decide: the tracker may be wrong or away. */
-	if (g && g != e->current)
+	if (g && !in_use(e, g))
 		g->heard_us = 0;
 }
 
-/* --- leaving and choosing ----------------------------------------------------------------- */
+/* --- nodeInfo ----------------------------------------------------------------------------- */
 
-static struct sub_gateway *best(const struct sub_engine *e, const struct sub_gateway *except,
-				uint64_t now)
+static void heard(struct sub_engine *e, struct sub_gateway *g, const struct sub_info *info,
+		  double rtt_ms, uint64_t now)
 {
-	struct sub_gateway *found = NULL;
-	double least = HUGE_VAL;
-	char why[SUB_WHY_MAX], key[SUB_KEY_MAX];
-
-	for (size_t i = 0; i < e->count; i++) {
-		struct sub_gateway *g = e->gateways[i];
-		if (g == except ||
-		    (e->pinned[0] && strcmp(sub_contact_key(&g->contact, key), e->pinned) != 0))
-			continue;
-		double score = sub_engine_score(e, g, now, why);
-		if (score < least) {
-			least = score;
-			found = g;
-		}
-	}
-	return found;
+	g->info = *info;
+	g->heard_us = g->answered_us = now;
+	sub_gateway_proof(g, info->online);
+	if (rtt_ms > 0)
+		sub_quality_answer(&g->quality, rtt_ms, now);
+	else if (g->quality.rtt_ms <= 0)
+		sub_ask(e, g); /* the first answer had to make the way; now measure */
 }
 
-static void blame(struct sub_engine *e, struct sub_gateway *g, const char *why, uint64_t now)
+static void accept_order(struct sub_engine *e, struct sub_gateway *g, uint64_t now);
+
+static void on_answer(struct sub_engine *e, struct sub_gateway *g, const struct sub_info *info,
+		      const char *error, uint64_t now)
 {
-	unsigned doublings = g->failures < COOLDOWN_DOUBLINGS ? g->failures : COOLDOWN_DOUBLINGS;
-
-	strncpy(g->error, why, sizeof g->error - 1);
-	g->error[sizeof g->error - 1] = '\0';
-	g->failures++;
-	g->cooldown_until_us = now + ((uint64_t)COOLDOWN_US << doublings);
-	e->ops->save(e->ctx, g);
-}
-
-/* Ends the session locally.  `hold`: another one is to follow. */
-static void drop_session(struct sub_engine *e, bool hold, uint64_t now)
-{
-	bool was_online = e->state == SUB_ONLINE;
-
-	if (e->state == SUB_OPENING || was_online)
-		e->ops->tunnel_close(e->ctx);
-	if (was_online || (e->holding && !hold)) {
-		e->ops->go_offline(e->ctx, hold);
-		e->holding = hold;
-		e->hold_until_us = hold ? now + HOLD_US : TIMER_NEVER;
-	}
-	e->current = NULL;
-	e->probing = false;
-	e->serial = ++e->counter; /* answers to the old session's questions are late now */
-	set_state(e, SUB_IDLE, now);
-}
-
-static void give_up(struct sub_engine *e, const char *why, uint64_t now)
-{
-	struct sub_gateway *g = e->current;
-	char key[SUB_KEY_MAX];
-
-	log_warn("gateway %s given up: %s", sub_contact_key(&g->contact, key), why);
-	tell(e, (struct sub_event){.kind = SUB_EVENT_LOST, .from = e->state, .why = why});
-	if (e->state == SUB_ONLINE) {
-		e->lost_us = e->last_alive_us;
-		e->failovers++;
-	}
-	/* The lease is told to end in case the gateway is only unreachable to us. */
-	if (g->sid[0] && e->state != SUB_REQUESTING)
-		e->ops->release(e->ctx, g, g->sid);
-	g->sid[0] = '\0';
-	blame(e, g, why, now);
-	drop_session(e, e->wanted, now);
-	step(e, now);
-}
-
-static void try_gateway(struct sub_engine *e, struct sub_gateway *g, uint64_t now)
-{
-	const char *method = e->pinned_method[0] ? e->pinned_method
-						 : sub_gateway_method(g, e->policy.methods,
-								      e->policy.method_count);
-	char key[SUB_KEY_MAX];
-
-	log_info("asking %s (%s) for a %s connection", g->info.name,
-		 sub_contact_key(&g->contact, key), method);
-	e->current = g;
-	set_state(e, SUB_REQUESTING, now);
-	e->deadline_us = now + ANSWER_TIMEOUT_US;
-	e->serial = ++e->counter;
-	e->ops->request(e->ctx, g, method, e->serial);
-}
-
-/* Brings an idle session forward if it should be. */
-static void step(struct sub_engine *e, uint64_t now)
-{
-	e->retry_at_us = TIMER_NEVER;
-	if (e->state == SUB_IDLE && e->wanted) {
-		struct sub_gateway *g = best(e, NULL, now);
-		if (g)
-			try_gateway(e, g, now);
+	if (e->order_asked == g) {
+		e->order_asked = NULL;
+		if (error)
+			sub_order_settle(e, SUB_ORDER_FAILED, error);
 		else
-			e->retry_at_us = now + RETRY_US;
+			accept_order(e, g, now);
 	}
-	arm(e);
+	for (unsigned i = 0; i < SUB_SLOTS && !error && !info->online; i++)
+		if (e->sessions[i].gateway == g && e->sessions[i].state >= SUB_OPENING)
+			sub_session_fail(e, &e->sessions[i], FAULT_GATEWAY, "its uplink is down",
+					 now);
+	sub_step(e, now);
 }
-
-/* --- answers ------------------------------------------------------------------------------ */
 
 void sub_engine_on_info(struct sub_engine *e, uint64_t serial, const struct sub_info *info,
 			double rtt_ms, const char *error, uint64_t now_s, uint64_t now)
@@ -286,134 +167,18 @@ void sub_engine_on_info(struct sub_engine *e, uint64_t serial, const struct sub_
 			continue;
 		g->asking = false;
 		if (error) {
-			sub_quality_silence(&g->quality);
+			sub_quality_silence(&g->quality, now);
 		} else {
-			g->info = *info;
-			g->heard_us = now;
 			g->last_seen_s = now_s;
-			if (rtt_ms > 0)
-				sub_quality_answer(&g->quality, rtt_ms);
-			else if (g->quality.rtt_ms <= 0)
-				ask(e, i); /* the first answer had to make the way; now measure */
+			heard(e, g, info, rtt_ms, now);
 		}
-		e->ops->save(e->ctx, g);
-		if (g == e->current && e->state == SUB_ONLINE && !error && !info->online)
-			give_up(e, "its uplink is down", now);
-		else
-			step(e, now);
+		if (!g->saved_us || now - g->saved_us >= SAVE_US) {
+			e->ops->save(e->ctx, g);
+			g->saved_us = now;
+		}
+		on_answer(e, g, info, error, now);
 		return;
 	}
-}
-
-void sub_engine_on_lease(struct sub_engine *e, uint64_t serial, const struct sub_lease *lease,
-			 const char *error, uint64_t now)
-{
-	if (e->state != SUB_REQUESTING || serial != e->serial)
-		return;
-	if (error) {
-		give_up(e, error, now);
-		return;
-	}
-	e->lease = *lease;
-	memcpy(e->current->sid, lease->sid, sizeof e->current->sid);
-	e->lease_end_us = now + lease->lease_seconds * 1000000;
-	e->renew_at_us = now + lease->lease_seconds * 1000000 / 2;
-	e->ops->save(e->ctx, e->current);
-	set_state(e, SUB_OPENING, now);
-	e->deadline_us = now + OPEN_TIMEOUT_US;
-	arm(e);
-	e->serial = ++e->counter;
-	e->ops->tunnel_open(e->ctx, e->current, &e->lease, e->serial);
-}
-
-static void enter_online(struct sub_engine *e, uint64_t now)
-{
-	char ip[NET_PREFIX_TEXT];
-
-	if (e->ops->go_online(e->ctx, &e->lease) != 0) {
-		give_up(e, "the host's routes could not be set", now);
-		return;
-	}
-	set_state(e, SUB_ONLINE, now);
-	e->holding = false;
-	e->hold_until_us = TIMER_NEVER;
-	e->current->failures = 0;
-	e->current->error[0] = '\0';
-	e->probes_lost = 0;
-	e->probing = false;
-	e->trouble_at_us = TIMER_NEVER;
-	e->probe_at_us = now + e->policy.probe_interval_us;
-	e->last_alive_us = now;
-	if (e->lost_us) {
-		e->last_outage_us = now - e->lost_us;
-		tell(e, (struct sub_event){.kind = SUB_EVENT_FAILOVER,
-					   .outage_us = e->last_outage_us});
-		e->lost_us = 0;
-	}
-	log_info("online through %s with %s", e->current->info.name,
-		 net_prefix_text(&e->lease.ip4, ip));
-	arm(e);
-}
-
-void sub_engine_on_tunnel(struct sub_engine *e, uint64_t serial, bool up, const char *text,
-			  uint64_t now)
-{
-	if (serial != e->serial || (e->state != SUB_OPENING && e->state != SUB_ONLINE))
-		return;
-	if (!up)
-		give_up(e, text, now);
-	else if (e->state == SUB_OPENING)
-		enter_online(e, now);
-	else
-		e->trouble_at_us = TIMER_NEVER;
-}
-
-void sub_engine_on_trouble(struct sub_engine *e, uint64_t serial, uint64_t now)
-{
-	if (serial != e->serial || e->state != SUB_ONLINE || e->trouble_at_us != TIMER_NEVER)
-		return;
-	e->trouble_at_us = now + TROUBLE_US;
-	arm(e);
-}
-
-void sub_engine_on_renewed(struct sub_engine *e, uint64_t serial, const char *error, bool gone,
-			   uint64_t now)
-{
-	if (e->state != SUB_ONLINE || serial != e->renew_serial)
-		return;
-	uint64_t length = e->lease.lease_seconds * 1000000;
-	if (!error) {
-		e->lease_end_us = now + length;
-		e->renew_at_us = now + length / 2;
-	} else if (gone || now >= e->lease_end_us) {
-		give_up(e, error, now);
-		return;
-	} else {
-		e->renew_at_us = now + length / 8;
-	}
-	arm(e);
-}
-
-void sub_engine_on_probe(struct sub_engine *e, uint64_t serial, bool answered, double rtt_ms,
-			 uint64_t now)
-{
-	if (e->state != SUB_ONLINE || !e->probing || serial != e->probe_serial)
-		return;
-	e->probing = false;
-	if (answered) {
-		e->probes_lost = 0;
-		e->last_alive_us = now;
-		e->current->heard_us = now;
-		sub_quality_answer(&e->current->quality, rtt_ms);
-		return;
-	}
-	sub_quality_silence(&e->current->quality);
-	if (++e->probes_lost >= e->policy.probe_losses) {
-		give_up(e, "it no longer answers through the tunnel", now);
-		return;
-	}
-	e->probe_at_us = now; /* make sure at once */
-	arm(e);
 }
 
 /* --- time --------------------------------------------------------------------------------- */
@@ -423,30 +188,7 @@ static void scan(struct sub_engine *e, uint64_t now)
 	e->scan_at_us = now + e->policy.scan_interval_us;
 	e->ops->discover(e->ctx);
 	for (size_t i = 0; i < e->count; i++)
-		ask(e, i);
-}
-
-static void run_online(struct sub_engine *e, uint64_t now)
-{
-	if (now >= e->renew_at_us) {
-		/* Until the answer, or for a silent gateway: ask again soon. */
-		e->renew_at_us = now + e->lease.lease_seconds * 1000000 / 8;
-		e->renew_serial = ++e->counter;
-		e->ops->renew(e->ctx, e->current, e->lease.sid, e->renew_serial);
-	}
-	if (e->state == SUB_ONLINE && now >= e->trouble_at_us) {
-		e->trouble_at_us = now + TROUBLE_US;
-		if (best(e, e->current, now))
-			give_up(e, "its tunnel is interrupted", now);
-	}
-	if (e->state == SUB_ONLINE && now >= e->probe_at_us) {
-		e->probe_at_us = now + e->policy.probe_interval_us;
-		if (!e->probing) {
-			e->probing = true;
-			e->probe_serial++;
-			e->ops->probe(e->ctx, e->probe_serial);
-		}
-	}
+		sub_ask(e, e->gateways[i]);
 }
 
 static void on_timer(struct timer *t, uint64_t now)
@@ -455,21 +197,18 @@ static void on_timer(struct timer *t, uint64_t now)
 
 	if (now >= e->scan_at_us)
 		scan(e, now);
-	if (now >= e->hold_until_us && e->state != SUB_ONLINE) {
+	if (now >= e->hold_until_us) {
 		e->hold_until_us = TIMER_NEVER;
 		e->holding = false;
 		e->ops->go_offline(e->ctx, false);
 	}
-	if (now >= e->deadline_us)
-		give_up(e,
-			e->state == SUB_OPENING ? "its tunnel did not come up"
-						: "it did not answer the request",
-			now);
-	if (e->state == SUB_ONLINE)
-		run_online(e, now);
+	for (unsigned i = 0; i < SUB_SLOTS; i++)
+		sub_session_run(e, &e->sessions[i], now);
+	if (e->active->state == SUB_ONLINE && now >= e->look_at_us)
+		sub_consider(e, now);
 	if (now >= e->retry_at_us)
-		step(e, now);
-	arm(e);
+		sub_step(e, now);
+	sub_arm(e);
 }
 
 uint64_t sub_engine_next(const struct sub_engine *e)
@@ -495,11 +234,19 @@ struct sub_engine *sub_engine_new(const struct sub_policy *policy, const struct 
 	e->ops = ops;
 	e->ctx = ctx;
 	e->wanted = policy->auto_connect;
-	e->deadline_us = e->retry_at_us = e->hold_until_us = e->trouble_at_us = TIMER_NEVER;
-	e->scan_at_us = e->since_us = now;
+	e->active = &e->sessions[0];
+	e->standby = &e->sessions[1];
+	for (unsigned i = 0; i < SUB_SLOTS; i++) {
+		e->sessions[i].slot = i;
+		e->sessions[i].since_us = now;
+		e->sessions[i].deadline_us = TIMER_NEVER;
+	}
+	e->retry_at_us = e->hold_until_us = TIMER_NEVER;
+	e->scan_at_us = now;
+	e->patience_us = policy->better_for_us;
 	timerq_init(&e->timers);
 	timer_init(&e->timer, on_timer, e);
-	arm(e);
+	sub_arm(e);
 	return e;
 }
 
@@ -516,71 +263,127 @@ void sub_engine_free(struct sub_engine *e)
 void sub_engine_set_policy(struct sub_engine *e, const struct sub_policy *policy, uint64_t now)
 {
 	e->policy = *policy;
-	min_of(&e->scan_at_us, now + policy->scan_interval_us);
-	arm(e);
+	e->patience_us = policy->better_for_us;
+	sub_min(&e->scan_at_us, now + policy->scan_interval_us);
+	for (unsigned i = 0; i < SUB_SLOTS; i++) {
+		struct sub_session *s = &e->sessions[i];
+		if (s->gateway && sub_names_have(&policy->terms.banned, s->gateway))
+			sub_session_fail(e, s, FAULT_GATEWAY, "it is banned now", now);
+	}
+	sub_step(e, now);
 }
 
-int sub_engine_connect(struct sub_engine *e, const char *key, const char *method, uint64_t now)
+void sub_order_settle(struct sub_engine *e, enum sub_order_state state, const char *why)
+{
+	if (e->order_state != SUB_ORDER_PENDING || e->order_asked)
+		return;
+	e->order_state = state;
+	snprintf(e->order_why, sizeof e->order_why, "%s", why);
+}
+
+enum sub_order_state sub_engine_order(const struct sub_engine *e, int64_t number, const char **why)
+{
+	*why = e->order_why;
+	return number > 0 && number == e->order ? e->order_state : SUB_ORDER_UNKNOWN;
+}
+
+/* From now on this gateway (NULL: any) is the only one. */
+static void accept_order(struct sub_engine *e, struct sub_gateway *g, uint64_t now)
+{
+	struct sub_session *a = e->active, *b = e->standby;
+
+	e->wanted = true;
+	e->standby_at_us = now;
+	e->pinned[0] = '\0';
+	memcpy(e->pinned_method, e->order_method, sizeof e->pinned_method);
+	if (g) {
+		sub_contact_key(&g->contact, e->pinned);
+		g->cooldown_until_us = 0;
+		memset(g->faults, 0, sizeof g->faults);
+	}
+	if (b->gateway && !sub_order_allows(e, b->gateway, b->method))
+		sub_session_end(e, b, now);
+	if (a->gateway && a->state != SUB_ONLINE && !sub_order_allows(e, a->gateway, a->method))
+		sub_session_end(e, a, now);
+	if (a->state == SUB_ONLINE && sub_order_allows(e, a->gateway, a->method))
+		sub_order_settle(e, SUB_ORDER_DONE, "");
+	else if (a->state == SUB_ONLINE)
+		e->look_at_us = now;
+}
+
+int64_t sub_engine_connect(struct sub_engine *e, const char *key, const char *method, uint64_t now)
 {
 	struct sub_gateway *g = key ? find_key(e, key) : NULL;
 
 	if (key && !g)
 		return -ENOENT;
-	e->wanted = true;
-	e->pinned[0] = e->pinned_method[0] = '\0';
-	if (g) {
-		sub_contact_key(&g->contact, e->pinned);
-		g->cooldown_until_us = 0;
+	e->order_asked = NULL;
+	sub_order_settle(e, SUB_ORDER_FAILED, "another order came");
+	e->order++;
+	e->order_state = SUB_ORDER_PENDING;
+	e->order_why[0] = '\0';
+	snprintf(e->order_method, sizeof e->order_method, "%s", method ? method : "");
+	if (g && !g->heard_us) {
+		e->order_asked = g;
+		sub_ask(e, g);
+	} else {
+		accept_order(e, g, now);
 	}
-	if (method)
-		strncpy(e->pinned_method, method, SUB_METHOD_NAME_MAX);
-	if (e->current && g && e->current != g) {
-		if (e->current->sid[0])
-			e->ops->release(e->ctx, e->current, e->current->sid);
-		e->current->sid[0] = '\0';
-		drop_session(e, true, now);
-	}
-	step(e, now);
-	return 0;
+	sub_step(e, now);
+	return e->order;
 }
 
 void sub_engine_disconnect(struct sub_engine *e, uint64_t now)
 {
 	e->wanted = false;
 	e->pinned[0] = e->pinned_method[0] = '\0';
+	e->order_asked = NULL;
+	sub_order_settle(e, SUB_ORDER_FAILED, "disconnected");
 	sub_engine_stop(e, now);
 }
 
 void sub_engine_scan(struct sub_engine *e, uint64_t now)
 {
 	e->scan_at_us = now;
-	arm(e);
+	sub_arm(e);
 }
 
 void sub_engine_stop(struct sub_engine *e, uint64_t now)
 {
-	if (e->current && e->current->sid[0] && e->state != SUB_REQUESTING) {
-		e->ops->release(e->ctx, e->current, e->current->sid);
-		e->current->sid[0] = '\0';
-		e->ops->save(e->ctx, e->current);
-	}
-	drop_session(e, false, now);
+	e->wanted = false;
+	sub_session_end(e, e->standby, now);
+	sub_session_end(e, e->active, now);
 	e->retry_at_us = TIMER_NEVER;
-	arm(e);
+	sub_arm(e);
 }
 
 /* --- looking at it ------------------------------------------------------------------------ */
 
+static struct sub_session_status session_status(const struct sub_session *s)
+{
+	return (struct sub_session_status){
+		.slot = s->slot,
+		.state = s->state,
+		.gateway = s->gateway,
+		.lease = s->state >= SUB_OPENING ? &s->lease : NULL,
+		.method = s->method,
+		.since_us = s->since_us,
+		.lease_end_us = s->state >= SUB_OPENING ? s->lease_end_us : 0,
+	};
+}
+
 void sub_engine_status(const struct sub_engine *e, struct sub_status *out)
 {
 	*out = (struct sub_status){
-		.state = e->state,
-		.gateway = e->current,
-		.lease = e->state >= SUB_OPENING ? &e->lease : NULL,
-		.since_us = e->since_us,
+		.active = session_status(e->active),
+		.standby = session_status(e->standby),
 		.failovers = e->failovers,
+		.moves = e->moves,
 		.last_outage_us = e->last_outage_us,
+		.last_detect_us = e->last_detect_us,
+		.last_switch_us = e->last_switch_us,
 		.wanted = e->wanted,
+		.order = e->pinned,
 	};
 }
 
@@ -594,8 +397,14 @@ const struct sub_gateway *sub_engine_find(const struct sub_engine *e, const char
 	return find_key(e, key);
 }
 
-double sub_engine_score(const struct sub_engine *e, const struct sub_gateway *g, uint64_t now,
-			char why[SUB_WHY_MAX])
+void sub_engine_rank(const struct sub_engine *e, const struct sub_gateway *g, uint64_t now,
+		     struct sub_rank *out)
 {
-	return sub_gateway_score(g, e->policy.methods, e->policy.method_count, now, why);
+	const struct sub_session *s = g == e->active->gateway	 ? e->active
+				      : g == e->standby->gateway ? e->standby
+								 : NULL;
+	struct sub_rank_question q = {.only = s ? s->method : NULL,
+				      .live = s && s->state >= SUB_STANDBY};
+
+	sub_rank(g, &e->policy.terms, &q, now, out);
 }

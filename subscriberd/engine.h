@@ -4,18 +4,25 @@
  * sub_engine_on_... calls with the number that the question carried, so that a late answer to an
  * old question changes nothing.
  *
- *   IDLE -> REQUESTING -> OPENING -> ONLINE -> (dead) -> REQUESTING the next ...
+ * Two sessions, known to the shell as slots 0 and 1.  One is the active one, which traffic takes;
+ * the other is the standby: a lease and an open tunnel at the second-best gateway.  They change
+ * roles when the active one fails (at once), or when the standby has stayed better (the new one is
+ * in use before the old one becomes the standby, so nothing is lost).
+ *
+ *   IDLE -> REQUESTING -> OPENING -> STANDBY <-> ONLINE
  */
 #ifndef SUBSCRIBERD_ENGINE_H
 #define SUBSCRIBERD_ENGINE_H
 
 #include "base/prefix.h"
 #include "base/timerq.h"
-#include "subscriberd/gateway.h"
+#include "subscriberd/rank.h"
 
 #define SUB_GATEWAYS_MAX 256u
+#define SUB_SLOTS 2u
+#define SUB_DNS_MAX 3u
 
-enum sub_state { SUB_IDLE, SUB_REQUESTING, SUB_OPENING, SUB_ONLINE };
+enum sub_state { SUB_IDLE, SUB_REQUESTING, SUB_OPENING, SUB_STANDBY, SUB_ONLINE };
 const char *sub_state_name(enum sub_state s);
 
 /* What requestConnection granted, as far as every method has it. */
@@ -25,12 +32,16 @@ struct sub_lease {
 	uint64_t lease_seconds;
 	struct net_prefix ip4, ip6; /* ours; family 0: none */
 	struct net_addr gateway4, gateway6;
+	struct net_addr dns[SUB_DNS_MAX];
+	unsigned dns_count;
 };
 
 enum sub_event_kind {
-	SUB_EVENT_STATE,    /* from, to */
+	SUB_EVENT_STATE,    /* of the active session: from, to */
+	SUB_EVENT_STANDBY,  /* of the standby: from, to */
 	SUB_EVENT_LOST,	    /* a gateway was given up: why */
 	SUB_EVENT_FAILOVER, /* online again by another way: outage_us */
+	SUB_EVENT_MOVED,    /* the standby was better: both lived, nothing was lost: why */
 };
 /* "session.state" and so on. */
 const char *sub_event_name(enum sub_event_kind kind);
@@ -38,27 +49,42 @@ struct sub_event {
 	enum sub_event_kind kind;
 	enum sub_state from, to;
 	const struct sub_gateway *gateway; /* may be NULL */
+	unsigned slot;			   /* STATE and STANDBY: */
+	const struct sub_lease *lease;	   /* NULL before there is one */
 	const char *why;
 	uint64_t outage_us;
+};
+
+/* What a probe asks. */
+enum sub_probe {
+	SUB_PROBE_GATEWAY, /* the gateway's end of the tunnel */
+	SUB_PROBE_UPLINK,  /* a target beyond it, if one is configured */
+	SUB_PROBES
 };
 
 struct sub_ops {
 	/* Each starts something; exactly one sub_engine_on_... call with `serial` follows, later.
 	 */
 	void (*ask_info)(void *ctx, const struct sub_gateway *g, uint64_t serial);
-	void (*request)(void *ctx, const struct sub_gateway *g, const char *method,
-			uint64_t serial);
+	/* `sid`: of the lease that we had with this method there; "" none. */
+	void (*request)(void *ctx, unsigned slot, const struct sub_gateway *g, const char *method,
+			const char *sid, uint64_t serial);
 	void (*renew)(void *ctx, const struct sub_gateway *g, const char *sid, uint64_t serial);
-	/* Sends one probe through the tunnel. */
-	void (*probe)(void *ctx, uint64_t serial);
+	/* Sends one probe through that tunnel, which is lost after `timeout_us`. */
+	void (*probe)(void *ctx, unsigned slot, enum sub_probe kind, uint64_t serial,
+		      uint64_t timeout_us);
 	/* No answer is expected. */
 	void (*release)(void *ctx, const struct sub_gateway *g, const char *sid);
 	/* Opens the tunnel of the lease just granted; sub_engine_on_tunnel follows. */
-	void (*tunnel_open)(void *ctx, const struct sub_gateway *g, const struct sub_lease *lease,
-			    uint64_t serial);
-	void (*tunnel_close)(void *ctx);
-	/* Traffic goes through the tunnel from here on.  0, or -errno: then it is given up. */
-	int (*go_online)(void *ctx, const struct sub_lease *lease);
+	void (*tunnel_open)(void *ctx, unsigned slot, const struct sub_gateway *g,
+			    const struct sub_lease *lease, uint64_t serial);
+	void (*tunnel_close)(void *ctx, unsigned slot);
+	/* That tunnel is up, but traffic does not take it: it can be probed from here on.  0, or
+	 * -errno: then it is given up. */
+	int (*stand_by)(void *ctx, unsigned slot, const struct sub_lease *lease);
+	/* New traffic goes through that tunnel from here on, instead of through the other one.
+	 * 0, or -errno: then it is given up. */
+	int (*go_online)(void *ctx, unsigned slot, const struct sub_lease *lease);
 	/* `hold`: we are looking for another gateway, let nothing leave by another way meanwhile.
 	 */
 	void (*go_offline)(void *ctx, bool hold);
@@ -70,12 +96,12 @@ struct sub_ops {
 };
 
 struct sub_policy {
-	const char *methods[SUB_METHODS_MAX]; /* accepted, the preferred first; kept alive by the
-						 caller */
-	size_t method_count;
-	bool auto_connect;
-	uint64_t scan_interval_us, probe_interval_us;
+	struct sub_terms terms;
+	bool auto_connect, standby;
+	bool probe_uplink; /* there is a target for SUB_PROBE_UPLINK */
+	uint64_t scan_interval_us, probe_interval_us, standby_probe_interval_us;
 	unsigned probe_losses;
+	uint64_t better_for_us; /* the standby has been better for this long: move */
 };
 
 struct sub_engine;
@@ -109,28 +135,48 @@ void sub_engine_on_tunnel(struct sub_engine *e, uint64_t serial, bool up, const 
 void sub_engine_on_trouble(struct sub_engine *e, uint64_t serial, uint64_t now);
 void sub_engine_on_probe(struct sub_engine *e, uint64_t serial, bool answered, double rtt_ms,
 			 uint64_t now);
+/* What the tunnel of a slot carried in the last `elapsed_us`, both directions together. */
+void sub_engine_on_traffic(struct sub_engine *e, unsigned slot, uint64_t bytes,
+			   uint64_t elapsed_us);
 
-/* Orders of the operator.  connect: this one and no other until disconnect (NULL: the best);
- * -ENOENT.  disconnect: stay offline until connect. */
-int sub_engine_connect(struct sub_engine *e, const char *key, const char *method, uint64_t now);
+/*
+ * Orders of the operator.  connect: this gateway (and method) and no other until disconnect (NULL:
+ * the best); what is in use stays so until the new one is up.  A gateway that has not answered yet
+ * is asked first, and nothing changes when it does not.  The number of the order, for
+ * sub_engine_order; -ENOENT.  disconnect: stay offline until connect.
+ */
+int64_t sub_engine_connect(struct sub_engine *e, const char *key, const char *method, uint64_t now);
 void sub_engine_disconnect(struct sub_engine *e, uint64_t now);
 void sub_engine_scan(struct sub_engine *e, uint64_t now);
-/* Leaves the gateway in order: lease released, tunnel closed, routes taken back. */
+/* Leaves the gateways in order: leases released, tunnels closed, routes taken back. */
 void sub_engine_stop(struct sub_engine *e, uint64_t now);
 
-struct sub_status {
+enum sub_order_state { SUB_ORDER_UNKNOWN, SUB_ORDER_PENDING, SUB_ORDER_DONE, SUB_ORDER_FAILED };
+/* Only the latest order is remembered.  `*why` (never NULL) when it failed. */
+enum sub_order_state sub_engine_order(const struct sub_engine *e, int64_t number, const char **why);
+
+struct sub_session_status {
+	unsigned slot;
 	enum sub_state state;
-	const struct sub_gateway *gateway; /* in use; NULL when IDLE */
-	const struct sub_lease *lease;	   /* NULL unless OPENING or ONLINE */
-	uint64_t since_us;		   /* when the state was entered */
-	uint64_t failovers;
+	const struct sub_gateway *gateway; /* NULL when IDLE */
+	const struct sub_lease *lease;	   /* NULL unless OPENING or later */
+	const char *method;
+	uint64_t since_us;     /* when the state was entered */
+	uint64_t lease_end_us; /* 0: no lease */
+};
+struct sub_status {
+	struct sub_session_status active, standby;
+	uint64_t failovers, moves;
 	uint64_t last_outage_us; /* from the last sign of the old gateway to ONLINE */
+	uint64_t last_detect_us; /* from the first sign of the fault to giving it up */
+	uint64_t last_switch_us; /* from giving it up to ONLINE */
 	bool wanted;		 /* false after disconnect */
+	const char *order;	 /* key of the gateway that was ordered; "" none */
 };
 void sub_engine_status(const struct sub_engine *e, struct sub_status *out);
 /* Walks the gateways in no order: *it = 0 first; NULL ends. */
 const struct sub_gateway *sub_engine_next_gateway(const struct sub_engine *e, size_t *it);
 const struct sub_gateway *sub_engine_find(const struct sub_engine *e, const char *key);
-double sub_engine_score(const struct sub_engine *e, const struct sub_gateway *g, uint64_t now,
-			char why[SUB_WHY_MAX]);
+void sub_engine_rank(const struct sub_engine *e, const struct sub_gateway *g, uint64_t now,
+		     struct sub_rank *out);
 #endif

@@ -4,11 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SILENT_US 35000000u	/* a gateway not heard for this long is not tried */
-#define LOSS_PENALTY_MS 1000.0	/* for a gateway that answers nothing */
-#define FAILURE_PENALTY_MS 50.0 /* for each recent failure */
-#define UNMEASURED_MS 100.0
-#define MEASURING_US 1000000u /* a new gateway is measured before it is chosen, this long */
+#define WEIGHT 8 /* of the average against one sample */
 
 const char *sub_contact_key(const struct sub_contact *c, char out[SUB_KEY_MAX])
 {
@@ -30,71 +26,53 @@ bool sub_contact_equal(const struct sub_contact *a, const struct sub_contact *b)
 	return mesh_id_equal(&a->node, &b->node) && strcmp(a->app, b->app) == 0;
 }
 
-void sub_quality_answer(struct sub_quality *q, double rtt_ms)
+void sub_quality_answer(struct sub_quality *q, double rtt_ms, uint64_t now)
 {
 	if (q->rtt_ms == 0) {
 		q->rtt_ms = rtt_ms;
 	} else {
-		q->jitter_ms += (fabs(rtt_ms - q->rtt_ms) - q->jitter_ms) / 8;
-		q->rtt_ms += (rtt_ms - q->rtt_ms) / 8;
+		q->jitter_ms += (fabs(rtt_ms - q->rtt_ms) - q->jitter_ms) / WEIGHT;
+		q->rtt_ms += (rtt_ms - q->rtt_ms) / WEIGHT;
 	}
-	q->loss -= q->loss / 8;
+	q->loss -= q->loss / WEIGHT;
 	q->samples++;
+	q->at_us = now;
 }
 
-void sub_quality_silence(struct sub_quality *q)
+void sub_quality_silence(struct sub_quality *q, uint64_t now)
 {
-	q->loss += (1 - q->loss) / 8;
+	q->loss += (1 - q->loss) / WEIGHT;
 	q->samples++;
+	q->at_us = now;
 }
 
-const char *sub_gateway_method(const struct sub_gateway *g, const char *const *methods,
-			       size_t method_count)
+void sub_gateway_proof(struct sub_gateway *g, bool online)
 {
-	for (size_t i = 0; i < method_count; i++)
-		for (size_t k = 0; k < g->info.method_count; k++)
-			if (strcmp(methods[i], g->info.methods[k]) == 0)
-				return methods[i];
-	return NULL;
+	g->uplink_fault += ((online ? 0 : 1) - g->uplink_fault) / WEIGHT;
 }
 
-/* Why it cannot be used at all; NULL when it can. */
-static const char *unusable(const struct sub_gateway *g, const char *const *methods,
-			    size_t method_count, uint64_t now)
+/* What leaves a tunnel that is not full says only that it can carry as much. */
+void sub_gateway_carried(struct sub_gateway *g, double bps, bool full)
 {
-	if (!g->heard_us)
-		return "has not answered yet";
-	if (now > g->heard_us + SILENT_US)
-		return "is silent";
-	if (!g->info.online)
-		return "its uplink is down";
-	if (g->info.free_slots == 0 && !g->sid[0])
-		return "is full";
-	if (!sub_gateway_method(g, methods, method_count))
-		return "offers no method that we accept";
-	if (now < g->cooldown_until_us)
-		return "failed a moment ago";
-	if (g->quality.rtt_ms <= 0 && g->asking && now < g->heard_us + MEASURING_US)
-		return "is being measured";
-	return NULL;
+	if (full && g->goodput_bps > 0)
+		g->goodput_bps += (bps - g->goodput_bps) / WEIGHT;
+	else if (full || (g->goodput_bps > 0 && bps > g->goodput_bps))
+		g->goodput_bps = bps;
 }
 
-double sub_gateway_score(const struct sub_gateway *g, const char *const *methods,
-			 size_t method_count, uint64_t now, char why[SUB_WHY_MAX])
+struct sub_method_fault *sub_gateway_fault(struct sub_gateway *g, const char *method, bool make)
 {
-	const char *no = unusable(g, methods, method_count, now);
-	const struct sub_quality *q = &g->quality;
+	struct sub_method_fault *oldest = g->faults;
 
-	if (no) {
-		snprintf(why, SUB_WHY_MAX, "%s%s%.150s", no, g->error[0] ? ": " : "", g->error);
-		return HUGE_VAL;
+	for (size_t i = 0; i < SUB_METHODS_MAX; i++) {
+		if (strcmp(g->faults[i].name, method) == 0)
+			return &g->faults[i];
+		if (g->faults[i].until_us < oldest->until_us)
+			oldest = &g->faults[i];
 	}
-	double rtt = q->rtt_ms > 0 ? q->rtt_ms : UNMEASURED_MS;
-	double loss = q->loss * LOSS_PENALTY_MS;
-	double failures = g->failures * FAILURE_PENALTY_MS;
-	double score = rtt + 4 * q->jitter_ms + g->info.uplink_rtt_ms + loss + failures;
-	snprintf(why, SUB_WHY_MAX,
-		 "rtt %.1f + 4 x jitter %.1f + uplink %.1f + loss %.0f + failures %.0f ms", rtt,
-		 q->jitter_ms, g->info.uplink_rtt_ms, loss, failures);
-	return score;
+	if (!make)
+		return NULL;
+	*oldest = (struct sub_method_fault){0};
+	snprintf(oldest->name, sizeof oldest->name, "%s", method);
+	return oldest;
 }

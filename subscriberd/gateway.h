@@ -13,7 +13,7 @@
 #include "base/id.h"
 #include "base/limits.h"
 
-#define SUB_METHODS_MAX 8
+#define SUB_METHODS_MAX 16
 #define SUB_METHOD_NAME_MAX 15
 #define SUB_WHY_MAX 200
 #define SUB_KEY_MAX 160
@@ -37,9 +37,10 @@ struct sub_quality {
 	double rtt_ms, jitter_ms; /* 0 before the first sample */
 	double loss;		  /* share of unanswered questions, 0..1 */
 	uint64_t samples;
+	uint64_t at_us; /* monotonic, of the last sample; 0: none in this run */
 };
-void sub_quality_answer(struct sub_quality *q, double rtt_ms);
-void sub_quality_silence(struct sub_quality *q);
+void sub_quality_answer(struct sub_quality *q, double rtt_ms, uint64_t now);
+void sub_quality_silence(struct sub_quality *q, uint64_t now);
 
 /* From nodeInfo. */
 struct sub_info {
@@ -49,29 +50,40 @@ struct sub_info {
 	bool online; /* its uplink is proven */
 	double uplink_rtt_ms;
 	uint64_t free_slots, max_subscribers, lease_seconds, rate_kbps;
-	char price[32], text[TEXT_MAX_BYTES + 1];
+	char price[32], currency[16], text[TEXT_MAX_BYTES + 1];
+};
+
+/* A method that failed there, while the gateway itself may be fine. */
+struct sub_method_fault {
+	char name[SUB_METHOD_NAME_MAX + 1];
+	unsigned failures;
+	uint64_t until_us; /* not tried before this */
 };
 
 struct sub_gateway {
 	struct sub_contact contact;
 	struct sub_info info;
-	struct sub_quality quality;
+	struct sub_quality quality; /* of nodeInfo */
+	struct sub_quality tunnel;  /* of probes through a tunnel of ours there */
+	double uplink_fault;	    /* share of proofs of its uplink that failed, 0..1 */
+	double goodput_bps;	    /* what its tunnel carried when it was full; 0: unknown */
 	uint64_t first_seen_s, last_seen_s; /* wall clock, for people and the store */
-	uint64_t heard_us;		    /* monotonic, when it last answered; 0: never */
-	unsigned failures;		    /* in a row */
-	uint64_t cooldown_until_us;	    /* not tried before this, after a failure */
-	bool asking;			    /* a nodeInfo is under way */
-	char sid[65];			    /* the session we had or have there; "" none */
-	char error[SUB_WHY_MAX];	    /* the last refusal or failure; "" none */
+	uint64_t heard_us;		    /* monotonic, when it last gave a sign; 0: never */
+	uint64_t answered_us;		    /* monotonic, when its RPC last answered; 0: never */
+	uint64_t saved_us;
+	unsigned failures;	    /* in a row */
+	uint64_t cooldown_until_us; /* not tried before this, after a failure */
+	struct sub_method_fault faults[SUB_METHODS_MAX];
+	bool asking;  /* a nodeInfo is under way */
+	char sid[65]; /* the session we had or have there; "" none */
+	char sid_method[SUB_METHOD_NAME_MAX + 1];
+	char error[SUB_WHY_MAX]; /* the last refusal or failure; "" none */
 };
 
-/*
- * The smaller the better.  `why` explains the number in words (never NULL); HUGE_VAL: not usable
- * now.  `methods` are those we accept, `now` monotonic.
- */
-double sub_gateway_score(const struct sub_gateway *g, const char *const *methods,
-			 size_t method_count, uint64_t now, char why[SUB_WHY_MAX]);
-/* The first of `methods` that the gateway has; NULL. */
-const char *sub_gateway_method(const struct sub_gateway *g, const char *const *methods,
-			       size_t method_count);
+void sub_gateway_proof(struct sub_gateway *g, bool online);
+/* A second in which the tunnel carried `bps`; `full`: with packets waiting, so it was all that it
+ * could. */
+void sub_gateway_carried(struct sub_gateway *g, double bps, bool full);
+/* The fault of that method; with `make` a new one when there was none (the oldest gives way). */
+struct sub_method_fault *sub_gateway_fault(struct sub_gateway *g, const char *method, bool make);
 #endif

@@ -5,20 +5,52 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "io/config_value.h"
 
-#define TUNNEL_METRIC 100u
+#define TUNNEL_METRIC 100u	       /* of slot 0; the next one's is one more */
 #define UNREACHABLE_METRIC 4278198272u /* behind every other route of our table */
 #define KILLSWITCH_TABLE "meshnet_sub"
-#define NETWORKS_MAX 64
+#define NETWORKS_MAX 256
+#define GATEWAY_PORT 65533
+#define RULES_MAX (NETWORKS_MAX + 6)
+
+/* Routes as short as these are somebody's default route in pieces, no networks.  Yggdrasil's
+ * 200::/7 and fc00::/7 are longer. */
+#define DEFAULT_BITS4 7u
+#define DEFAULT_BITS6 3u
+
+struct networks {
+	struct net_prefix v[NETWORKS_MAX];
+	size_t count;
+};
+
+struct slot {
+	char interface[IFNAMSIZ]; /* "": no tunnel */
+	struct tunnel_path path;
+	uint32_t dev;
+	struct nl_rule server;
+	bool has_server;
+	struct nl_rule rules[2]; /* from our addresses */
+	struct nl_route own[2];	 /* of the slot's own table */
+	size_t own_count;
+	struct nl_route defaults[2]; /* while it is in use */
+	size_t default_count;
+};
 
 struct sub_host {
 	struct hostjournal *journal;
 	const struct config *cfg;
-	struct nl_route routes[2]; /* through the tunnel, while online */
-	size_t route_count;
-	bool standing; /* rules and unreachable routes are in place */
-	struct nl_rule server_rule;
-	bool has_server_rule;
+	struct slot slots[SUB_SLOTS];
+	/* What everybody shares, while it stands. */
+	struct nl_rule rules[RULES_MAX];
+	size_t rule_count;
+	struct nl_route unreachable[2];
+	size_t unreachable_count;
+	bool standing;
+	bool closed;		 /* the kill switch is up */
+	uint64_t mark;		 /* of its table as we made it */
+	struct networks allowed; /* as it has them */
+	struct net_addr ordered; /* family 0: none */
 };
 
 static int fault(const char *what, int err)
@@ -26,6 +58,143 @@ static int fault(const char *what, int err)
 	log_error("cannot set %s: %s", what, strerror(-err));
 	return err;
 }
+
+static int tolerate(int err)
+{
+	return err == -EEXIST ? 0 : err;
+}
+
+/* --- kill switch -------------------------------------------------------------------------- */
+
+static void add_network(struct networks *n, const struct net_prefix *p)
+{
+	struct net_prefix net = net_prefix_network(p);
+
+	for (size_t i = 0; i < n->count; i++)
+		if (n->v[i].bits == net.bits && net_addr_equal(&n->v[i].addr, &net.addr))
+			return;
+	if (n->count < NETWORKS_MAX)
+		n->v[n->count++] = net;
+}
+
+static void add_host(struct networks *n, const struct net_addr *a)
+{
+	struct net_prefix p = {.addr = *a, .bits = a->family == 4 ? 32 : 128};
+
+	p.addr.port = 0;
+	if (a->family)
+		add_network(n, &p);
+}
+
+static bool is_default(const struct net_prefix *p)
+{
+	return p->bits <= (p->addr.family == 4 ? DEFAULT_BITS4 : DEFAULT_BITS6);
+}
+
+/* Connected networks and whatever the main table knows a way to, but the default. */
+static int collect_route(const struct nl_route *r, void *ctx)
+{
+	bool specific = r->dst.addr.family && !is_default(&r->dst);
+
+	if (specific && r->table == NL_TABLE_MAIN && r->proto != NL_PROTO_MESHNET)
+		add_network(ctx, &r->dst);
+	return 0;
+}
+
+/* Where packets may go beside the tunnels. */
+static int collect(struct sub_host *h, struct networks *nets)
+{
+	struct net_prefix direct[NETWORKS_MAX];
+	const char *at = h->cfg->subscriber_gateways;
+	char item[NET_ADDR_TEXT];
+	struct net_addr a;
+	int n = net_prefix_parse_list(direct, NETWORKS_MAX, h->cfg->subscriber_direct_networks);
+
+	nets->count = 0;
+	for (int i = 0; i < n; i++)
+		add_network(nets, &direct[i]);
+	for (unsigned i = 0; i < SUB_SLOTS; i++)
+		if (h->slots[i].has_server)
+			add_network(nets, &h->slots[i].server.to);
+	add_host(nets, &h->ordered);
+	while (config_list_next(&at, item, sizeof item))
+		if (net_addr_parse(&a, item, GATEWAY_PORT) == 0)
+			add_host(nets, &a);
+	return nl_route_list(hostjournal_nl(h->journal), 0, collect_route, nets);
+}
+
+static bool same_networks(const struct networks *a, const struct networks *b)
+{
+	bool same = a->count == b->count;
+
+	for (size_t i = 0; same && i < a->count; i++)
+		same = a->v[i].bits == b->v[i].bits && net_addr_equal(&a->v[i].addr, &b->v[i].addr);
+	return same;
+}
+
+/* The table with the tunnels as they are now, in one transaction. */
+static int set_killswitch(struct sub_host *h, const struct networks *nets)
+{
+	const char *tunnels[SUB_SLOTS];
+	struct nft_killswitch ks = {
+		.table = KILLSWITCH_TABLE,
+		.tunnels = tunnels,
+		.allowed = nets->v,
+		.allowed_count = nets->count,
+		.mark = (uint32_t)h->cfg->node_firewall_mark,
+	};
+
+	for (unsigned i = 0; i < SUB_SLOTS; i++)
+		if (h->slots[i].interface[0])
+			tunnels[ks.tunnel_count++] = h->slots[i].interface;
+	int err = host_nft_killswitch(h->journal, &ks);
+	if (!err)
+		err = nft_table_mark(hostjournal_nft(h->journal), KILLSWITCH_TABLE, &h->mark);
+	if (err)
+		return fault("the kill switch", err);
+	h->closed = true;
+	h->allowed = *nets;
+	return 0;
+}
+
+static int follow_killswitch(struct sub_host *h)
+{
+	struct networks nets;
+
+	if (!h->cfg->subscriber_kill_switch)
+		return 0;
+	/* A list that was interrupted is short: what it leaves out is blocked for a moment. */
+	(void)collect(h, &nets);
+	return set_killswitch(h, &nets);
+}
+
+void sub_host_refresh(struct sub_host *h)
+{
+	struct networks nets;
+
+	if (!h->cfg->subscriber_kill_switch) {
+		if (h->closed && host_nft_remove(h->journal, KILLSWITCH_TABLE) == 0)
+			h->closed = false;
+		return;
+	}
+	if (collect(h, &nets) != 0)
+		return; /* interrupted: next time */
+	int intact =
+		h->closed ? nft_table_intact(hostjournal_nft(h->journal), KILLSWITCH_TABLE, h->mark)
+			  : 0;
+	if (h->closed && intact == 0)
+		log_warn("somebody has changed or taken away the kill switch: it is put back");
+	if (intact != 1 || !same_networks(&nets, &h->allowed))
+		(void)set_killswitch(h, &nets);
+}
+
+void sub_host_ordered(struct sub_host *h, const struct net_addr *gateway)
+{
+	h->ordered = *gateway;
+	sub_host_refresh(h);
+}
+
+/* --- opening and closing ------------------------------------------------------------------ */
 
 int sub_host_open(struct sub_host **out, const char *journal_path, const struct config *cfg)
 {
@@ -40,9 +209,15 @@ int sub_host_open(struct sub_host **out, const char *journal_path, const struct 
 		free(h);
 		return err;
 	}
-	/* A kill switch that outlived a crash holds until we know better. */
+	/* A kill switch that is up stays so while the rest is tidied up. */
 	if (hostjournal_undo(h->journal, cfg->subscriber_kill_switch ? HOST_NFT : 0) != 0)
 		log_warn("some of what an earlier run changed could not be taken back");
+	err = follow_killswitch(h);
+	if (err) {
+		hostjournal_close(h->journal);
+		free(h);
+		return err;
+	}
 	*out = h;
 	return 0;
 }
@@ -56,8 +231,11 @@ void sub_host_close(struct sub_host *h)
 {
 	if (!h)
 		return;
-	if (hostjournal_undo(h->journal, 0) != 0)
+	if (hostjournal_undo(h->journal, h->closed ? HOST_NFT : 0) != 0)
 		log_error("some changes could not be taken back; --cleanup tries again");
+	if (h->closed)
+		log_warn("the kill switch stays: nothing leaves this host until subscriberd runs "
+			 "again, or `subscriberd --cleanup` takes it away");
 	hostjournal_close(h->journal);
 	free(h);
 }
@@ -74,34 +252,60 @@ int sub_host_cleanup(const char *journal_path)
 	return err > 0 ? -EIO : err;
 }
 
-/* --- rules -------------------------------------------------------------------------------- */
+/* --- rules for everything ----------------------------------------------------------------- */
+
+static uint32_t priority(const struct sub_host *h, unsigned step)
+{
+	return (uint32_t)h->cfg->subscriber_rule_priority + step;
+}
+
+/* One that is there already is somebody else's, and serves as well. */
+static int share_rule(struct sub_host *h, const struct nl_rule *r)
+{
+	int err = h->rule_count < RULES_MAX ? host_rule_add(h->journal, r) : -E2BIG;
+
+	if (!err)
+		h->rules[h->rule_count++] = *r;
+	return tolerate(err);
+}
 
 static int add_rules(struct sub_host *h, uint8_t family)
 {
-	struct nl_rule specific = {
+	const struct nl_rule specific = {
 		.family = family,
-		.priority = (uint32_t)h->cfg->subscriber_rule_priority + 1,
+		.priority = priority(h, 1),
 		.table = NL_TABLE_MAIN,
 		.suppress = true,
-		.suppress_prefixlength = 0,
+		.suppress_prefixlength = family == 4 ? DEFAULT_BITS4 : DEFAULT_BITS6,
 	};
-	struct nl_rule ours = {
+	const struct nl_rule ours = {
 		.family = family,
-		.priority = (uint32_t)h->cfg->subscriber_rule_priority + 2,
+		.priority = priority(h, 3),
 		.table = (uint32_t)h->cfg->subscriber_route_table,
 	};
-	struct nl_route unreachable = {
+	const struct nl_rule marked = {
+		.family = family,
+		.priority = priority(h, 0),
+		.table = NL_TABLE_MAIN,
+		.fwmark = (uint32_t)h->cfg->node_firewall_mark,
+		.fwmask = UINT32_MAX,
+	};
+	const struct nl_route unreachable = {
 		.family = family,
 		.table = (uint32_t)h->cfg->subscriber_route_table,
 		.metric = UNREACHABLE_METRIC,
 		.type = NL_ROUTE_UNREACHABLE,
 	};
 	int err = host_route_add(h->journal, &unreachable);
-	if (!err || err == -EEXIST)
-		err = host_rule_add(h->journal, &specific);
-	if (!err || err == -EEXIST)
-		err = host_rule_add(h->journal, &ours);
-	return err == -EEXIST ? 0 : err;
+
+	if (!err)
+		h->unreachable[h->unreachable_count++] = unreachable;
+	err = tolerate(err);
+	if (!err && marked.fwmark)
+		err = share_rule(h, &marked);
+	if (!err)
+		err = share_rule(h, &specific);
+	return err ? err : share_rule(h, &ours);
 }
 
 static int add_direct_rules(struct sub_host *h)
@@ -112,154 +316,180 @@ static int add_direct_rules(struct sub_host *h)
 	for (int i = 0; i < n; i++) {
 		struct nl_rule r = {
 			.family = nets[i].addr.family,
-			.priority = (uint32_t)h->cfg->subscriber_rule_priority,
+			.priority = priority(h, 0),
 			.table = NL_TABLE_MAIN,
 			.to = nets[i],
 		};
-		int err = host_rule_add(h->journal, &r);
-		if (err && err != -EEXIST)
+		int err = share_rule(h, &r);
+		if (err)
 			return err;
 	}
 	return n < 0 ? n : 0;
 }
 
-/* The way to the gateway itself must not lead into its own tunnel. */
-static int add_server_rule(struct sub_host *h, const struct net_addr *server)
+/* The rules go before the routes that they need. */
+static void stand_down(struct sub_host *h)
 {
-	if (h->has_server_rule) {
-		host_rule_remove(h->journal, &h->server_rule);
-		h->has_server_rule = false;
-	}
+	while (h->rule_count)
+		host_rule_remove(h->journal, &h->rules[--h->rule_count]);
+	while (h->unreachable_count)
+		host_route_remove(h->journal, &h->unreachable[--h->unreachable_count]);
+	h->standing = false;
+}
+
+static int stand_up(struct sub_host *h, const struct tunnel_path *path)
+{
+	int err, err6;
+
+	if (h->standing)
+		return 0;
+	h->standing = true;
+	err = add_rules(h, 4);
+	err6 = add_rules(h, 6);
+	if (err6 && path->source6.family)
+		return err6;
+	if (err6)
+		log_debug("no rules for IPv6, which this host may not have: %s", strerror(-err6));
+	return err ? err : add_direct_rules(h);
+}
+
+/* --- sessions ----------------------------------------------------------------------------- */
+
+int sub_host_reach(struct sub_host *h, unsigned slot, const struct net_addr *server)
+{
+	struct slot *s = &h->slots[slot];
+
+	if (s->has_server)
+		host_rule_remove(h->journal, &s->server);
+	s->has_server = false;
 	if (!server->family)
 		return 0;
-	h->server_rule = (struct nl_rule){
+	s->server = (struct nl_rule){
 		.family = server->family,
-		.priority = (uint32_t)h->cfg->subscriber_rule_priority,
+		.priority = priority(h, 0),
 		.table = NL_TABLE_MAIN,
 		.to = {.addr = *server, .bits = server->family == 4 ? 32 : 128},
 	};
-	h->server_rule.to.addr.port = 0;
-	int err = host_rule_add(h->journal, &h->server_rule);
-	h->has_server_rule = err == 0;
-	return err == -EEXIST ? 0 : err;
+	s->server.to.addr.port = 0;
+	int err = host_rule_add(h->journal, &s->server);
+	s->has_server = err == 0;
+	if (!tolerate(err))
+		err = follow_killswitch(h);
+	return err ? fault("the way to the gateway", err) : 0;
 }
 
-/* --- kill switch -------------------------------------------------------------------------- */
-
-struct networks {
-	struct net_prefix v[NETWORKS_MAX];
-	size_t count;
-};
-
-static void add_network(struct networks *n, const struct net_prefix *p)
+static struct nl_route tunnel_route(const struct slot *s, uint8_t family, uint32_t table,
+				    uint32_t metric)
 {
-	if (n->count < NETWORKS_MAX)
-		n->v[n->count++] = *p;
+	return (struct nl_route){
+		.family = family,
+		.dev = s->dev,
+		.via = family == 4 ? s->path.via4 : s->path.via6,
+		.onlink = (family == 4 ? s->path.via4 : s->path.via6).family != 0,
+		.source = family == 4 ? s->path.source4 : s->path.source6,
+		.table = table,
+		.metric = metric,
+	};
 }
 
-/* Connected networks and whatever the main table knows a way to, but the default. */
-static int collect_route(const struct nl_route *r, void *ctx)
+static int add_own(struct sub_host *h, unsigned slot, uint8_t family)
 {
-	bool specific = r->dst.addr.family && r->dst.bits > 0;
-	if (specific && r->table == NL_TABLE_MAIN && r->proto != NL_PROTO_MESHNET)
-		add_network(ctx, &r->dst);
+	struct slot *s = &h->slots[slot];
+	uint32_t table = (uint32_t)h->cfg->subscriber_route_table + 1 + slot;
+	struct nl_route route = tunnel_route(s, family, table, TUNNEL_METRIC);
+	struct nl_rule rule = {
+		.family = family,
+		.priority = priority(h, 2),
+		.table = table,
+		.from = {.addr = route.source, .bits = family == 4 ? 32 : 128},
+	};
+	int err = host_route_add(h->journal, &route);
+
+	if (!err)
+		err = host_rule_add(h->journal, &rule);
+	if (err)
+		return err;
+	s->own[s->own_count] = route;
+	s->rules[s->own_count++] = rule;
 	return 0;
 }
 
-static int set_killswitch(struct sub_host *h, const char *interface)
+int sub_host_stand_by(struct sub_host *h, unsigned slot, const char *interface,
+		      const struct tunnel_path *path)
 {
-	struct networks nets = {.count = 0};
-	struct net_prefix direct[NETWORKS_MAX];
-	int n = net_prefix_parse_list(direct, NETWORKS_MAX, h->cfg->subscriber_direct_networks);
-
-	for (int i = 0; i < n; i++)
-		add_network(&nets, &direct[i]);
-	nl_route_list(hostjournal_nl(h->journal), 0, collect_route, &nets);
-	if (h->has_server_rule)
-		add_network(&nets, &h->server_rule.to);
-	return host_nft_killswitch(h->journal, &(struct nft_killswitch){
-						       .table = KILLSWITCH_TABLE,
-						       .tunnel = interface,
-						       .allowed = nets.v,
-						       .allowed_count = nets.count,
-					       });
-}
-
-/* --- online and offline ------------------------------------------------------------------- */
-
-static void drop_tunnel_routes(struct sub_host *h)
-{
-	while (h->route_count)
-		host_route_remove(h->journal, &h->routes[--h->route_count]);
-}
-
-static int add_tunnel_route(struct sub_host *h, uint8_t family, uint32_t dev,
-			    const struct net_addr *source, const struct net_addr *via)
-{
-	struct nl_route r = {
-		.family = family,
-		.dev = dev,
-		.via = *via,
-		.onlink = via->family != 0,
-		.source = *source,
-		.table = (uint32_t)h->cfg->subscriber_route_table,
-		.metric = TUNNEL_METRIC,
-	};
-	int err = host_route_add(h->journal, &r);
-	if (!err)
-		h->routes[h->route_count++] = r;
-	return err;
-}
-
-/* Undoing in the order of the journal takes back the rules before the routes that they need. */
-static int stand_up(struct sub_host *h, const struct tunnel_path *path)
-{
-	int err = 0;
-
-	if (path->source4.family)
-		err = add_rules(h, 4);
-	/* Without IPv6 from the gateway the kill switch, if wanted, closes it. */
-	if (!err && path->source6.family)
-		err = add_rules(h, 6);
-	if (!err)
-		err = add_direct_rules(h);
-	h->standing = true;
-	return err;
-}
-
-int sub_host_online(struct sub_host *h, const char *interface, const struct tunnel_path *path,
-		    const struct net_addr *server)
-{
-	int dev = nl_link_index(hostjournal_nl(h->journal), interface), err;
+	struct slot *s = &h->slots[slot];
+	int dev = nl_link_index(hostjournal_nl(h->journal), interface), err = 0;
 
 	if (dev < 0)
 		return fault("routes through the tunnel", dev);
-	drop_tunnel_routes(h);
-	err = add_server_rule(h, server);
-	if (!err)
-		err = stand_up(h, path);
-	if (!err && path->source4.family)
-		err = add_tunnel_route(h, 4, (uint32_t)dev, &path->source4, &path->via4);
+	s->dev = (uint32_t)dev;
+	s->path = *path;
+	strncpy(s->interface, interface, sizeof s->interface - 1);
+	if (path->source4.family)
+		err = add_own(h, slot, 4);
 	if (!err && path->source6.family)
-		err = add_tunnel_route(h, 6, (uint32_t)dev, &path->source6, &path->via6);
-	if (!err && h->cfg->subscriber_kill_switch)
-		err = set_killswitch(h, interface);
+		err = add_own(h, slot, 6);
+	if (!err)
+		err = follow_killswitch(h);
+	return err ? fault("rules of the tunnel", err) : 0;
+}
+
+static void drop_defaults(struct sub_host *h, struct slot *s)
+{
+	while (s->default_count)
+		host_route_remove(h->journal, &s->defaults[--s->default_count]);
+}
+
+static int add_default(struct sub_host *h, unsigned slot, uint8_t family)
+{
+	struct slot *s = &h->slots[slot];
+	struct nl_route r = tunnel_route(s, family, (uint32_t)h->cfg->subscriber_route_table,
+					 TUNNEL_METRIC + slot);
+	int err = host_route_add(h->journal, &r);
+
+	if (!err)
+		s->defaults[s->default_count++] = r;
+	return err;
+}
+
+int sub_host_online(struct sub_host *h, unsigned slot)
+{
+	struct slot *s = &h->slots[slot];
+	int err = stand_up(h, &s->path);
+
+	drop_defaults(h, s);
+	if (!err && s->path.source4.family)
+		err = add_default(h, slot, 4);
+	if (!err && s->path.source6.family)
+		err = add_default(h, slot, 6);
 	if (err)
-		return fault("routes, rules or the kill switch", err);
+		return fault("routes or rules", err);
+	for (unsigned i = 0; i < SUB_SLOTS; i++)
+		if (i != slot)
+			drop_defaults(h, &h->slots[i]);
 	return 0;
+}
+
+void sub_host_leave(struct sub_host *h, unsigned slot)
+{
+	struct slot *s = &h->slots[slot];
+	static const struct net_addr none = {0};
+
+	drop_defaults(h, s);
+	while (s->own_count) {
+		host_rule_remove(h->journal, &s->rules[--s->own_count]);
+		host_route_remove(h->journal, &s->own[s->own_count]);
+	}
+	s->interface[0] = '\0';
+	(void)sub_host_reach(h, slot, &none);
+	(void)follow_killswitch(h);
 }
 
 void sub_host_offline(struct sub_host *h, bool hold)
 {
-	drop_tunnel_routes(h);
-	if (hold || !h->standing)
-		return;
-	h->standing = h->has_server_rule = false;
-	/* A kill switch means: offline is better than elsewhere.  It goes when we end.  Links and
-	 * processes are the methods', which close them themselves. */
-	unsigned keep = HOST_LINK | HOST_PROCESS;
-	if (h->cfg->subscriber_kill_switch)
-		keep |= HOST_NFT;
-	if (hostjournal_undo(h->journal, keep) != 0)
-		log_warn("some changes could not be taken back yet");
+	for (unsigned i = 0; i < SUB_SLOTS; i++)
+		drop_defaults(h, &h->slots[i]);
+	/* A kill switch means: offline is better than elsewhere. */
+	if (!hold && h->standing)
+		stand_down(h);
 }

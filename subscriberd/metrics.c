@@ -37,9 +37,14 @@ void sub_metrics_write(struct metrics *m, const struct sub_engine *e,
 	metrics_family(m, "meshnet_subscriberd_state", METRIC_GAUGE,
 		       "1 at the state that the session is in.");
 	for (unsigned i = SUB_IDLE; i <= SUB_ONLINE; i++)
-		metrics_sample(m, "state", sub_state_name((enum sub_state)i), s.state == i);
+		metrics_sample(m, "state", sub_state_name((enum sub_state)i), s.active.state == i);
 	metrics_counter(m, "meshnet_subscriberd_failovers_total",
 			"Gateways that were given up while in use.", s.failovers);
+	metrics_counter(m, "meshnet_subscriberd_moves_total",
+			"Moves to a better gateway, with both alive.", s.moves);
+	metrics_gauge(m, "meshnet_subscriberd_standby",
+		      "1 while a tunnel at the second-best gateway stands by.",
+		      s.standby.state == SUB_STANDBY);
 	metrics_gauge_us(m, "meshnet_subscriberd_last_outage_seconds",
 			 "From the last sign of the old gateway to being online again.",
 			 s.last_outage_us);

@@ -22,7 +22,7 @@ struct probe {
 	probe_cb *cb;
 	void *arg;
 	char interface[32];
-	struct net_addr target;
+	struct net_addr source, target;
 	int fd; /* ICMP socket, or the TCP connect under way; -1 */
 	struct event *io, *timer;
 	uint64_t serial, sent_us, nonce;
@@ -92,6 +92,19 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	finish(arg, false);
 }
 
+/* So that the rule for this address leads it to its own tunnel, whichever is in use. */
+static int bind_source(struct probe *p)
+{
+	struct sockaddr_storage from;
+	struct net_addr source = p->source;
+
+	if (source.family != p->target.family)
+		return 0;
+	source.port = 0;
+	socklen_t len = sockaddr_from_net(&from, &source);
+	return bind(p->fd, (struct sockaddr *)&from, len);
+}
+
 static int open_socket(struct probe *p, int type, int protocol)
 {
 	int family = p->target.family == 4 ? AF_INET : AF_INET6;
@@ -100,7 +113,8 @@ static int open_socket(struct probe *p, int type, int protocol)
 	if (p->fd < 0)
 		return -errno;
 	if (setsockopt(p->fd, SOL_SOCKET, SO_BINDTODEVICE, p->interface,
-		       (socklen_t)strlen(p->interface)) < 0) {
+		       (socklen_t)strlen(p->interface)) < 0 ||
+	    bind_source(p) < 0) {
 		int err = -errno;
 		close_socket(p);
 		return err;
@@ -205,10 +219,12 @@ static int send_tcp(struct probe *p)
 	return p->io && event_add(p->io, NULL) == 0 ? 0 : -ENOMEM;
 }
 
-int probe_open(struct probe *p, const char *interface, const struct net_addr *target)
+int probe_open(struct probe *p, const char *interface, const struct net_addr *source,
+	       const struct net_addr *target)
 {
 	probe_close(p);
 	strncpy(p->interface, interface, sizeof p->interface - 1);
+	p->source = *source;
 	p->target = *target;
 	p->nonce = daemon_wall_us() ^ (uint64_t)getpid() << 40;
 	return target->port ? 0 : open_icmp(p);

@@ -17,9 +17,10 @@ typedef void probe_cb(uint64_t serial, bool answered, double rtt_ms, void *arg);
 
 struct probe *probe_new(struct event_base *base, probe_cb *cb, void *arg);
 void probe_free(struct probe *p);
-/* From now on probes go to `target` over `interface`; with a port other than 0 by TCP connect.  An
- * outstanding probe is forgotten.  0 or -errno. */
-int probe_open(struct probe *p, const char *interface, const struct net_addr *target);
+/* From now on probes go from `source` (family 0: the kernel's choice) to `target` over `interface`;
+ * with a port other than 0 by TCP connect.  An outstanding probe is forgotten.  0 or -errno. */
+int probe_open(struct probe *p, const char *interface, const struct net_addr *source,
+	       const struct net_addr *target);
 void probe_close(struct probe *p);
 /* One probe; the callback follows within `timeout_us`, later than this call. */
 void probe_send(struct probe *p, uint64_t serial, uint64_t timeout_us);

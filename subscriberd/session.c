@@ -22,7 +22,7 @@ struct session {
 	bool opening, opened; /* inside client_open; it said TUNNEL_UP meanwhile */
 	struct event *settle; /* what client_open said is told after it has returned */
 	char why[TUNNEL_WHY_MAX];
-	struct probe *probe;
+	struct probe *probes[SUB_PROBES];
 };
 
 static void on_settle(evutil_socket_t fd, short what, void *arg);
@@ -35,8 +35,9 @@ int session_new(struct session **out, const struct session_spec *spec)
 		return -ENOMEM;
 	s->spec = *spec;
 	s->settle = evtimer_new(spec->daemon->base, on_settle, s);
-	s->probe = probe_new(spec->daemon->base, spec->on_probe, spec->arg);
-	if (!s->settle || !s->probe) {
+	for (unsigned i = 0; i < SUB_PROBES; i++)
+		s->probes[i] = probe_new(spec->daemon->base, spec->on_probe, spec->arg);
+	if (!s->settle || !s->probes[SUB_PROBE_GATEWAY] || !s->probes[SUB_PROBE_UPLINK]) {
 		session_free(s);
 		return -ENOMEM;
 	}
@@ -48,9 +49,10 @@ void session_free(struct session *s)
 {
 	if (!s)
 		return;
-	if (s->settle && s->probe)
-		session_close(s);
-	probe_free(s->probe);
+	if (s->client)
+		s->method->client_close(s->client);
+	for (unsigned i = 0; i < SUB_PROBES; i++)
+		probe_free(s->probes[i]);
 	if (s->settle)
 		event_free(s->settle);
 	free(s);
@@ -184,7 +186,8 @@ void session_open(struct session *s, const struct session_grant *grant, uint64_t
 
 void session_close(struct session *s)
 {
-	probe_close(s->probe);
+	for (unsigned i = 0; i < SUB_PROBES; i++)
+		probe_close(s->probes[i]);
 	event_del(s->settle);
 	if (s->client)
 		s->method->client_close(s->client);
@@ -231,6 +234,16 @@ bool session_counters(const struct session *s, struct tunnel_counters *out)
 
 /* --- probes ------------------------------------------------------------------------------- */
 
+static void start_probe(struct session *s, enum sub_probe kind, const struct tunnel_path *path,
+			const struct net_addr *target)
+{
+	const struct net_addr *source = target->family == 4 ? &path->source4 : &path->source6;
+	int err = probe_open(s->probes[kind], session_interface(s), source, target);
+
+	if (err)
+		log_warn("cannot probe through the tunnel: %s", strerror(-err));
+}
+
 void session_start_probes(struct session *s)
 {
 	struct tunnel_path path = session_path(s);
@@ -241,14 +254,12 @@ void session_start_probes(struct session *s)
 	const char *configured = s->spec.daemon->cfg->subscriber_probe_target;
 
 	target.port = 0;
-	if (configured[0])
-		net_addr_parse(&target, configured, 0);
-	int err = probe_open(s->probe, session_interface(s), &target);
-	if (err)
-		log_warn("cannot probe through the tunnel: %s", strerror(-err));
+	start_probe(s, SUB_PROBE_GATEWAY, &path, &target);
+	if (configured[0] && net_addr_parse(&target, configured, 0) == 0)
+		start_probe(s, SUB_PROBE_UPLINK, &path, &target);
 }
 
-void session_probe(struct session *s, uint64_t serial, uint64_t timeout_us)
+void session_probe(struct session *s, enum sub_probe kind, uint64_t serial, uint64_t timeout_us)
 {
-	probe_send(s->probe, serial, timeout_us);
+	probe_send(s->probes[kind], serial, timeout_us);
 }

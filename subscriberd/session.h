@@ -1,7 +1,7 @@
 /*
  * One of the subscriber's tunnels: the method's client that a lease is used with, and the probes
  * through it.  Several may be open at once (the one in use and the standby), each with an interface
- * of its own; which of them traffic takes is io/host's business, and the engine's decision.
+ * of its own; which of them traffic takes is host.h's business, and the engine's decision.
  */
 #ifndef SUBSCRIBERD_SESSION_H
 #define SUBSCRIBERD_SESSION_H
@@ -58,7 +58,7 @@ struct net_addr session_server(const struct session *s);
 struct tunnel_path session_path(const struct session *s);
 bool session_counters(const struct session *s, struct tunnel_counters *out);
 
-/* From now on session_probe asks the gateway's end of the tunnel, or ProbeTarget. */
+/* From now on session_probe asks the gateway's end of the tunnel, and ProbeTarget beyond it. */
 void session_start_probes(struct session *s);
-void session_probe(struct session *s, uint64_t serial, uint64_t timeout_us);
+void session_probe(struct session *s, enum sub_probe kind, uint64_t serial, uint64_t timeout_us);
 #endif

@@ -12,12 +12,14 @@
 #include "io/events.h"
 #include "io/jsonrpc.h"
 #include "io/metrics.h"
+#include "io/resolv.h"
 #include "libmeshapp/meshapp.h"
 #include "subscriberd/api.h"
 #include "subscriberd/api_scan.h"
 #include "subscriberd/carrier.h"
 #include "subscriberd/discover.h"
 #include "subscriberd/engine.h"
+#include "subscriberd/hooks.h"
 #include "subscriberd/host.h"
 #include "subscriberd/metrics.h"
 #include "subscriberd/session.h"
@@ -26,17 +28,14 @@
 
 #define ASK_TIMEOUT_US 4000000u
 #define REQUEST_TIMEOUT_US 5000000u
-/* A probe is lost after some round trips, within these bounds. */
-#define PROBE_ROUND_TRIPS 5
-#define PROBE_TIMEOUT_MIN_US 250000u
-#define PROBE_TIMEOUT_MAX_US 2000000u
+#define REFRESH_TICKS 5u /* seconds: the kill switch follows the main table */
+#define END_US 1200000u	 /* for the operator's programs, when we end */
 #define SUBSCRIBER_TYPE "internet_subscriber"
 #define KNOWN_AT_START 64u
 
 struct shell {
 	struct daemon *daemon;
 	struct sub_policy policy;
-	char method_names[SUB_METHODS_MAX][SUB_METHOD_NAME_MAX + 1];
 	struct sub_engine *engine;
 	struct sub_store *store;
 	struct sub_host *host;
@@ -50,24 +49,34 @@ struct shell {
 	struct api_scan_hooks scan_hooks;
 	struct event *timer;
 
-	struct session *session;
-	struct json_object *lease_answer; /* kept from the grant until the tunnel is open */
-	struct net_addr server;		  /* asked for it; family 0: over the mesh */
-	bool quiet;			  /* the daemon ends: no callbacks into the engine */
+	struct resolv *resolv;
+	struct sub_hooks *programs; /* the operator's */
+	struct event *tick;
+	uint64_t ticks, ticked_us, end_by_us;
+
+	struct slot {
+		struct session *session;
+		struct json_object *answer; /* kept from the grant until the tunnel is open */
+		struct net_addr server;	    /* asked for it; family 0: over the mesh */
+		uint64_t carried;	    /* bytes, at the last tick */
+	} slots[SUB_SLOTS];
+	int in_use; /* slot; -1 none */
+	bool quiet; /* the daemon ends: no callbacks into the engine */
 };
 
 struct question {
 	struct shell *shell;
 	uint64_t serial;
+	unsigned slot;
 };
 
 static void rearm(struct shell *s);
 
-static struct question *question_new(struct shell *s, uint64_t serial)
+static struct question *question_new(struct shell *s, uint64_t serial, unsigned slot)
 {
 	struct question *q = malloc(sizeof *q);
 	if (q)
-		*q = (struct question){s, serial};
+		*q = (struct question){s, serial, slot};
 	return q;
 }
 
@@ -93,7 +102,7 @@ static void on_info(const struct rpc_answer *answer, double rtt_ms, void *arg)
 static void op_ask_info(void *ctx, const struct sub_gateway *g, uint64_t serial)
 {
 	struct shell *s = ctx;
-	struct question *q = question_new(s, serial);
+	struct question *q = question_new(s, serial, 0);
 	if (q)
 		carrier_call(s->carrier, &g->contact, "nodeInfo", NULL, ASK_TIMEOUT_US, on_info, q);
 }
@@ -111,27 +120,32 @@ static void on_lease(const struct rpc_answer *answer, double rtt_ms, void *arg)
 		error = sub_api_failure(answer);
 	else if (sub_api_read_lease(answer->result, &lease, why) != 0)
 		error = why;
-	json_object_put(s->lease_answer);
-	s->lease_answer = error ? NULL : json_object_get(answer->result);
+	struct slot *slot = &s->slots[q->slot];
+	json_object_put(slot->answer);
+	slot->answer = error ? NULL : json_object_get(answer->result);
 	sub_engine_on_lease(s->engine, q->serial, &lease, error, daemon_now_us());
 	rearm(s);
 	free(q);
 }
 
-static void op_request(void *ctx, const struct sub_gateway *g, const char *method, uint64_t serial)
+static void op_request(void *ctx, unsigned slot, const struct sub_gateway *g, const char *method,
+		       const char *sid, uint64_t serial)
 {
 	struct shell *s = ctx;
-	struct question *q = question_new(s, serial);
+	struct question *q = question_new(s, serial, slot);
 	const struct tunnel_method *m = tunnel_method_find(method);
-	struct tunnel_env env = session_env(s->session);
-	struct json_object *options = sub_api_options(), *params;
+	struct tunnel_env env = session_env(s->slots[slot].session);
+	struct json_object *options = sub_api_options(s->daemon->cfg->subscriber_access_code),
+			   *params;
 	char name[NAME_MAX_BYTES + 1], why[TUNNEL_WHY_MAX] = "";
 
 	if (m && m->client_options && m->client_options(&env, options, why) != 0)
 		log_warn("method %s: %s", method, why);
-	params = sub_api_request(g->sid, daemon_host_name("", name, sizeof name),
+	params = sub_api_request(sid, daemon_host_name("", name, sizeof name),
 				 s->daemon->cfg->subscriber_rpc_port, method, options);
-	s->server = g->contact.via == SUB_VIA_HTTP ? g->contact.addr : (struct net_addr){0};
+	s->slots[slot].server =
+		g->contact.via == SUB_VIA_HTTP ? g->contact.addr : (struct net_addr){0};
+	(void)sub_host_reach(s->host, slot, &s->slots[slot].server);
 	if (q)
 		carrier_call(s->carrier, &g->contact, "requestConnection", params,
 			     REQUEST_TIMEOUT_US, on_lease, q);
@@ -166,7 +180,7 @@ static void call_with_sid(struct shell *s, const struct sub_gateway *g, const ch
 
 static void op_renew(void *ctx, const struct sub_gateway *g, const char *sid, uint64_t serial)
 {
-	struct question *q = question_new(ctx, serial);
+	struct question *q = question_new(ctx, serial, 0);
 	if (q)
 		call_with_sid(ctx, g, "renewConnection", sid, on_renewed, q);
 }
@@ -198,36 +212,82 @@ static void on_tunnel(uint64_t serial, enum tunnel_state state, const char *text
 	rearm(s);
 }
 
-static void op_tunnel_open(void *ctx, const struct sub_gateway *g, const struct sub_lease *lease,
-			   uint64_t serial)
+static void op_tunnel_open(void *ctx, unsigned slot, const struct sub_gateway *g,
+			   const struct sub_lease *lease, uint64_t serial)
 {
 	struct shell *s = ctx;
-	struct session_grant grant = {
-		.lease = lease, .answer = s->lease_answer, .server = s->server};
+	struct slot *to = &s->slots[slot];
+	struct session *const all[SUB_SLOTS] = {s->slots[0].session, s->slots[1].session};
+	struct session_grant grant = {.lease = lease, .answer = to->answer, .server = to->server};
 
 	(void)g;
-	session_close(s->session);
+	session_close(to->session);
 	session_interface_name(s->daemon->cfg->subscriber_interface,
-			       hostjournal_nl(sub_host_journal(s->host)), NULL, 0, grant.interface);
-	session_open(s->session, &grant, serial);
+			       hostjournal_nl(sub_host_journal(s->host)), all, SUB_SLOTS,
+			       grant.interface);
+	to->carried = 0;
+	session_open(to->session, &grant, serial);
 }
 
-static void op_tunnel_close(void *ctx)
-{
-	session_close(((struct shell *)ctx)->session);
-}
-
-static int op_go_online(void *ctx, const struct sub_lease *lease)
+/* The rules go first: what comes from the tunnel's address must not find another way. */
+static void op_tunnel_close(void *ctx, unsigned slot)
 {
 	struct shell *s = ctx;
-	struct tunnel_path path = session_path(s->session);
-	struct net_addr server = session_server(s->session);
-	int err = sub_host_online(s->host, session_interface(s->session), &path, &server);
+
+	sub_host_leave(s->host, slot);
+	session_close(s->slots[slot].session);
+	if (s->in_use == (int)slot)
+		s->in_use = -1;
+}
+
+static int op_stand_by(void *ctx, unsigned slot, const struct sub_lease *lease)
+{
+	struct shell *s = ctx;
+	struct session *session = s->slots[slot].session;
+	struct tunnel_path path = session_path(session);
+	struct net_addr server = session_server(session);
+	int err = 0;
 
 	(void)lease;
+	if (!net_addr_equal(&server, &s->slots[slot].server))
+		err = sub_host_reach(s->host, slot, &server);
+	if (!err)
+		err = sub_host_stand_by(s->host, slot, session_interface(session), &path);
+	if (!err)
+		session_start_probes(session);
+	return err;
+}
+
+/* Ours, or those that the gateway names. */
+static void set_name_servers(struct shell *s, const char *interface, const struct sub_lease *lease)
+{
+	const struct config *cfg = s->daemon->cfg;
+	struct net_addr servers[RESOLV_SERVERS_MAX];
+	const char *at = cfg->subscriber_dns;
+	char item[NET_ADDR_TEXT];
+	unsigned n = 0;
+
+	while (n < RESOLV_SERVERS_MAX && config_list_next(&at, item, sizeof item))
+		n += net_addr_parse(&servers[n], item, 53) == 0;
+	for (unsigned i = 0; n == i && i < lease->dns_count && i < RESOLV_SERVERS_MAX; i++)
+		servers[n++] = lease->dns[i];
+	if (!cfg->subscriber_use_dns || n == 0)
+		(void)resolv_restore(s->resolv);
+	else
+		(void)resolv_set(s->resolv, interface, servers, n);
+}
+
+static int op_go_online(void *ctx, unsigned slot, const struct sub_lease *lease)
+{
+	struct shell *s = ctx;
+	int err = sub_host_online(s->host, slot);
+
+	if (err && s->in_use < 0)
+		sub_host_offline(s->host, false); /* what was half made would hold us offline */
 	if (err)
 		return err;
-	session_start_probes(s->session);
+	s->in_use = (int)slot;
+	set_name_servers(s, session_interface(s->slots[slot].session), lease);
 	daemon_status(s->daemon, "online");
 	return 0;
 }
@@ -235,7 +295,11 @@ static int op_go_online(void *ctx, const struct sub_lease *lease)
 static void op_go_offline(void *ctx, bool hold)
 {
 	struct shell *s = ctx;
+
+	s->in_use = -1;
 	sub_host_offline(s->host, hold);
+	if (!hold)
+		(void)resolv_restore(s->resolv);
 	daemon_status(s->daemon, hold ? "moving to another gateway" : "offline");
 }
 
@@ -246,18 +310,10 @@ static void on_probe(uint64_t serial, bool answered, double rtt_ms, void *arg)
 	rearm(s);
 }
 
-static void op_probe(void *ctx, uint64_t serial)
+static void op_probe(void *ctx, unsigned slot, enum sub_probe kind, uint64_t serial,
+		     uint64_t timeout_us)
 {
-	struct shell *s = ctx;
-	struct sub_status status;
-
-	sub_engine_status(s->engine, &status);
-	uint64_t wait = (uint64_t)(status.gateway->quality.rtt_ms * 1000) * PROBE_ROUND_TRIPS;
-	if (wait < PROBE_TIMEOUT_MIN_US)
-		wait = PROBE_TIMEOUT_MIN_US;
-	if (wait > PROBE_TIMEOUT_MAX_US)
-		wait = PROBE_TIMEOUT_MAX_US;
-	session_probe(s->session, serial, wait);
+	session_probe(((struct shell *)ctx)->slots[slot].session, kind, serial, timeout_us);
 }
 
 /* --- discovery ---------------------------------------------------------------------------- */
@@ -285,6 +341,7 @@ static void op_event(void *ctx, const struct sub_event *event)
 {
 	struct shell *s = ctx;
 
+	sub_hooks_event(s->programs, event);
 	if (s->events)
 		events_emit(s->events, sub_event_name(event->kind), sub_api_event_json(event));
 }
@@ -297,6 +354,7 @@ static const struct sub_ops ops = {
 	.release = op_release,
 	.tunnel_open = op_tunnel_open,
 	.tunnel_close = op_tunnel_close,
+	.stand_by = op_stand_by,
 	.go_online = op_go_online,
 	.go_offline = op_go_offline,
 	.save = op_save,
@@ -328,12 +386,34 @@ static void rearm(struct shell *s)
 	evtimer_add(s->timer, &tv);
 }
 
+/* What the tunnels carried, and whether the host is still as we made it. */
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct shell *s = arg;
+	uint64_t now = daemon_now_us(), elapsed = now - s->ticked_us;
+	struct tunnel_counters c;
+
+	(void)fd, (void)what;
+	s->ticked_us = now;
+	for (unsigned i = 0; i < SUB_SLOTS; i++) {
+		struct slot *slot = &s->slots[i];
+		if (!session_counters(slot->session, &c))
+			continue;
+		uint64_t carried = c.up_bytes + c.down_bytes;
+		if (carried > slot->carried)
+			sub_engine_on_traffic(s->engine, i, carried - slot->carried, elapsed);
+		slot->carried = carried;
+	}
+	if (++s->ticks % REFRESH_TICKS == 0)
+		sub_host_refresh(s->host);
+}
+
 /* --- start and end ------------------------------------------------------------------------ */
 
-static const char *hook_interface(void *ctx)
+static const char *hook_interface(void *ctx, unsigned slot)
 {
 	struct shell *s = ctx;
-	return session_interface(s->session);
+	return session_interface(s->slots[slot].session);
 }
 
 static void hook_changed(void *ctx)
@@ -341,12 +421,12 @@ static void hook_changed(void *ctx)
 	rearm(ctx);
 }
 
-static bool hook_traffic(void *ctx, struct sub_traffic *out)
+static bool hook_traffic(void *ctx, unsigned slot, struct sub_traffic *out)
 {
 	struct shell *s = ctx;
 	struct tunnel_counters c;
 
-	if (!session_counters(s->session, &c))
+	if (!session_counters(s->slots[slot].session, &c))
 		return false;
 	*out = (struct sub_traffic){c.up_packets, c.up_bytes, c.down_packets, c.down_bytes,
 				    c.dropped};
@@ -356,6 +436,11 @@ static bool hook_traffic(void *ctx, struct sub_traffic *out)
 static const char *hook_found_by(void *ctx, const struct sub_contact *c, char out[SUB_WHY_MAX])
 {
 	return discover_found_by(((struct shell *)ctx)->discover, c, out);
+}
+
+static void hook_ordered(void *ctx, const struct net_addr *gateway)
+{
+	sub_host_ordered(((struct shell *)ctx)->host, gateway);
 }
 
 static void hook_scan(void *ctx)
@@ -375,7 +460,16 @@ static void hook_event(void *ctx, const char *name, struct json_object *data)
 		json_object_put(data);
 }
 
-int sub_shell_check(const struct config *cfg, config_report *report, void *ctx)
+static int wrong(config_report *report, void *ctx, const char *key, const char *what)
+{
+	char line[200];
+
+	snprintf(line, sizeof line, "subscriber.%s: %.150s", key, what);
+	report(ctx, line);
+	return -EINVAL;
+}
+
+static int check_methods(const struct config *cfg, config_report *report, void *ctx)
 {
 	const char *at = cfg->subscriber_methods;
 	char name[64], line[200];
@@ -385,18 +479,41 @@ int sub_shell_check(const struct config *cfg, config_report *report, void *ctx)
 		n++;
 		if (tunnel_method_find(name))
 			continue;
-		snprintf(line, sizeof line, "subscriber.Methods: there is no method '%s'", name);
-		report(ctx, line);
-		return -EINVAL;
+		snprintf(line, sizeof line, "there is no method '%s'", name);
+		return wrong(report, ctx, "Methods", line);
 	}
-	if (n == 0 || n > SUB_METHODS_MAX) {
-		snprintf(line, sizeof line,
-			 "subscriber.Methods: 1 to %d methods are wanted, not %zu", SUB_METHODS_MAX,
-			 n);
-		report(ctx, line);
-		return -EINVAL;
-	}
-	return discover_check(cfg, report, ctx);
+	snprintf(line, sizeof line, "1 to %d methods are wanted, not %zu", SUB_METHODS_MAX, n);
+	return n == 0 || n > SUB_METHODS_MAX ? wrong(report, ctx, "Methods", line) : 0;
+}
+
+int sub_shell_check(const struct config *cfg, config_report *report, void *ctx)
+{
+	const struct {
+		const char *key, *line;
+	} hooks[] = {{"OnConnect", cfg->subscriber_on_connect},
+		     {"OnDisconnect", cfg->subscriber_on_disconnect},
+		     {"OnGoingOnline", cfg->subscriber_on_going_online},
+		     {"OnGoingOffline", cfg->subscriber_on_going_offline}};
+	char currency[16];
+	double price;
+
+	for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++)
+		if (hook_check(hooks[i].line) != 0)
+			return wrong(report, ctx, hooks[i].key,
+				     "an executable with arguments is wanted (a quote without its "
+				     "end, or too many words)");
+	if (!sub_price_parse(cfg->subscriber_max_price, &price, currency))
+		return wrong(report, ctx, "MaxPrice", "a number is wanted, or NUMBER CURRENCY");
+	int err = check_methods(cfg, report, ctx);
+	return err ? err : discover_check(cfg, report, ctx);
+}
+
+static void read_names(struct sub_names *to, const char *list)
+{
+	to->count = 0;
+	while (to->count < SUB_NAMES_MAX &&
+	       config_list_next(&list, to->text[to->count], SUB_KEY_MAX))
+		to->count++;
 }
 
 static void read_policy(struct shell *s)
@@ -404,31 +521,38 @@ static void read_policy(struct shell *s)
 	const struct config *cfg = s->daemon->cfg;
 	const char *at = cfg->subscriber_methods;
 	struct sub_policy *p = &s->policy;
+	struct sub_terms *t = &p->terms;
 
 	*p = (struct sub_policy){
 		.auto_connect = cfg->subscriber_auto_connect,
+		.standby = cfg->subscriber_standby,
+		.probe_uplink = cfg->subscriber_probe_target[0] != '\0',
 		.scan_interval_us = cfg->subscriber_scan_interval * 1000000,
 		.probe_interval_us = cfg->subscriber_probe_interval * 1000,
+		.standby_probe_interval_us = cfg->subscriber_standby_probe_interval * 1000,
 		.probe_losses = (unsigned)cfg->subscriber_probe_losses,
+		.better_for_us = cfg->subscriber_better_for * 1000000,
 	};
-	while (p->method_count < SUB_METHODS_MAX &&
-	       config_list_next(&at, s->method_names[p->method_count], SUB_METHOD_NAME_MAX + 1)) {
-		p->methods[p->method_count] = s->method_names[p->method_count];
-		p->method_count++;
-	}
+	while (t->method_count < SUB_METHODS_MAX &&
+	       config_list_next(&at, t->methods[t->method_count], SUB_METHOD_NAME_MAX + 1))
+		t->method_count++;
+	sub_price_parse(cfg->subscriber_max_price, &t->max_price, t->currency);
+	read_names(&t->pinned, cfg->subscriber_pinned_gateways);
+	read_names(&t->banned, cfg->subscriber_banned_gateways);
 }
 
 static int open_mesh(struct shell *s)
 {
 	const struct config *cfg = s->daemon->cfg;
 	uint8_t random[4];
-	char id[32], hex[9];
+	char fresh[32], id[NAME_MAX_BYTES + 1], hex[9];
 
 	if (!cfg->subscriber_node[0])
 		return 0;
 	randombytes_buf(random, sizeof random);
 	hex_encode(random, sizeof random, hex);
-	snprintf(id, sizeof id, "subscriber-%s", hex);
+	snprintf(fresh, sizeof fresh, "subscriber-%s", hex);
+	(void)sub_store_app(s->store, fresh, id, sizeof id);
 	s->app = meshapp_open(s->daemon->base, &(struct meshapp_options){
 						       .node_addr = cfg->subscriber_node,
 						       .app_id = id,
@@ -456,11 +580,12 @@ static void on_metrics(const struct rpc_ctx *ctx, const char *path, const char *
 	struct shell *s = arg;
 	struct sub_traffic traffic;
 	struct metrics m;
+	bool used = s->in_use >= 0 && hook_traffic(s, (unsigned)s->in_use, &traffic);
 
 	(void)ctx, (void)path, (void)query;
 	page->type = METRICS_TYPE;
 	metrics_begin(&m, page->body);
-	sub_metrics_write(&m, s->engine, hook_traffic(s, &traffic) ? &traffic : NULL);
+	sub_metrics_write(&m, s->engine, used ? &traffic : NULL);
 	sub_metrics_walk(&m, discover_walk(s->discover));
 	events_metrics(s->events, s->http, &m);
 	metrics_process(&m, "subscriberd");
@@ -479,9 +604,10 @@ static int open_rpc(struct shell *s)
 	struct rpc_http_spec spec = rpc_spec(cfg);
 	int err = rpc_server_new(&s->rpc);
 
-	s->hooks = (struct sub_api_hooks){s->engine,	hook_interface, hook_traffic,
-					  hook_changed, hook_found_by,	s};
-	s->scan_hooks = (struct api_scan_hooks){s->discover, hook_scan, s};
+	s->hooks = (struct sub_api_hooks){
+		s->engine, hook_interface, hook_traffic, hook_changed, hook_found_by, hook_ordered,
+		s};
+	s->scan_hooks = (struct api_scan_hooks){s->discover, hook_scan, &s->hooks, s};
 	if (!err)
 		err = sub_api_register(s->rpc, &s->hooks);
 	if (!err)
@@ -507,6 +633,9 @@ static int open_state(struct shell *s)
 		err = daemon_state_path(s->daemon, "db", path, sizeof path);
 	if (!err)
 		err = sub_store_open(&s->store, path, s->daemon->cfg);
+	if (!err)
+		err = resolv_open(&s->resolv, s->daemon->base, s->daemon->state_dir,
+				  s->daemon->name);
 	return err;
 }
 
@@ -526,8 +655,27 @@ static int open_discovery(struct shell *s)
 								  .ctx = s});
 }
 
+static int open_sessions(struct shell *s)
+{
+	const struct session_spec spec = {.daemon = s->daemon,
+					  .host = s->host,
+					  .app = s->app,
+					  .on_tunnel = on_tunnel,
+					  .on_probe = on_probe,
+					  .arg = s};
+	int err = 0;
+
+	for (unsigned i = 0; i < SUB_SLOTS && !err; i++)
+		err = session_new(&s->slots[i].session, &spec);
+	if (!err)
+		err = sub_hooks_new(&s->programs, s->daemon->base, s->daemon->cfg, hook_interface,
+				    s);
+	return err;
+}
+
 int sub_shell_start(struct daemon *d)
 {
+	static const struct timeval second = {1, 0};
 	struct shell *s = calloc(1, sizeof *s);
 	int err;
 
@@ -536,8 +684,11 @@ int sub_shell_start(struct daemon *d)
 		return -ENOMEM;
 	s->daemon = d;
 	read_policy(s);
+	s->in_use = -1;
+	s->ticked_us = daemon_now_us();
 	s->timer = evtimer_new(d->base, on_timer, s);
-	if (!s->timer)
+	s->tick = event_new(d->base, -1, EV_PERSIST, on_tick, s);
+	if (!s->timer || !s->tick || evtimer_add(s->tick, &second))
 		return -ENOMEM;
 	err = open_state(s);
 	if (err)
@@ -547,12 +698,7 @@ int sub_shell_start(struct daemon *d)
 		return -ENOMEM;
 	err = open_mesh(s);
 	if (!err)
-		err = session_new(&s->session, &(struct session_spec){.daemon = d,
-								      .host = s->host,
-								      .app = s->app,
-								      .on_tunnel = on_tunnel,
-								      .on_probe = on_probe,
-								      .arg = s});
+		err = open_sessions(s);
 	if (!err && !(s->carrier = carrier_new(d->base, s->app)))
 		err = -ENOMEM;
 	if (!err)
@@ -566,24 +712,37 @@ int sub_shell_start(struct daemon *d)
 	return err;
 }
 
+static void wait_end(struct shell *s);
+
 static void on_end(evutil_socket_t fd, short what, void *arg)
 {
-	(void)fd;
-	(void)what;
-	daemon_exit(arg, 0);
+	struct shell *s = arg;
+
+	(void)fd, (void)what;
+	if (!sub_hooks_idle(s->programs) && daemon_now_us() < s->end_by_us)
+		wait_end(s);
+	else
+		daemon_exit(s->daemon, 0);
 }
 
-/* The release is on its way to the gateway: give it a moment. */
+static void wait_end(struct shell *s)
+{
+	static const struct timeval moment = {0, 200000};
+
+	if (event_base_once(s->daemon->base, -1, EV_TIMEOUT, on_end, s, &moment) != 0)
+		daemon_exit(s->daemon, 0);
+}
+
+/* The release is on its way to the gateway, and the operator's programs may run: give them a
+ * moment. */
 void sub_shell_stop(struct daemon *d)
 {
 	struct shell *s = d->ctx;
-	static const struct timeval moment = {0, 200000};
 
-	/* Not only this session: a gateway that answers meanwhile is asked for no other. */
-	sub_engine_disconnect(s->engine, daemon_now_us());
+	sub_engine_stop(s->engine, daemon_now_us());
+	s->end_by_us = daemon_now_us() + END_US;
 	daemon_hold(d);
-	if (event_base_once(d->base, -1, EV_TIMEOUT, on_end, d, &moment) != 0)
-		daemon_exit(d, 0);
+	wait_end(s);
 }
 
 void sub_shell_reload(struct daemon *d)
@@ -592,6 +751,7 @@ void sub_shell_reload(struct daemon *d)
 	struct rpc_http_spec spec = rpc_spec(d->cfg);
 
 	read_policy(s);
+	sub_host_refresh(s->host);
 	sub_engine_set_policy(s->engine, &s->policy, daemon_now_us());
 	rpc_http_set_access(s->http, &spec);
 	discover_reload(s->discover);
@@ -605,8 +765,12 @@ void sub_shell_free(struct daemon *d)
 	if (!s)
 		return;
 	s->quiet = true;
-	session_free(s->session);
-	s->session = NULL;
+	for (unsigned i = 0; i < SUB_SLOTS; i++) {
+		session_free(s->slots[i].session);
+		s->slots[i].session = NULL;
+		json_object_put(s->slots[i].answer);
+	}
+	sub_hooks_free(s->programs);
 	if (s->http)
 		rpc_http_free(s->http);
 	if (s->rpc)
@@ -617,11 +781,13 @@ void sub_shell_free(struct daemon *d)
 	meshapp_close(s->app);
 	discover_free(s->discover);
 	sub_engine_free(s->engine);
+	resolv_close(s->resolv);
 	sub_host_close(s->host);
 	sub_store_close(s->store);
-	json_object_put(s->lease_answer);
 	if (s->timer)
 		event_free(s->timer);
+	if (s->tick)
+		event_free(s->tick);
 	free(s);
 	d->ctx = NULL;
 }
@@ -630,5 +796,9 @@ int sub_shell_cleanup(struct daemon *d)
 {
 	char path[512];
 	int err = daemon_state_path(d, "host.db", path, sizeof path);
-	return err ? err : sub_host_cleanup(path);
+	int names = resolv_cleanup(d->state_dir, d->name);
+
+	if (!err)
+		err = sub_host_cleanup(path);
+	return err ? err : names;
 }

@@ -7,23 +7,30 @@
 
 #include "io/store.h"
 
-enum { Q_SAVE, Q_LOAD, Q_PRUNE };
+enum { Q_SAVE, Q_LOAD, Q_PRUNE, Q_NAME, Q_SET_NAME };
 
 #define KEEP_ROWS 1024 /* gateways remembered at most */
 
 static const char *const statements[] = {
 	[Q_SAVE] = "INSERT INTO gateways (key, via, node, app, addr, name, sid, rtt_ms, jitter_ms, "
 		   "loss, "
-		   "samples, failures, first_seen, last_seen, error) "
-		   "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) "
+		   "samples, failures, first_seen, last_seen, error, sid_method, tunnel_rtt_ms, "
+		   "tunnel_jitter_ms, tunnel_loss, tunnel_samples, uplink_fault, goodput_bps) "
+		   "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, "
+		   "?16, ?17, ?18, ?19, ?20, ?21, ?22) "
 		   "ON CONFLICT (key) DO UPDATE SET name = ?6, sid = ?7, rtt_ms = ?8, "
 		   "jitter_ms = ?9, loss = ?10, samples = ?11, failures = ?12, last_seen = ?14, "
-		   "error = ?15",
+		   "error = ?15, sid_method = ?16, tunnel_rtt_ms = ?17, tunnel_jitter_ms = ?18, "
+		   "tunnel_loss = ?19, tunnel_samples = ?20, uplink_fault = ?21, "
+		   "goodput_bps = ?22",
 	[Q_LOAD] = "SELECT via, node, app, addr, name, sid, rtt_ms, jitter_ms, loss, samples, "
-		   "failures, "
-		   "first_seen, last_seen, error FROM gateways ORDER BY last_seen DESC LIMIT ?1",
+		   "failures, first_seen, last_seen, error, sid_method, tunnel_rtt_ms, "
+		   "tunnel_jitter_ms, tunnel_loss, tunnel_samples, uplink_fault, goodput_bps "
+		   "FROM gateways ORDER BY last_seen DESC LIMIT ?1",
 	[Q_PRUNE] = ("DELETE FROM gateways WHERE key NOT IN "
 		     "(SELECT key FROM gateways ORDER BY last_seen DESC LIMIT ?1)"),
+	[Q_NAME] = "SELECT app FROM self",
+	[Q_SET_NAME] = "INSERT INTO self (app) VALUES (?1)",
 };
 
 static const char *const migrations[] = {
@@ -32,6 +39,14 @@ static const char *const migrations[] = {
 	"jitter_ms REAL NOT NULL, loss REAL NOT NULL, samples INTEGER NOT NULL, "
 	"failures INTEGER NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, "
 	"error TEXT NOT NULL) STRICT",
+	"ALTER TABLE gateways ADD COLUMN sid_method TEXT NOT NULL DEFAULT ''; "
+	"ALTER TABLE gateways ADD COLUMN tunnel_rtt_ms REAL NOT NULL DEFAULT 0; "
+	"ALTER TABLE gateways ADD COLUMN tunnel_jitter_ms REAL NOT NULL DEFAULT 0; "
+	"ALTER TABLE gateways ADD COLUMN tunnel_loss REAL NOT NULL DEFAULT 0; "
+	"ALTER TABLE gateways ADD COLUMN tunnel_samples INTEGER NOT NULL DEFAULT 0; "
+	"ALTER TABLE gateways ADD COLUMN uplink_fault REAL NOT NULL DEFAULT 0; "
+	"ALTER TABLE gateways ADD COLUMN goodput_bps REAL NOT NULL DEFAULT 0; "
+	"CREATE TABLE self (app TEXT NOT NULL) STRICT",
 };
 
 static const struct store_spec spec = STORE_SPEC(migrations, statements);
@@ -76,7 +91,10 @@ int sub_store_save(struct sub_store *s, const struct sub_gateway *g)
 			 store_of_real(g->quality.jitter_ms), store_of_real(g->quality.loss),
 			 store_of_u64(g->quality.samples), store_of_u64(g->failures),
 			 store_of_u64(g->first_seen_s), store_of_u64(g->last_seen_s),
-			 store_of_str(g->error));
+			 store_of_str(g->error), store_of_str(g->sid_method),
+			 store_of_real(g->tunnel.rtt_ms), store_of_real(g->tunnel.jitter_ms),
+			 store_of_real(g->tunnel.loss), store_of_u64(g->tunnel.samples),
+			 store_of_real(g->uplink_fault), store_of_real(g->goodput_bps));
 }
 
 static bool read_contact(const struct store_rows *r, struct sub_contact *c)
@@ -109,7 +127,24 @@ int sub_store_load(struct sub_store *s, size_t max, sub_store_visit *visit, void
 		g.first_seen_s = store_u64(&r, 11);
 		g.last_seen_s = store_u64(&r, 12);
 		snprintf(g.error, sizeof g.error, "%s", store_str(&r, 13));
+		snprintf(g.sid_method, sizeof g.sid_method, "%s", store_str(&r, 14));
+		g.tunnel = (struct sub_quality){.rtt_ms = store_real(&r, 15),
+						.jitter_ms = store_real(&r, 16),
+						.loss = store_real(&r, 17),
+						.samples = store_u64(&r, 18)};
+		g.uplink_fault = store_real(&r, 19);
+		g.goodput_bps = store_real(&r, 20);
 		visit(&g, ctx);
 	}
 	return store_end(&r);
+}
+
+int sub_store_app(struct sub_store *s, const char *fresh, char *out, size_t size)
+{
+	struct store_rows r = store_query(s->db, Q_NAME);
+	bool known = store_next(&r);
+
+	snprintf(out, size, "%s", known ? store_str(&r, 0) : fresh);
+	int err = store_end(&r);
+	return err || known ? err : store_run(s->db, Q_SET_NAME, store_of_str(fresh));
 }

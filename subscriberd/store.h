@@ -14,4 +14,7 @@ int sub_store_save(struct sub_store *s, const struct sub_gateway *g);
 /* `visit` for each, the one last seen first, at most `max`. */
 typedef void sub_store_visit(const struct sub_gateway *g, void *ctx);
 int sub_store_load(struct sub_store *s, size_t max, sub_store_visit *visit, void *ctx);
+/* Our app id in the mesh, which our leases are bound to: `fresh` at the first start, and the same
+ * ever after.  0 or -errno; `out` is usable in any case. */
+int sub_store_app(struct sub_store *s, const char *fresh, char *out, size_t size);
 #endif

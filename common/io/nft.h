@@ -123,8 +123,10 @@ int nft_masquerade_create(struct nft *nft, const struct nft_masquerade *m, bool 
 
 /* ---- subscriber ---- */
 struct nft_killswitch {
-	const char *table;  /* "meshnet_sub" */
-	const char *tunnel; /* interface or prefix with '*' */
+	const char *table; /* "meshnet_sub" */
+	/* Interfaces, or prefixes with '*', up to NFT_TUNNELS_MAX.  None: there is no way out. */
+	const char *const *tunnels;
+	size_t tunnel_count;
 	/* Where packets may go without the tunnel (what carries the mesh itself, the LAN). */
 	const struct net_prefix *allowed;
 	size_t allowed_count;

@@ -25,7 +25,8 @@ static void put_pass(struct nft_script *s, const struct nft_killswitch *ks)
 
 	nft_script_add(s, "add chain inet %s pass", t);
 	nft_script_add(s, "add rule inet %s pass oifname \"lo\" accept", t);
-	nft_script_add(s, "add rule inet %s pass oifname \"%s\" accept", t, ks->tunnel);
+	for (size_t i = 0; i < ks->tunnel_count; i++)
+		nft_script_add(s, "add rule inet %s pass oifname \"%s\" accept", t, ks->tunnels[i]);
 	if (ks->mark)
 		nft_script_add(s, "add rule inet %s pass meta mark %u accept", t, ks->mark);
 	nft_script_add(s, "add rule inet %s pass ip daddr @allowed4 accept", t);
@@ -49,8 +50,11 @@ int nft_killswitch_create(struct nft *nft, const struct nft_killswitch *ks, bool
 	static const char *const hooks[] = {"output", "forward"};
 	struct nft_script s;
 
-	if (!nft_name_ok(ks->table, NFT_TABLE_NAME_MAX) || !tunnel_name_ok(ks->tunnel))
+	if (!nft_name_ok(ks->table, NFT_TABLE_NAME_MAX) || ks->tunnel_count > NFT_TUNNELS_MAX)
 		return -EINVAL;
+	for (size_t i = 0; i < ks->tunnel_count; i++)
+		if (!tunnel_name_ok(ks->tunnels[i]))
+			return -EINVAL;
 	nft_script_init(&s);
 	nft_script_table(&s, ks->table, replace);
 	nft_script_add(&s, "add counter inet %s blocked", ks->table);

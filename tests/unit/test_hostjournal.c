@@ -126,8 +126,12 @@ static int change_all(struct hostjournal *j)
 	struct nl_route r4 = route4(), r6 = route6();
 	struct nft_gateway gw = gateway();
 	struct net_prefix lan = prefix("10.5.0.0/24");
-	struct nft_killswitch ks = {
-		.table = "meshnet_sub", .tunnel = "mesh*", .allowed = &lan, .allowed_count = 1};
+	const char *tunnel = "mesh*";
+	struct nft_killswitch ks = {.table = "meshnet_sub",
+				    .tunnels = &tunnel,
+				    .tunnel_count = 1,
+				    .allowed = &lan,
+				    .allowed_count = 1};
 
 	/* Forwarding first: the kernel (6.18) can lose count of IPv6 anycast addresses when it is
 	 * switched right after an address was added. */

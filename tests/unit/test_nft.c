@@ -567,8 +567,12 @@ static bool passes(struct seen *seen, const char *to)
 static void test_killswitch(void **state)
 {
 	struct net_prefix lan[] = {prefix("203.0.113.64/26"), prefix("2001:db8::6:0/112")};
-	struct nft_killswitch ks = {
-		.table = "meshnet_sub", .tunnel = "mgw*", .allowed = lan, .allowed_count = 2};
+	const char *ways[] = {"mesh0", "mgw*"};
+	struct nft_killswitch ks = {.table = "meshnet_sub",
+				    .tunnels = ways,
+				    .tunnel_count = 2,
+				    .allowed = lan,
+				    .allowed_count = 2};
 
 	(void)state;
 	need_netns();
@@ -584,9 +588,14 @@ static void test_killswitch(void **state)
 	/* Emptied by somebody, it stays closed. */
 	free(netns_output("nft flush table inet meshnet_sub"));
 	assert_false(passes(&at_uplink, "203.0.113.2"));
+	/* Without a tunnel nothing goes through one either. */
+	ks.tunnel_count = 0;
+	assert_int_equal(nft_killswitch_create(nft, &ks, true), 0);
+	assert_false(passes(&at_tunnel, "10.117.0.9"));
 	assert_int_equal(nft_table_del(nft, "meshnet_sub"), 0);
 	assert_true(passes(&at_uplink, "203.0.113.2"));
-	ks.tunnel = "m*n";
+	ks.tunnel_count = 2;
+	ways[1] = "m*n";
 	assert_int_equal(nft_killswitch_create(nft, &ks, false), -EINVAL);
 }
 

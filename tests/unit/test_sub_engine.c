@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -19,10 +20,23 @@ struct world {
 	uint64_t now;
 	/* what the engine asked for last */
 	uint64_t info_serial[16], request_serial, renew_serial, probe_serial, tunnel_serial;
+	unsigned slot;	 /* of the last request */
+	int online_slot; /* that traffic takes; -1 none */
+	bool deaf[2];	 /* probes through the tunnel of a slot are lost */
+	bool dark[2];	 /* those beyond its gateway are */
+	unsigned age[2][SUB_PROBES];
+	uint64_t renew_open[4];
+	double rpc_rtt[2]; /* of a and of the others */
+	bool mute, grants; /* nobody answers nodeInfo; requests are granted */
+	char mute_app;	   /* nor does this one */
+	uint64_t probe_of[2][SUB_PROBES];
+	bool open[2];
+	double rtt[2];
 	struct sub_contact info_to[16];
 	size_t infos;
-	char requested[32], method[16], released[65];
-	unsigned requests, renews, probes, opens, closes, onlines, offlines, holds, releases, saves;
+	char requested[32], method[16], released[65], sid_asked[65];
+	unsigned requests, renews, probes, opens, closes, onlines, offlines, holds, releases, saves,
+		standbys, gaps;
 	int online_error;
 	char events[512]; /* kinds, one after the other */
 };
@@ -30,16 +44,21 @@ struct world {
 static void op_ask(void *ctx, const struct sub_gateway *g, uint64_t serial)
 {
 	struct world *w = ctx;
-	assert_in_range(w->infos, 0, 15);
+	if (w->infos == 16) { /* nobody answers them in this test */
+		w->infos = 0;
+	}
 	w->info_to[w->infos] = g->contact;
 	w->info_serial[w->infos++] = serial;
 }
 
-static void op_request(void *ctx, const struct sub_gateway *g, const char *method, uint64_t serial)
+static void op_request(void *ctx, unsigned slot, const struct sub_gateway *g, const char *method,
+		       const char *sid, uint64_t serial)
 {
 	struct world *w = ctx;
 	w->requests++;
 	w->request_serial = serial;
+	w->slot = slot;
+	snprintf(w->sid_asked, sizeof w->sid_asked, "%s", sid);
 	snprintf(w->requested, sizeof w->requested, "%.31s", g->contact.app);
 	strcpy(w->method, method);
 }
@@ -47,17 +66,24 @@ static void op_request(void *ctx, const struct sub_gateway *g, const char *metho
 static void op_renew(void *ctx, const struct sub_gateway *g, const char *sid, uint64_t serial)
 {
 	struct world *w = ctx;
-	(void)g;
 	(void)sid;
 	w->renews++;
 	w->renew_serial = serial;
+	if (!w->mute_app || g->contact.app[0] != w->mute_app)
+		w->renew_open[w->renews % 4] = serial;
 }
 
-static void op_probe(void *ctx, uint64_t serial)
+static void op_probe(void *ctx, unsigned slot, enum sub_probe kind, uint64_t serial,
+		     uint64_t timeout_us)
 {
 	struct world *w = ctx;
-	w->probes++;
-	w->probe_serial = serial;
+	assert_in_range(timeout_us, 250000, 2000000);
+	assert_true(w->open[slot]);
+	if (kind == SUB_PROBE_GATEWAY && (int)slot == w->online_slot) {
+		w->probes++;
+		w->probe_serial = serial;
+	}
+	w->probe_of[slot][kind] = serial;
 }
 
 static void op_release(void *ctx, const struct sub_gateway *g, const char *sid)
@@ -68,26 +94,48 @@ static void op_release(void *ctx, const struct sub_gateway *g, const char *sid)
 	strcpy(w->released, sid);
 }
 
-static void op_open(void *ctx, const struct sub_gateway *g, const struct sub_lease *lease,
-		    uint64_t serial)
+static void op_open(void *ctx, unsigned slot, const struct sub_gateway *g,
+		    const struct sub_lease *lease, uint64_t serial)
 {
 	struct world *w = ctx;
 	(void)g;
 	(void)lease;
+	assert_false(w->open[slot]);
+	w->open[slot] = true;
 	w->opens++;
 	w->tunnel_serial = serial;
 }
 
-static void op_close(void *ctx)
+static void op_close(void *ctx, unsigned slot)
 {
-	((struct world *)ctx)->closes++;
+	struct world *w = ctx;
+	assert_true(w->open[slot]);
+	w->open[slot] = false;
+	w->probe_of[slot][0] = w->probe_of[slot][1] = 0;
+	w->closes++;
+	/* What traffic takes goes last: only when nothing else could take over. */
+	if (w->online_slot == (int)slot) {
+		w->gaps++;
+		w->online_slot = -1;
+	}
 }
 
-static int op_online(void *ctx, const struct sub_lease *lease)
+static int op_stand_by(void *ctx, unsigned slot, const struct sub_lease *lease)
+{
+	struct world *w = ctx;
+	(void)lease;
+	assert_true(w->open[slot]);
+	w->standbys++;
+	return 0;
+}
+
+static int op_online(void *ctx, unsigned slot, const struct sub_lease *lease)
 {
 	struct world *w = ctx;
 	(void)lease;
 	w->onlines++;
+	if (!w->online_error)
+		w->online_slot = (int)slot;
 	return w->online_error;
 }
 
@@ -96,6 +144,7 @@ static void op_offline(void *ctx, bool hold)
 	struct world *w = ctx;
 	w->offlines++;
 	w->holds += hold;
+	w->online_slot = -1;
 }
 
 static void op_save(void *ctx, const struct sub_gateway *g)
@@ -113,33 +162,49 @@ static void op_event(void *ctx, const struct sub_event *event)
 {
 	struct world *w = ctx;
 	size_t len = strlen(w->events);
-	snprintf(w->events + len, sizeof w->events - len, "%s%s%s ", sub_event_name(event->kind),
-		 event->kind == SUB_EVENT_STATE ? ":" : "",
-		 event->kind == SUB_EVENT_STATE ? sub_state_name(event->to) : "");
+	if (event->kind != SUB_EVENT_STANDBY)
+		snprintf(w->events + len, sizeof w->events - len, "%s%s%s ",
+			 sub_event_name(event->kind), event->kind == SUB_EVENT_STATE ? ":" : "",
+			 event->kind == SUB_EVENT_STATE ? sub_state_name(event->to) : "");
 	if (event->kind == SUB_EVENT_FAILOVER)
 		assert_in_range(event->outage_us, 1, 60000000);
 	if (event->kind == SUB_EVENT_LOST)
 		assert_true(event->gateway && event->why[0]);
 }
 
-static const struct sub_ops ops = {op_ask,     op_request, op_renew,	op_probe,
-				   op_release, op_open,	   op_close,	op_online,
-				   op_offline, op_save,	   op_discover, op_event};
+static const struct sub_ops ops = {
+	.ask_info = op_ask,
+	.request = op_request,
+	.renew = op_renew,
+	.probe = op_probe,
+	.release = op_release,
+	.tunnel_open = op_open,
+	.tunnel_close = op_close,
+	.stand_by = op_stand_by,
+	.go_online = op_online,
+	.go_offline = op_offline,
+	.save = op_save,
+	.discover = op_discover,
+	.event = op_event,
+};
 
 static const struct sub_policy policy = {
-	.methods = {"mesh"},
-	.method_count = 1,
+	.terms = {.methods = {"mesh"}, .method_count = 1, .max_price = -1},
 	.auto_connect = true,
 	.scan_interval_us = 10000000,
 	.probe_interval_us = 500000,
+	.standby_probe_interval_us = 5000000,
 	.probe_losses = 3,
+	.better_for_us = 30000000,
+	.standby = true,
 };
 
 static void world_open(struct world *w)
 {
 	memset(w, 0, sizeof *w);
-	log_set_level(LOG_LEVEL_ERROR);
+	log_set_level(getenv("V") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
 	w->now = 1000000;
+	w->online_slot = -1;
 	w->e = sub_engine_new(&policy, &ops, w, w->now);
 	assert_non_null(w->e);
 }
@@ -169,13 +234,14 @@ static void answer_infos(struct world *w, bool online, double rtt_a, double rtt_
 	w->infos = 0;
 	for (size_t i = 0; i < n; i++) {
 		bool a = w->info_to[i].app[0] == 'a';
-		struct sub_info info = {.methods = {"mesh"},
-					.method_count = 1,
+		bool deaf = w->mute_app && w->info_to[i].app[0] == w->mute_app;
+		struct sub_info info = {.methods = {"mesh", "gre"},
+					.method_count = 2,
 					.free_slots = 5,
 					.online = a ? online : true};
 		snprintf(info.name, sizeof info.name, "%s", w->info_to[i].app);
-		sub_engine_on_info(w->e, w->info_serial[i], &info, a ? rtt_a : rtt_b, NULL, 1,
-				   w->now);
+		sub_engine_on_info(w->e, w->info_serial[i], &info, a ? rtt_a : rtt_b,
+				   deaf ? "no answer" : NULL, 1, w->now);
 	}
 }
 
@@ -191,7 +257,7 @@ static enum sub_state state_of(struct world *w)
 {
 	struct sub_status s;
 	sub_engine_status(w->e, &s);
-	return s.state;
+	return s.active.state;
 }
 
 static void bring_online(struct world *w)
@@ -252,7 +318,7 @@ static void test_moves_on_when_probes_are_lost(void **state)
 	sub_engine_on_tunnel(w.e, w.tunnel_serial, true, "", w.now);
 	struct sub_status s;
 	sub_engine_status(w.e, &s);
-	assert_int_equal(s.state, SUB_ONLINE);
+	assert_int_equal(s.active.state, SUB_ONLINE);
 	assert_int_equal(s.failovers, 1);
 	assert_in_range(s.last_outage_us, 1200000, 1300000);
 	assert_string_equal(w.events,
@@ -365,28 +431,382 @@ static void test_request_timeout_and_open_timeout(void **state)
 	sub_engine_free(w.e);
 }
 
-static void test_orders(void **state)
+/* --- a world that answers ------------------------------------------------------------------ */
+
+static void answer_probes(struct world *w)
+{
+	for (unsigned slot = 0; slot < 2; slot++)
+		for (unsigned k = 0; k < SUB_PROBES; k++) {
+			uint64_t serial = w->probe_of[slot][k];
+			bool lost = w->deaf[slot] || (k == SUB_PROBE_UPLINK && w->dark[slot]);
+			if (!serial || !w->open[slot])
+				continue;
+			if (lost && ++w->age[slot][k] < 5)
+				continue; /* the timeout of 250 ms */
+			w->age[slot][k] = 0;
+			w->probe_of[slot][k] = 0;
+			sub_engine_on_probe(w->e, serial, !lost, w->rtt[slot], w->now);
+		}
+}
+
+/* Steps of 50 ms in which everybody answers who can: tunnels, nodeInfo, requests. */
+static void live(struct world *w, double seconds)
+{
+	for (uint64_t end = w->now + (uint64_t)(seconds * 1e6); w->now < end;) {
+		unsigned requests = w->requests, opens = w->opens;
+		run(w, 50000);
+		answer_probes(w);
+		for (unsigned i = 0; i < 4 && !w->mute; i++)
+			if (w->renew_open[i])
+				sub_engine_on_renewed(w->e, w->renew_open[i], NULL, false, w->now);
+		memset(w->renew_open, 0, sizeof w->renew_open);
+		if (!w->mute)
+			answer_infos(w, true, w->rpc_rtt[0], w->rpc_rtt[1]);
+		if (w->requests != requests && w->grants)
+			grant(w);
+		if (w->opens != opens)
+			sub_engine_on_tunnel(w->e, w->tunnel_serial, true, "", w->now);
+	}
+}
+
+static struct sub_status status_of(struct world *w)
+{
+	struct sub_status s;
+	sub_engine_status(w->e, &s);
+	return s;
+}
+
+/* Online at a, standby at b. */
+static void bring_both(struct world *w)
+{
+	w->rpc_rtt[0] = 10;
+	w->rpc_rtt[1] = 50;
+	w->rtt[0] = 10;
+	w->rtt[1] = 50;
+	w->grants = true;
+	bring_online(w);
+	live(w, 4);
+	struct sub_status s = status_of(w);
+	assert_int_equal(s.active.state, SUB_ONLINE);
+	assert_string_equal(s.active.gateway->contact.app, "a");
+	assert_int_equal(s.standby.state, SUB_STANDBY);
+	assert_string_equal(s.standby.gateway->contact.app, "b");
+	assert_int_equal(w->standbys, 2);
+	assert_int_equal(w->online_slot, 0);
+}
+
+static void test_standby_takes_over(void **state)
 {
 	struct world w;
 	(void)state;
 	world_open(&w);
-	bring_online(&w);
-	assert_int_equal(sub_engine_connect(w.e, "nobody", NULL, w.now), -ENOENT);
-	assert_int_equal(sub_engine_connect(w.e, "b", NULL, w.now), 0);
-	assert_string_equal(w.requested, "b");
+	bring_both(&w);
+	w.deaf[0] = true;
+	uint64_t began = w.now;
+	while (w.online_slot == 0 && w.now < began + 5000000)
+		live(&w, 0.05);
+	assert_int_equal(w.online_slot, 1);
+	assert_in_range(w.now - began, 700000, 1600000);
+	/* The new one was in use before the old one was taken away, and nothing was asked for. */
+	assert_int_equal(w.gaps, 0);
+	assert_int_equal(w.requests, 2);
+	assert_int_equal(w.holds, 0);
 	assert_string_equal(w.released, "sid-a");
-	grant(&w);
-	sub_engine_on_tunnel(w.e, w.tunnel_serial, true, "", w.now);
+	struct sub_status s = status_of(&w);
+	assert_string_equal(s.active.gateway->contact.app, "b");
+	assert_int_equal(s.failovers, 1);
+	assert_int_equal(s.last_switch_us, 0);
+	assert_in_range(s.last_detect_us, 700000, 1000000);
+	sub_engine_free(w.e);
+}
+
+static void test_returns_only_after_a_while(void **state)
+{
+	struct world w;
+	(void)state;
+	world_open(&w);
+	bring_both(&w);
+	w.deaf[0] = true;
+	live(&w, 2);
+	w.deaf[0] = false;
+	assert_string_equal(status_of(&w).active.gateway->contact.app, "b");
+	live(&w, 10);
+	/* It is the standby again, and not yet trusted. */
+	assert_string_equal(status_of(&w).standby.gateway->contact.app, "a");
+	assert_string_equal(status_of(&w).active.gateway->contact.app, "b");
+	w.rtt[status_of(&w).standby.slot] = 10;
+	unsigned releases = w.releases;
+	live(&w, 15);
+	assert_string_equal(status_of(&w).active.gateway->contact.app, "b");
+	live(&w, 200);
+	struct sub_status s = status_of(&w);
+	assert_string_equal(s.active.gateway->contact.app, "a");
+	assert_int_equal(s.moves, 1);
+	/* Both live on: what runs through the old one goes on there. */
+	assert_string_equal(s.standby.gateway->contact.app, "b");
+	assert_int_equal(s.standby.state, SUB_STANDBY);
+	assert_int_equal(w.gaps, 0);
+	assert_int_equal(w.releases, releases);
+	assert_non_null(strstr(w.events, "session.moved "));
+	sub_engine_free(w.e);
+}
+
+static void test_a_move_is_not_repeated_at_once(void **state)
+{
+	struct world w;
+	(void)state;
+	world_open(&w);
+	bring_both(&w);
+	/* Whoever is in use is the worse one: a pendulum. */
+	for (unsigned i = 0; i < 600; i++) {
+		w.rtt[0] = w.online_slot == 0 ? 60 : 30;
+		w.rtt[1] = w.online_slot == 1 ? 60 : 30;
+		live(&w, 1);
+	}
+	assert_in_range(status_of(&w).moves, 1, 5);
+	sub_engine_free(w.e);
+}
+
+static void test_rpc_dead_but_tunnel_alive(void **state)
+{
+	struct world w;
+	(void)state;
+	world_open(&w);
+	bring_both(&w);
+	w.mute = true; /* nobody's nodeInfo: then the one in use is no worse */
+	live(&w, 12);
+	assert_int_equal(w.online_slot, 0);
+	w.mute = false;
+	live(&w, 6);
+	assert_int_equal(status_of(&w).moves, 0);
+	/* Only the one in use: it cannot be renewed, and the other can. */
+	w.mute_app = 'a';
+	live(&w, 14);
+	assert_int_equal(w.online_slot, 1);
+	assert_int_equal(status_of(&w).failovers, 0);
+	assert_int_equal(status_of(&w).moves, 1);
+	assert_int_equal(w.gaps, 0);
+	sub_engine_free(w.e);
+}
+
+static void test_uplink_beyond_the_gateway(void **state)
+{
+	struct sub_policy p = policy;
+	struct world w;
+	(void)state;
+	p.probe_uplink = true;
+	world_open(&w);
+	sub_engine_set_policy(w.e, &p, w.now);
+	bring_both(&w);
+	/* A target that nobody reaches is not the gateway's fault. */
+	w.dark[0] = w.dark[1] = true;
+	live(&w, 10);
+	assert_int_equal(w.online_slot, 0);
+	w.dark[0] = w.dark[1] = false;
+	live(&w, 6);
+	w.dark[0] = true;
+	live(&w, 3);
+	assert_int_equal(w.online_slot, 1);
+	assert_int_equal(status_of(&w).failovers, 1);
+	sub_engine_free(w.e);
+}
+
+static void test_other_method_before_the_gateway_is_given_up(void **state)
+{
+	struct sub_policy p = policy;
+	struct world w;
+	(void)state;
+	world_open(&w);
+	p.standby = false;
+	p.terms.method_count = 2;
+	strcpy(p.terms.methods[1], "gre");
+	sub_engine_set_policy(w.e, &p, w.now);
+	w.rpc_rtt[0] = 10;
+	w.rpc_rtt[1] = 11;
+	w.rtt[0] = w.rtt[1] = 10;
+	w.grants = true;
+	bring_online(&w);
+	live(&w, 3);
+	w.deaf[0] = true;
+	unsigned requests = w.requests;
+	while (w.requests == requests)
+		live(&w, 0.05);
+	assert_string_equal(w.requested, "a");
+	assert_string_equal(w.method, "gre");
+	assert_string_equal(w.sid_asked, "");
+	/* That fails too: now the other gateway's turn has come. */
+	w.deaf[0] = true;
+	requests = w.requests;
+	while (w.requests == requests)
+		live(&w, 0.05);
+	assert_string_equal(w.requested, "b");
+	sub_engine_free(w.e);
+}
+
+static void test_lossy_tunnel(void **state)
+{
+	struct world w;
+	(void)state;
+	world_open(&w);
+	bring_both(&w);
+	/* Two of five are lost, never three in a row. */
+	for (unsigned i = 0; w.online_slot == 0 && i < 400; i++) {
+		w.deaf[0] = i % 25 < 10;
+		live(&w, 0.05);
+	}
+	assert_int_equal(w.online_slot, 1);
+	sub_engine_free(w.e);
+}
+
+static void test_terms(void **state)
+{
+	struct sub_policy p = policy;
+	struct world w;
+	struct sub_rank r;
+	(void)state;
+	world_open(&w);
+	strcpy(p.terms.pinned.text[0], "b");
+	p.terms.pinned.count = 1;
+	sub_engine_set_policy(w.e, &p, w.now);
+	struct sub_contact a = contact("a"), b = contact("b");
+	sub_engine_found(w.e, &a, NULL, 1, w.now);
+	sub_engine_found(w.e, &b, NULL, 1, w.now);
+	w.grants = true;
+	w.rpc_rtt[0] = 10;
+	w.rpc_rtt[1] = 90;
+	live(&w, 10);
+	assert_string_equal(status_of(&w).active.gateway->contact.app, "b");
+	sub_engine_rank(w.e, status_of(&w).active.gateway, w.now, &r);
+	assert_true(r.pinned && strstr(r.why, "pinned"));
+	/* Banned while in use: left, at once. */
+	p.terms.pinned.count = 0;
+	strcpy(p.terms.banned.text[0], "b");
+	p.terms.banned.count = 1;
+	sub_engine_set_policy(w.e, &p, w.now);
+	live(&w, 2);
+	assert_string_equal(status_of(&w).active.gateway->contact.app, "a");
+	sub_engine_rank(w.e, sub_engine_find(w.e, "b"), w.now, &r);
+	assert_true(isinf(r.score) && strstr(r.why, "is banned"));
+	sub_engine_free(w.e);
+}
+
+static void test_price(void **state)
+{
+	static const struct {
+		const char *max, *price, *currency;
+		bool fits;
+	} cases[] = {
+		{"", "1000", "EUR", true},	{"2", "2", "", true},
+		{"2", "2.01", "", false},	{"2.5 EUR", "2", "EUR", true},
+		{"2.5 EUR", "2", "USD", false}, {"2.5 EUR", "0", "USD", true},
+		{"2.5 EUR", "2 EUR", "", true}, {"0", "0", "", true},
+		{"0", "ask me", "", false},	{"0", "", "", true},
+	};
+	struct sub_terms t = {.methods = {"mesh"}, .method_count = 1};
+	char currency[16];
+	double price;
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct sub_gateway g = {.heard_us = 1,
+					.info = {.methods = {"mesh"},
+						 .method_count = 1,
+						 .online = true,
+						 .free_slots = 1}};
+		struct sub_rank r;
+		assert_true(sub_price_parse(cases[i].max, &t.max_price, t.currency));
+		strcpy(g.info.price, cases[i].price);
+		strcpy(g.info.currency, cases[i].currency);
+		sub_rank(&g, &t, &(struct sub_rank_question){0}, 2, &r);
+		assert_int_equal(isfinite(r.score), cases[i].fits);
+	}
+	assert_false(sub_price_parse("cheap", &price, currency));
+	assert_false(sub_price_parse("-1", &price, currency));
+	assert_false(sub_price_parse("1 twelve-letters-and-more", &price, currency));
+}
+
+static void test_goodput(void **state)
+{
+	struct sub_gateway g = {0};
+	(void)state;
+	sub_gateway_carried(&g, 1e6, false); /* an idle second says nothing */
+	assert_true(g.goodput_bps == 0);
+	sub_gateway_carried(&g, 8e6, true);
+	sub_gateway_carried(&g, 1e6, false);
+	assert_true(g.goodput_bps == 8e6);
+	sub_gateway_carried(&g, 9e6, false);
+	assert_true(g.goodput_bps == 9e6);
+	for (unsigned i = 0; i < 60; i++)
+		sub_gateway_carried(&g, 2e6, true);
+	assert_true(g.goodput_bps < 2.1e6);
+}
+
+/* --- orders -------------------------------------------------------------------------------- */
+
+static void test_orders(void **state)
+{
+	struct world w;
+	const char *why;
+	(void)state;
+	world_open(&w);
+	bring_both(&w);
+	assert_int_equal(sub_engine_connect(w.e, "nobody", NULL, w.now), -ENOENT);
+	int64_t order = sub_engine_connect(w.e, "b", NULL, w.now);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_PENDING);
+	live(&w, 1);
+	/* The standby was there already; the old one lives on for what runs through it. */
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_DONE);
+	assert_int_equal(w.online_slot, 1);
+	assert_int_equal(w.requests, 2);
+	assert_int_equal(w.gaps, 0);
+	assert_true(w.open[0]);
+	live(&w, 12);
+	assert_false(w.open[0]);
+	assert_string_equal(w.released, "sid-a");
+	/* No other than this one, however bad it is. */
+	w.deaf[1] = true;
+	live(&w, 3);
+	assert_string_equal(w.requested, "b");
+	w.deaf[1] = w.deaf[0] = false;
+	live(&w, 5);
 	sub_engine_disconnect(w.e, w.now);
 	assert_int_equal(state_of(&w), SUB_IDLE);
 	assert_string_equal(w.released, "sid-b");
 	unsigned requests = w.requests;
-	run(&w, 60000000);
+	live(&w, 60);
 	assert_int_equal(w.requests, requests);
-	assert_int_equal(sub_engine_connect(w.e, NULL, NULL, w.now), 0);
-	answer_infos(&w, true, 10, 50);
-	run(&w, 2000000);
-	assert_int_equal(w.requests, requests + 1);
+	order = sub_engine_connect(w.e, NULL, NULL, w.now);
+	grant(&w);
+	sub_engine_on_tunnel(w.e, w.tunnel_serial, true, "", w.now);
+	live(&w, 1);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_DONE);
+	assert_string_equal(status_of(&w).active.gateway->contact.app, "a");
+	sub_engine_free(w.e);
+}
+
+static void test_order_of_an_unknown_gateway(void **state)
+{
+	struct world w;
+	const char *why;
+	(void)state;
+	world_open(&w);
+	bring_both(&w);
+	struct sub_contact c = contact("c");
+	w.mute_app = 'c';
+	assert_int_equal(sub_engine_found(w.e, &c, NULL, 1, w.now), 0);
+	char key[SUB_KEY_MAX];
+	int64_t order = sub_engine_connect(w.e, sub_contact_key(&c, key), NULL, w.now);
+	live(&w, 1);
+	/* It is asked first, and nothing has changed when it does not answer. */
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_FAILED);
+	assert_string_equal(why, "no answer");
+	assert_int_equal(w.online_slot, 0);
+	assert_string_equal(status_of(&w).order, "");
+	w.mute_app = 0;
+	order = sub_engine_connect(w.e, key, NULL, w.now);
+	live(&w, 3);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_DONE);
+	assert_string_equal(status_of(&w).active.gateway->contact.app, "c");
+	assert_int_equal(w.gaps, 0);
 	sub_engine_free(w.e);
 }
 
@@ -410,10 +830,7 @@ static void test_interrupted_tunnel(void **state)
 	/* Nobody else is usable: stay and hope. */
 	grant(&w);
 	sub_engine_on_tunnel(w.e, w.tunnel_serial, true, "", w.now);
-	sub_engine_disconnect(w.e, w.now);
-	assert_int_equal(sub_engine_connect(w.e, "b", NULL, w.now), 0);
-	grant(&w);
-	sub_engine_on_tunnel(w.e, w.tunnel_serial, true, "", w.now);
+	assert_true(sub_engine_connect(w.e, "b", NULL, w.now) > 0);
 	sub_engine_on_trouble(w.e, w.tunnel_serial, w.now);
 	run(&w, 900000);
 	assert_int_equal(state_of(&w), SUB_ONLINE);
@@ -522,7 +939,18 @@ int main(void)
 		cmocka_unit_test(test_leaves_when_the_uplink_fails),
 		cmocka_unit_test(test_all_fail_then_hold_ends),
 		cmocka_unit_test(test_request_timeout_and_open_timeout),
+		cmocka_unit_test(test_standby_takes_over),
+		cmocka_unit_test(test_returns_only_after_a_while),
+		cmocka_unit_test(test_a_move_is_not_repeated_at_once),
+		cmocka_unit_test(test_rpc_dead_but_tunnel_alive),
+		cmocka_unit_test(test_uplink_beyond_the_gateway),
+		cmocka_unit_test(test_other_method_before_the_gateway_is_given_up),
+		cmocka_unit_test(test_lossy_tunnel),
+		cmocka_unit_test(test_terms),
+		cmocka_unit_test(test_price),
+		cmocka_unit_test(test_goodput),
 		cmocka_unit_test(test_orders),
+		cmocka_unit_test(test_order_of_an_unknown_gateway),
 		cmocka_unit_test(test_interrupted_tunnel),
 		cmocka_unit_test(test_routes_that_cannot_be_set),
 		cmocka_unit_test(test_limit_of_gateways),
