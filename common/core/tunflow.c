@@ -249,8 +249,7 @@ size_t tunflow_datagram(uint8_t *out, size_t size, const struct net_addr *src,
 	if (!src->family || src->family != dst->family || payload.len > room ||
 	    size < header + UDP_HEADER || payload.len > size - header - UDP_HEADER)
 		return 0;
-	uint32_t sum =
-		ip_header(out, TUNFLOW_UDP, src, dst, UDP_HEADER + payload.len);
+	uint32_t sum = ip_header(out, TUNFLOW_UDP, src, dst, UDP_HEADER + payload.len);
 	uint8_t *udp = out + header;
 	put16(udp, src->port);
 	put16(udp + 2, dst->port);

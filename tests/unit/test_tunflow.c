@@ -164,19 +164,21 @@ static void test_makes_datagrams(void **state)
 		assert_int_equal(tunflow_datagram(packet, sizeof packet, &a, &b,
 						  bytes_of(payload, most + 1)),
 				 0);
-		assert_int_equal(tunflow_datagram(packet, header + 9, &a, &b, bytes_of(payload, 10)),
-				 0);
+		assert_int_equal(
+			tunflow_datagram(packet, header + 9, &a, &b, bytes_of(payload, 10)), 0);
 		struct net_addr other = addr(ends[1 - i][0]);
-		assert_int_equal(tunflow_datagram(packet, sizeof packet, &a, &other,
-						  bytes_of(payload, 1)),
-				 0);
+		assert_int_equal(
+			tunflow_datagram(packet, sizeof packet, &a, &other, bytes_of(payload, 1)),
+			0);
 	}
 }
 
 static void test_answers_an_echo(void **state)
 {
-	uint8_t v4[32] = {0x45, 0, 0,  32, 0, 0, 0, 0, 64, TUNFLOW_ICMP, 0, 0, 10, 0, 0, 1,
-			  10,	0, 0, 2,  8, 0, 0, 0, 1,  2,		 3, 4, 5,  6, 7, 8};
+	uint8_t v4[32] = {0x45, 0, 0,  32, 0, 0, 0,  0, 64, TUNFLOW_ICMP,
+			  0,	0, 10, 0,  0, 1, 10, 0, 0,  2,
+			  8,	0, 0,  0,  1, 2, 3,  4, 5,  6,
+			  7,	8};
 	struct tunflow_packet p;
 	uint32_t s = ~sum(v4, 20, 0);
 	(void)state;
@@ -224,15 +226,14 @@ static void test_refuses_what_is_no_packet(void **state)
 		uint8_t value;
 		int err;
 	} changes[] = {
-		{0, 0x44, -EINVAL},  /* a header shorter than it can be */
-		{0, 0x4f, -EINVAL},  /* and one longer than the packet */
-		{0, 0x55, -EINVAL},  /* version 5 */
+		{0, 0x44, -EINVAL},	/* a header shorter than it can be */
+		{0, 0x4f, -EINVAL},	/* and one longer than the packet */
+		{0, 0x55, -EINVAL},	/* version 5 */
 		{6, 0x20, -EOPNOTSUPP}, /* a first fragment */
 		{7, 1, -EOPNOTSUPP},	/* a later one */
 		{9, 132, -EOPNOTSUPP},	/* SCTP */
-		{9, TUNFLOW_UDP, -EINVAL},
-		{32, 0x40, -EINVAL}, /* a TCP header of 16 bytes */
-		{32, 0xf0, -EINVAL}, /* of 60 */
+		{9, TUNFLOW_UDP, -EINVAL}, {32, 0x40, -EINVAL}, /* a TCP header of 16 bytes */
+		{32, 0xf0, -EINVAL},				/* of 60 */
 	};
 	for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
 		memcpy(bad, packet, len);
