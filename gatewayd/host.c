@@ -157,12 +157,20 @@ static int table_fill(const struct gw_host *h, struct nft_gateway *gw, struct ta
 	return 0;
 }
 
+/* Methods without an interface here need no table. */
+static bool has_interfaces(const struct gw_host *h)
+{
+	return h->tunnel_count + h->borrowed_count > 0;
+}
+
 static int table_make(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine)
 {
 	struct table_nets nets;
 	struct nft_gateway gw;
 	int rc = table_fill(h, &gw, &nets, cfg, engine);
 
+	if (!rc && !has_interfaces(h))
+		return 0;
 	if (!rc)
 		rc = host_nft_gateway(h->journal, &gw);
 	if (!rc)
@@ -228,7 +236,7 @@ int gw_host_setup(struct gw_host *h, const struct config *cfg, const struct gw_e
 		return rc;
 	}
 	rc = table_make(h, cfg, engine);
-	h->ready = rc == 0;
+	h->ready = rc == 0 && has_interfaces(h);
 	if (!rc)
 		rc = gw_shape_new(&h->shape, h->journal, gw_engine_pool4(engine),
 				  gw_engine_pool6(engine));
@@ -408,6 +416,7 @@ int gw_host_renew(struct gw_host *h, const struct config *cfg, struct gw_engine 
 {
 	int rc = table_make(h, cfg, engine);
 
+	h->ready = h->ready || (rc == 0 && has_interfaces(h));
 	gw_engine_counters_reset(engine);
 	h->dels.count = h->adds.count = 0; /* of the table that was replaced */
 	for (const struct lease *l = NULL; !rc && (l = gw_engine_lease_after(engine, l));)

@@ -2,7 +2,7 @@
 #ifndef SOCKS_HOSTNETS_H
 #define SOCKS_HOSTNETS_H
 
-#include "socks/policy.h"
+#include "base/policy.h"
 
 /* Replaces p->local by what is now.  0 or -errno (then nothing has changed). */
 int hostnets_read(struct policy *p);

@@ -3,7 +3,7 @@
 #ifndef SOCKS_MUXFRAME_H
 #define SOCKS_MUXFRAME_H
 
-#include "socks/addr.h"
+#include "wire/socksaddr.h"
 
 #define MUX_VERSION 2u
 #define MUX_DATA_MAX 60000u /* bytes in one DATA */

@@ -3,11 +3,9 @@
  * the server makes the connections; between them runs one stream connection of the mesh with all
  * streams in it, and one datagram connection for UDP (common/PROTOCOL.md section 7).
  *
- * Pure:  addr.c      addresses and names
- *        socks5.c    RFC 1928 and 1929
- *        muxframe.c  frames of the streams     mux.c  their table and windows
+ * Pure:  muxframe.c  frames of the streams     mux.c  their table and windows
  *        alive.c     whether the other end is still there
- *        policy.c    where a server lets its clients go
+ *        (SOCKS5 itself, and where one may go: common/wire/socks5.h, common/base/policy.h)
  * Both:  carrier.c   a mux on its mesh connection
  *        pipe.c      a socket joined to a stream
  *        options.c   the command line and [proxy]    run.c  main
@@ -29,8 +27,8 @@
 #include "base/limits.h"
 #include "io/appline.h"
 #include "io/config.h"
-#include "socks/policy.h"
-#include "socks/socks5.h"
+#include "base/policy.h"
+#include "wire/socks5.h"
 
 struct event_base;
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "socks/mux.h"
-#include "socks/socks5.h"
+#include "wire/socks5.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

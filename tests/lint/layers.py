@@ -31,8 +31,7 @@ LAYERS = {
 }
 SANS_IO = ("base", "wire", "core")
 # The pure parts of an app that has no engine.
-PURE = ("apps/socks/addr.", "apps/socks/socks5.", "apps/socks/muxframe.", "apps/socks/mux.",
-        "apps/socks/policy.", "subscriberd/walk")
+PURE = ("apps/socks/muxframe.", "apps/socks/mux.", "subscriberd/walk")
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.M)
 SQL = re.compile(r'"\s*(SELECT\s|INSERT\s+(OR\s+\w+\s+)?INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM'
                  r'|CREATE\s+(TABLE|INDEX|UNIQUE)|DROP\s+TABLE|REPLACE\s+INTO|PRAGMA\s)')

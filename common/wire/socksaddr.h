@@ -1,7 +1,7 @@
 /* An address or a name with a port, as SOCKS5 (RFC 1928 section 5) and our streams write it.  Pure.
  */
-#ifndef SOCKS_ADDR_H
-#define SOCKS_ADDR_H
+#ifndef WIRE_SOCKSADDR_H
+#define WIRE_SOCKSADDR_H
 
 #include "base/addr.h"
 

@@ -3,8 +3,8 @@
  * what is in neither is allowed.  Pure.  It is asked about every address right before it is used,
  * so a name that resolves to something else the next time gains nothing.
  */
-#ifndef SOCKS_POLICY_H
-#define SOCKS_POLICY_H
+#ifndef BASE_POLICY_H
+#define BASE_POLICY_H
 
 #include "base/prefix.h"
 

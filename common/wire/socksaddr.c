@@ -1,4 +1,4 @@
-#include "socks/addr.h"
+#include "wire/socksaddr.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "socks/socks5.h"
+#include "wire/socks5.h"
 
 #include <errno.h>
 #include <string.h>
@@ -95,6 +95,61 @@ size_t socks5_write_reply(uint8_t out[SOCKS5_REPLY_BYTES_MAX], uint8_t code,
 	wbuf_u8(&w, 0);
 	socks_addr_write(&w, &a);
 	return wbuf_len(&w);
+}
+
+void socks5_write_greeting(struct wbuf *w, enum socks5_method method)
+{
+	wbuf_u8(w, SOCKS_VERSION);
+	wbuf_u8(w, 1);
+	wbuf_u8(w, (uint8_t)method);
+}
+
+static void put_text(struct wbuf *w, const char *text)
+{
+	size_t len = strnlen(text, SOCKS_NAME_MAX);
+
+	wbuf_u8(w, (uint8_t)len);
+	wbuf_copy(w, text, len);
+}
+
+void socks5_write_login(struct wbuf *w, const char *user, const char *password)
+{
+	wbuf_u8(w, LOGIN_VERSION);
+	put_text(w, user);
+	put_text(w, password);
+}
+
+void socks5_write_request(struct wbuf *w, enum socks5_command command, const struct net_addr *to)
+{
+	const struct socks_addr a = {.ip = *to};
+
+	wbuf_u8(w, SOCKS_VERSION);
+	wbuf_u8(w, (uint8_t)command);
+	wbuf_u8(w, 0);
+	socks_addr_write(w, &a);
+}
+
+int socks5_read_choice(const uint8_t answer[SOCKS5_ANSWER_BYTES])
+{
+	return answer[0] == SOCKS_VERSION ? answer[1] : -EPROTO;
+}
+
+int socks5_read_login_answer(const uint8_t answer[SOCKS5_ANSWER_BYTES])
+{
+	if (answer[0] != LOGIN_VERSION)
+		return -EPROTO;
+	return answer[1] ? -EACCES : 0;
+}
+
+/* A reply and a request are of the same form. */
+int socks5_read_reply(const uint8_t *data, size_t len, struct socks5_reply *out)
+{
+	struct socks5_request r;
+	int rc = socks5_read_request(data, len, &r);
+
+	if (rc > 0)
+		*out = (struct socks5_reply){.code = r.command, .bound = r.to};
+	return rc;
 }
 
 int socks5_read_datagram(const uint8_t *data, size_t len, struct socks_addr *to,

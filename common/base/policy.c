@@ -1,4 +1,4 @@
-#include "socks/policy.h"
+#include "base/policy.h"
 
 #include <errno.h>
 #include <string.h>
