@@ -53,6 +53,7 @@ struct shell {
 	struct session *session;
 	struct json_object *lease_answer; /* kept from the grant until the tunnel is open */
 	struct net_addr server;		  /* asked for it; family 0: over the mesh */
+	bool renew_inside, renew_failed;  /* where a renewal was last asked for; it failed there */
 	bool quiet;			  /* the daemon ends: no callbacks into the engine */
 };
 
@@ -150,6 +151,7 @@ static void on_renewed(const struct rpc_answer *answer, double rtt_ms, void *arg
 		error = sub_api_failure(answer);
 	else if (sub_api_read_renewal(answer->result, &gone, why) != 0)
 		error = why;
+	q->shell->renew_failed = error && q->shell->renew_inside;
 	sub_engine_on_renewed(q->shell->engine, q->serial, error, gone, daemon_now_us());
 	rearm(q->shell);
 	free(q);
@@ -164,11 +166,37 @@ static void call_with_sid(struct shell *s, const struct sub_gateway *g, const ch
 	json_object_put(params);
 }
 
+/* The gateway's address inside of the tunnel: what comes from there is surely ours, also when our
+ * address outside has changed since the lease was granted.  False: there is none. */
+static bool inside_contact(const struct shell *s, struct sub_contact *to)
+{
+	struct tunnel_path path = session_path(s->session);
+	struct sub_status status;
+
+	sub_engine_status(s->engine, &status);
+	if (to->via != SUB_VIA_HTTP || path.via4.family || path.via6.family || !status.lease)
+		return false;
+	struct net_addr a =
+		status.lease->gateway4.family ? status.lease->gateway4 : status.lease->gateway6;
+	a.port = to->addr.port;
+	to->addr = a;
+	return a.family != 0;
+}
+
 static void op_renew(void *ctx, const struct sub_gateway *g, const char *sid, uint64_t serial)
 {
-	struct question *q = question_new(ctx, serial);
-	if (q)
-		call_with_sid(ctx, g, "renewConnection", sid, on_renewed, q);
+	struct shell *s = ctx;
+	struct question *q = question_new(s, serial);
+	struct sub_contact to = g->contact;
+	struct json_object *params;
+
+	if (!q)
+		return;
+	/* One that does not answer there is asked outside the next time. */
+	s->renew_inside = !s->renew_failed && inside_contact(s, &to);
+	params = sub_api_sid(sid);
+	carrier_call(s->carrier, &to, "renewConnection", params, REQUEST_TIMEOUT_US, on_renewed, q);
+	json_object_put(params);
 }
 
 static void on_released(const struct rpc_answer *answer, double rtt_ms, void *arg)
