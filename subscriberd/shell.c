@@ -60,8 +60,9 @@ struct shell {
 		struct net_addr server;	    /* asked for it; family 0: over the mesh */
 		uint64_t carried;	    /* bytes, at the last tick */
 	} slots[SUB_SLOTS];
-	int in_use; /* slot; -1 none */
-	bool quiet; /* the daemon ends: no callbacks into the engine */
+	int in_use;			 /* slot; -1 none */
+	bool renew_inside, renew_failed; /* where a renewal was last asked for; it failed there */
+	bool quiet;			 /* the daemon ends: no callbacks into the engine */
 };
 
 struct question {
@@ -164,6 +165,9 @@ static void on_renewed(const struct rpc_answer *answer, double rtt_ms, void *arg
 		error = sub_api_failure(answer);
 	else if (sub_api_read_renewal(answer->result, &gone, why) != 0)
 		error = why;
+	/* Another gateway may have the same address inside. */
+	gone = gone && !q->shell->renew_inside;
+	q->shell->renew_failed = error && q->shell->renew_inside;
 	sub_engine_on_renewed(q->shell->engine, q->serial, error, gone, daemon_now_us());
 	rearm(q->shell);
 	free(q);
@@ -178,11 +182,39 @@ static void call_with_sid(struct shell *s, const struct sub_gateway *g, const ch
 	json_object_put(params);
 }
 
+/* The gateway's address inside of the tunnel in use: what comes from there is surely ours, also
+ * when our address outside has changed since the lease was granted.  False: there is none. */
+static bool inside_contact(const struct shell *s, const char *sid, struct sub_contact *to)
+{
+	struct sub_status status;
+
+	sub_engine_status(s->engine, &status);
+	const struct sub_lease *lease = status.active.lease;
+	if (to->via != SUB_VIA_HTTP || s->in_use < 0 || !lease || strcmp(lease->sid, sid) != 0)
+		return false;
+	struct tunnel_path path = session_path(s->slots[s->in_use].session);
+	if (path.via4.family || path.via6.family)
+		return false;
+	struct net_addr a = lease->gateway4.family ? lease->gateway4 : lease->gateway6;
+	a.port = to->addr.port;
+	to->addr = a;
+	return a.family != 0;
+}
+
 static void op_renew(void *ctx, const struct sub_gateway *g, const char *sid, uint64_t serial)
 {
-	struct question *q = question_new(ctx, serial, 0);
-	if (q)
-		call_with_sid(ctx, g, "renewConnection", sid, on_renewed, q);
+	struct shell *s = ctx;
+	struct question *q = question_new(s, serial, 0);
+	struct sub_contact to = g->contact;
+	struct json_object *params;
+
+	if (!q)
+		return;
+	/* One that does not answer there is asked outside the next time. */
+	s->renew_inside = !s->renew_failed && inside_contact(s, sid, &to);
+	params = sub_api_sid(sid);
+	carrier_call(s->carrier, &to, "renewConnection", params, REQUEST_TIMEOUT_US, on_renewed, q);
+	json_object_put(params);
 }
 
 static void on_released(const struct rpc_answer *answer, double rtt_ms, void *arg)

@@ -33,7 +33,7 @@ int hostjournal_note(struct hostjournal *j, struct host_entry *e);
 int hostjournal_update(struct hostjournal *j, const struct host_entry *e);
 int hostjournal_forget(struct hostjournal *j, const struct host_entry *e);
 
-/* Ends what has the mark (waits up to two seconds) and removes its socket.  0 also when there was
+/* Ends what has the mark (waits up to three seconds) and removes its socket.  0 also when there was
  * nothing. */
 int host_process_end(const struct host_process *p);
 #endif

@@ -13,18 +13,19 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "io/clock.h"
 #include "io/hostjournal_int.h"
 
 #define MARK "MESHNET_HELPER="
 #define ENVIRON_MAX (1u << 20)
-#define POLL_US 5000
-#define GENTLE_POLLS 100 /* half a second from SIGTERM to SIGKILL */
-#define POLLS_MAX 400
+#define POLL_NS 5000000L
+#define GENTLE_US 500000u /* from SIGTERM to SIGKILL */
+#define GIVE_UP_US 3000000u
 
 /* Has this process (a directory of /proc) the variable in its environment? */
 static bool environ_has(const char *pid, const char *variable)
 {
-	char path[48], buf[4096], *at = buf;
+	char path[48], buf[4096];
 	size_t want = strlen(variable), seen = 0;
 	bool found = false, begins = true;
 	ssize_t n;
@@ -39,7 +40,7 @@ static bool environ_has(const char *pid, const char *variable)
 		if (n <= 0)
 			break;
 		seen = (size_t)n;
-		for (at = buf; at < buf + n && !found; at++) {
+		for (const char *at = buf; at < buf + n && !found; at++) {
 			if (*at == '\0') {
 				found = begins && hit == want;
 				begins = true;
@@ -96,20 +97,20 @@ static void remove_socket(const char *path)
 
 int host_process_end(const struct host_process *p)
 {
-	static const struct timespec pause = {.tv_nsec = POLL_US * 1000L};
+	static const struct timespec pause = {.tv_nsec = POLL_NS};
 	char variable[sizeof MARK + HOST_PROCESS_MARK_MAX];
-	int left = -ESRCH;
+	uint64_t begun = daemon_now_us(), waited;
+	int left;
 
 	if (strlen(p->mark) != HOST_PROCESS_MARK_MAX)
 		return 0; /* no journal of ours says so */
 	snprintf(variable, sizeof variable, "%s%s", MARK, p->mark);
-	for (int i = 0; i < POLLS_MAX; i++) {
-		left = signal_marked(variable, i == 0 ? SIGTERM : i < GENTLE_POLLS ? 0 : SIGKILL);
-		if (left <= 0)
-			break;
-		if (i == 0)
-			log_info("host: %s of an earlier run is ended", p->name);
+	left = signal_marked(variable, SIGTERM);
+	if (left > 0)
+		log_info("host: %s of an earlier run is ended", p->name);
+	while (left > 0 && (waited = daemon_now_us() - begun) < GIVE_UP_US) {
 		nanosleep(&pause, NULL);
+		left = signal_marked(variable, waited < GENTLE_US ? 0 : SIGKILL);
 	}
 	if (left)
 		return left < 0 ? left : -EBUSY;

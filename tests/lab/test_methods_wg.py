@@ -62,7 +62,7 @@ class MethodsLab(Lab):
     def start_gateway(self):
         self.gatewayd = self.daemon("gw", "gatewayd", {
             "gateway": {"Name": "gw", "Node": "", "Methods": ",".join(WANTED),
-                        "UplinkTargets": f"{WEB}:80", "UplinkInterval": 1, "LeaseSeconds": 60},
+                        "UplinkTargets": f"{WEB}:80", "UplinkInterval": 1, "LeaseSeconds": 6},
             "wireguard": {"Backend": BACKEND}})
 
     def start_subscriber(self, name):
@@ -281,6 +281,8 @@ def test_wireguard_roams(net):
         time.sleep(1.0)
     print(f"roaming: {len(echo.lost())} of {len(echo.sent)} lost, {echo.outage():.2f} s")
     assert echo.outage() < 0.4 * SLOW and max(echo.back) > len(echo.sent) - 5
+    until = net.session("w1")["timeoutTimestamp"]
+    wait(lambda: net.session("w1")["timeoutTimestamp"] > until + 1, 8, "the lease is renewed")
     assert tools.rpc(ns, 65532, "status")["session"]["sid"] == sid
     with Echo(ns) as echo:
         time.sleep(0.1)

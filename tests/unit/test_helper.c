@@ -14,7 +14,6 @@
 #include <sys/wait.h>
 
 #include "base/log.h"
-#include "io/clock.h"
 #include "io/helper.h"
 #include "netns.h"
 
@@ -147,9 +146,7 @@ static void what_was_left_is_ended(void **state)
 	make_socket();
 	j = open_journal();
 	assert_int_equal(hostjournal_count(j), 1);
-	uint64_t began = daemon_now_us();
 	assert_int_equal(hostjournal_undo(j, 0), 0);
-	assert_true(daemon_now_us() - began < 10000000);
 	assert_int_equal(waitpid(pid, NULL, WNOHANG), pid);
 	assert_int_equal(access(socket_path, F_OK), -1);
 	assert_int_equal(hostjournal_count(j), 0);

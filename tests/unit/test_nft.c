@@ -69,7 +69,7 @@ static struct net_prefix prefix(const char *text)
 	return p;
 }
 
-static void tun_make(struct tun **t, const char *name, const char *a4, const char *a6,
+static void make_tun(struct tun **t, const char *name, const char *a4, const char *a6,
 		     struct seen *seen)
 {
 	struct nl_addr addrs[] = {{.prefix = prefix(a4)}, {.prefix = prefix(a6)}};
@@ -97,8 +97,8 @@ static int setup(void **state)
 	    sysctl_write("net.ipv6.conf.all.forwarding", "1") ||
 	    sysctl_write("net.ipv4.icmp_ratelimit", "0"))
 		return -1;
-	tun_make(&tunnel, "mgw%d", "10.117.0.1/16", "fd75::1/64", &at_tunnel);
-	tun_make(&uplink, "up%d", "203.0.113.1/24", "2001:db8::1/64", &at_uplink);
+	make_tun(&tunnel, "mgw%d", "10.117.0.1/16", "fd75::1/64", &at_tunnel);
+	make_tun(&uplink, "up%d", "203.0.113.1/24", "2001:db8::1/64", &at_uplink);
 	gw4 = addr("10.117.0.1");
 	gw6 = addr("fd75::1");
 	sub4 = addr("10.117.0.2");
@@ -495,7 +495,7 @@ static void test_borrowed(void **state)
 	gw.uplink = tun_name(uplink);
 	assert_int_equal(nft_gateway_create(nft, &gw, false), 0);
 	assert_int_equal(nft_leases_add(nft, TABLE, &l, 1), 0);
-	tun_make(&side, "side%d", "192.0.2.1/24", "2001:db8:5::1/64", &at_side);
+	make_tun(&side, "side%d", "192.0.2.1/24", "2001:db8:5::1/64", &at_side);
 	pump();
 	round_trip(&sub4, &inet4, &up4);
 	round_trip(&sub6, &inet6, &up6);
