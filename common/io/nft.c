@@ -259,14 +259,16 @@ static int hash_list(struct nft *nft, const char *command, unsigned flags, uint6
 	return 0;
 }
 
+/* Those of intervals are prefixes, which stay; the others are of leases. */
 static int hash_set(struct nft *nft, const char *table, struct json_object *entry, uint64_t *h)
 {
-	struct json_object *root, *list, *o, *v;
+	struct json_object *root, *list, *o, *v, *flags;
 	char command[NFT_COMMAND_MAX];
 	int rc;
 
 	if (!json_object_object_get_ex(entry, "set", &o) ||
-	    !json_object_object_get_ex(o, "name", &v))
+	    !json_object_object_get_ex(o, "name", &v) ||
+	    !json_object_object_get_ex(o, "flags", &flags))
 		return 0;
 	snprintf(command, sizeof command, "list set inet %s %.32s", table,
 		 json_object_get_string(v));

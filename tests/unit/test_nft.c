@@ -438,7 +438,11 @@ static void test_intact(void **state)
 		"nft add rule inet " TABLE " forward accept",
 		"nft flush set inet " TABLE " denied4",
 	};
-	struct nft_lease l = lease(), other = {.interface = "mgw0", .ip4 = stranger4};
+	/* A lease that is held to a link-layer address stands in sets too. */
+	struct nft_lease l = lease(), other = {.interface = "mgw0",
+					       .ip4 = stranger4,
+					       .mac = {2, 0, 0, 0, 0, 1},
+					       .has_mac = true};
 	uint64_t mark;
 
 	(void)state;
