@@ -438,9 +438,11 @@ static void test_intact(void **state)
 		"nft add rule inet " TABLE " forward accept",
 		"nft flush set inet " TABLE " denied4",
 	};
-	/* One of them is held to a link-layer address, which is a set of its own. */
-	struct nft_lease l = lease(),
-			 other = {.interface = "mgw0", .ip4 = stranger4, .has_mac = true};
+	/* A lease that is held to a link-layer address stands in sets too. */
+	struct nft_lease l = lease(), other = {.interface = "mgw0",
+					       .ip4 = stranger4,
+					       .mac = {2, 0, 0, 0, 0, 1},
+					       .has_mac = true};
 	uint64_t mark;
 
 	(void)state;

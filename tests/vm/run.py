@@ -13,7 +13,7 @@ from vm import TOP, Image, Kernel, Unavailable
 
 BUILD = os.path.join(TOP, os.environ.get("BUILD") or "build")
 BIN = os.environ.get("MESHNET_BIN") or os.path.join(BUILD, "bin")
-TIMEOUT_S = 300
+TIMEOUT_S = 400
 MODULES = ("veth", "bridge", "tun", "dummy", "vxlan", "inet_diag", "tcp_diag", "udp_diag",
            "net/netfilter/nf.*", "net/ipv4/netfilter/nf_.*", "net/ipv6/netfilter/nf_.*")
 PROGRAMS = ("ip", "bridge", "ss", "nft", "ping", "setpriv", "sysctl")

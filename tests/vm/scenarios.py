@@ -21,7 +21,7 @@ class Scenario:
 def methods(name, wanted, modules, programs=()):
     """tests/lab/test_methods_link.py with these methods."""
     return Scenario(name, "test_methods_link.py", "" if "direct" in wanted else "not direct_keeps",
-                    environment={"MESHNET_METHODS": wanted, "MESHNET_SLOW": "4"},
+                    environment={"MESHNET_METHODS": wanted, "MESHNET_SLOW": "8"},
                     modules=modules, programs=programs)
 
 
