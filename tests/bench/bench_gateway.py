@@ -61,5 +61,6 @@ def run(report):
     report.add(f"resident memory with {held} leases", rss / 1000, "MB", RSS_KB / 1000)
     if held != LEASES or rss > RSS_KB:
         raise LabError(f"{rss} KB for {held} leases; wanted are {RSS_KB} at most for {LEASES}")
-    if max(grants) < LEASES_A_SECOND or max(max(v) for v in rates.values()) < INFO_A_SECOND:
+    # The load needs a core too, so what one core of the daemon's answers is told by its CPU time.
+    if max(grants) < LEASES_A_SECOND or max(max(v) for v in per_cpu.values()) < INFO_A_SECOND:
         raise LabError("slower than wanted")
