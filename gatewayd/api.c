@@ -177,6 +177,7 @@ static struct json_object *session_json(const struct gw_api *api, const struct l
 	rpc_set_u64(o, "grantedAt", steady_clock_wall_s(&api->clock, l->granted_s));
 	rpc_set_u64(o, "timeoutTimestamp", steady_clock_wall_s(&api->clock, l->expires_s));
 	rpc_set_u64(o, "rateKbps", l->rate_now_kbps);
+	rpc_set_bool(o, "rateKept", gw_shape_covers(gw_host_shaping(api->host), l));
 	rpc_set_u64(o, "quotaBytes", l->quota_bytes);
 	rpc_set_u64(o, "usedBytes", l->up_bytes + l->down_bytes);
 	rpc_set_u64(o, "monthBytes", l->account ? account_used(l->account) : 0);

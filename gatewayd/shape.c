@@ -237,6 +237,17 @@ static void detach(struct gw_shape *s, const char *name)
 
 /* ---- leases ---- */
 
+static bool comes_from_pool(const struct lease *l)
+{
+	return *l->interface && net_addr_same_ip(&l->source4, &l->ip4) &&
+	       net_addr_same_ip(&l->source6, &l->ip6);
+}
+
+bool gw_shape_covers(const struct gw_shape *s, const struct lease *l)
+{
+	return s->up && !*s->why && comes_from_pool(l);
+}
+
 static uint16_t class_of(const struct gw_shape *s, const struct lease *l)
 {
 	return (uint16_t)(l->ip4.family ? pool_index(s->pool4, &l->ip4)
@@ -274,7 +285,7 @@ void gw_shape_lease_rate(struct gw_shape *s, const struct lease *l)
 {
 	int rc = 0;
 
-	if (!s->up || !*l->interface)
+	if (!s->up || !comes_from_pool(l))
 		return;
 	for (int up = 0; !rc && up < 2; up++) {
 		rc = class_set(s, l, up);
@@ -287,7 +298,7 @@ void gw_shape_lease_rate(struct gw_shape *s, const struct lease *l)
 
 void gw_shape_lease_add(struct gw_shape *s, const struct lease *l)
 {
-	if (!s->up || !*l->interface)
+	if (!s->up || !comes_from_pool(l))
 		return;
 	attach(s, l->interface);
 	gw_shape_lease_rate(s, l);
@@ -295,7 +306,7 @@ void gw_shape_lease_add(struct gw_shape *s, const struct lease *l)
 
 void gw_shape_lease_del(struct gw_shape *s, const struct lease *l)
 {
-	if (!s->up || !*l->interface)
+	if (!s->up || !comes_from_pool(l))
 		return;
 	nl_htb_class_del(s->nl, s->up, class_of(s, l));
 	nl_htb_class_del(s->nl, s->down, class_of(s, l));

@@ -35,6 +35,9 @@ bool gw_shape_set(struct gw_shape *s, const struct gw_shape_config *config);
 void gw_shape_lease_add(struct gw_shape *s, const struct lease *l);
 void gw_shape_lease_rate(struct gw_shape *s, const struct lease *l);
 void gw_shape_lease_del(struct gw_shape *s, const struct lease *l);
+/* Are this lease's rates kept to?  Not for one that keeps an address of its own (method direct):
+ * what such a host says to its neighbours passes the same link. */
+bool gw_shape_covers(const struct gw_shape *s, const struct lease *l);
 /* "" while rates are kept to, or nobody wants any; else why not. */
 const char *gw_shape_why(const struct gw_shape *s);
 /* What a class's queue is: "fq_codel", "cake", "bfifo"; "" while there is nothing to shape. */

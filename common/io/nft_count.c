@@ -146,15 +146,11 @@ static int ask(struct mnl_socket *sock, struct nlmsghdr *h, const struct count_r
 	return rc < 0 ? -errno : 0;
 }
 
-struct lease_sum {
-	struct nft_lease_counters *out;
-};
-
 static void add_up(const char *interface, const struct net_addr *addr, bool up,
 		   struct nft_counter c, void *ctx)
 {
-	const struct lease_sum *sum = ctx;
-	struct nft_counter *to = up ? &sum->out->up : &sum->out->down;
+	struct nft_lease_counters *sum = ctx;
+	struct nft_counter *to = up ? &sum->up : &sum->down;
 
 	(void)interface;
 	(void)addr;
@@ -167,7 +163,6 @@ int nft_lease_counters(struct nft *nft, const char *table, const struct nft_leas
 {
 	_Alignas(struct nlmsghdr) char buf[REQUEST_BYTES];
 	const struct net_addr *addrs[] = {&lease->ip4, &lease->ip6};
-	struct lease_sum sum = {out};
 	struct mnl_socket *sock = nft_socket(nft);
 	char map[8];
 
@@ -176,7 +171,7 @@ int nft_lease_counters(struct nft *nft, const char *table, const struct nft_leas
 		return sock ? -EINVAL : -EIO;
 	for (int i = 0; i < 4; i++) {
 		const struct net_addr *a = addrs[i / 2];
-		struct count_read r = {i % 2 == 0, a->family, add_up, &sum};
+		struct count_read r = {i % 2 == 0, a->family, add_up, out};
 		struct nlmsghdr *h;
 		int rc;
 

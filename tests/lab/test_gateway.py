@@ -11,6 +11,7 @@ from gateway import PORT, UPLINK, GatewayLab
 from lab import LabError, wait
 
 LEASES = 1000
+SANITIZED = "san" in tools.bin_dir().split("/")  # slower, and several times as large
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,7 @@ def test_a_thousand_leases_and_kill_9(gateway):
     assert elements(gateway.gw) == elements(gateway.gw, "down6") == LEASES
     assert leases(gateway) == {a["sid"]: (a["ipv4"], a["ipv6"]) for a in answers}
     assert gateway.gw.run("tc", "class", "show", "dev", "mgw-up").count("parent") == LEASES
-    assert daemon.rss_kb() < 60_000, f"{daemon.rss_kb()} KB"
+    assert daemon.rss_kb() < 60_000 or SANITIZED, f"{daemon.rss_kb()} KB"
     foreign = foreign_tables(gateway.gw)
     daemon.kill()
     assert foreign_tables(gateway.gw) == foreign
@@ -188,8 +189,8 @@ def test_a_flushed_ruleset_is_put_back(gateway):
     for damage in (("flush", "ruleset"), ("flush", "map", "inet", "meshnet_gw", "up4"),
                    ("delete", "table", "inet", "meshnet_gw")):
         gateway.gw.run("nft", *damage)
-        wait(lambda: elements(gateway.gw) == elements(gateway.gw, "down6") == LEASES, 1.5,
-             f"{damage}: the leases are back")
+        wait(lambda: elements(gateway.gw) == elements(gateway.gw, "down6") == LEASES,
+             15 if SANITIZED else 3, f"{damage}: the leases are back")
     assert gateway.call("status")["counters"]["rulesetRepairs"] == repairs + 3
     # Its own changes are no reason to repair.
     lease = gateway.request("one-more")

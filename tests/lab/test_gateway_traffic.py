@@ -52,7 +52,7 @@ def session(lab, name):
 def test_rate_of_one_lease(shared):
     """Downwards its own rate, upwards that of the whole uplink, which is less."""
     shared.connect("a", "vxlan")
-    assert shared.gw("status")["shaping"]["active"]
+    assert shared.gw("status")["shaping"]["active"] and session(shared, "a")["rateKept"]
     down, up = bps(shared, "a"), bps(shared, "a", reverse=False)
     assert 15 * MBIT < down < 20.5 * MBIT, down
     assert 12 * MBIT < up < 16.5 * MBIT, up
