@@ -502,7 +502,7 @@ void sub_engine_on_traffic(struct sub_engine *e, unsigned slot, uint64_t bytes, 
 
 static void run_probes(struct sub_engine *e, struct sub_session *s, uint64_t now)
 {
-	for (unsigned k = 0; k < SUB_PROBES; k++) {
+	for (unsigned k = 0; k < SUB_PROBES && s->gateway; k++) {
 		struct probing *p = &s->probes[k];
 		if (now < p->at_us)
 			continue;

@@ -105,7 +105,8 @@ const char *session_interface_name(const char *configured, struct nl *nl,
 			size_t kept = strlen(before), room = IFNAMSIZ - 1 - strlen(tail);
 			kept = kept < room ? kept : room;
 			memcpy(out, before, kept);
-			memcpy(out + kept, tail, strlen(tail) + 1);
+			for (size_t k = 0; k <= strlen(tail); k++)
+				out[kept + k] = tail[k];
 		}
 		if (!name_taken(out, nl, others, count))
 			break;

@@ -8,7 +8,7 @@ import pytest
 import lab as tools
 from conftest import finish
 from failover import DNS, FailoverLab, Stream
-from hoststate import HostState, Resolv
+from hoststate import Resolv
 from lab import wait
 from topology import HTTP_ADDR, HTTP_ADDR6
 
@@ -173,4 +173,3 @@ def test_what_is_left_behind(mesh):
     assert hooks(mesh)[-1].startswith("an argument onGoingOffline")
     daemon.cleanup()
     before.check()
-    assert isinstance(before, HostState)

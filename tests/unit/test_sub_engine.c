@@ -913,6 +913,20 @@ static void test_reads_strangers_answers(void **state)
 	assert_int_equal(lease.ip4.bits, 16);
 	assert_int_equal(lease.ip6.addr.family, 0);
 	json_object_put(o);
+	assert_int_equal(lease.dns_count, 0);
+	o = json("{\"success\":true,\"sid\":\"s\",\"method\":\"mesh\",\"leaseSeconds\":60,"
+		 "\"ipv4\":\"10.0.0.2\",\"cidr4\":16,\"ipv4gateway\":\"10.0.0.1\",\"dns\":"
+		 "[\"9.9.9.9\",7,\"127.0.0.1\",\"no\",null,\"fd00::1\",\"1.1.1.1\",\"8.8.8.8\"]}");
+	assert_int_equal(sub_api_read_lease(o, &lease, why), 0);
+	assert_int_equal(lease.dns_count, 3);
+	assert_int_equal(lease.dns[1].family, 6);
+	json_object_put(o);
+	o = json("{\"success\":true,\"gateway\":true,\"name\":\"g\",\"methods\":[{\"name\":"
+		 "\"mesh\",\"ready\":false},{\"name\":\"gre\",\"ready\":true}]}");
+	assert_int_equal(sub_api_read_info(o, &info, why), 0);
+	assert_int_equal(info.method_count, 1);
+	assert_string_equal(info.methods[0], "gre");
+	json_object_put(o);
 	o = json("{\"success\":false,\"errorMsg\":\"full\\u001b[31m\",\"temporary\":true}");
 	assert_int_equal(sub_api_read_lease(o, &lease, why), -EPERM);
 	assert_null(strchr(why, 27));
