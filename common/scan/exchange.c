@@ -101,7 +101,7 @@ static bool look(struct scan_exchange *x, bool ended)
 		finish(x, -E2BIG, "its answer is too long");
 		return true;
 	}
-	rc = x->input(x, bytes_of(len ? evbuffer_pullup(in, -1) : NULL, len), ended);
+	rc = len ? x->input(x, bytes_of(evbuffer_pullup(in, -1), len), ended) : 0;
 	if (rc == 0 && !ended)
 		return false;
 	if (rc > 0)

@@ -11,9 +11,9 @@
 struct scan_exchange;
 
 /*
- * Something came: `all` is what has come so far, since the beginning.  Returns 0 when more is
- * wanted, 1 when the answer is whole, or -errno.  It may send.  `ended`: nothing more will come (0
- * is an error then).
+ * Something came: `all` is what has come so far (never empty), since the beginning.  Returns 0 when
+ * more is wanted, 1 when the answer is whole, or -errno.  It may send.  `ended`: nothing more will
+ * come (0 is an error then).
  */
 typedef int scan_input(struct scan_exchange *x, struct bytes all, bool ended);
 
@@ -32,7 +32,7 @@ struct scan_notes {
 	char text[512];
 };
 struct scan_notes *scan_exchange_notes(struct scan_exchange *x);
-void scan_exchange_cancel(void *x);
+void scan_exchange_cancel(void *request);
 
 /* An answer that is there already, given from the event loop: consumes `data` (malloced; may be
  * NULL with an error). */

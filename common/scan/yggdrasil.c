@@ -4,8 +4,10 @@
  * follows from its key (yggdrasil 0.4 and later).
  */
 #include <errno.h>
+#include <event2/event.h>
 #include <json-c/json.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/id.h"
@@ -15,6 +17,8 @@
 
 #define ADMIN_PORT 9001
 #define KEY_BYTES 32
+#define ATTEMPTS 3
+#define AGAIN_US 1000000u
 
 static int yggdrasil_probe(const struct scan_env *env, char *why)
 {
@@ -128,24 +132,143 @@ static int on_input(struct scan_exchange *x, struct bytes all, bool ended)
 	return text_json_span(all.data, all.len) ? 1 : 0;
 }
 
+/* Our own node answers at once. */
+static int ask_own(void **request, const struct scan_env *env, scan_answer_cb *cb, void *arg)
+{
+	return scan_exchange_start((struct scan_exchange **)request, env,
+				   env->cfg->yggdrasil_socket, ADMIN_PORT,
+				   "{\"request\":\"getpeers\"}\n", on_input, cb, arg);
+}
+
+/*
+ * A question to a node that ours has no path to is lost, and only makes it look for one; the answer
+ * then is a timeout 6 s later.  So it is asked again meanwhile, and the first answer counts.
+ */
+struct yggdrasil_request {
+	struct scan_env env; /* the configuration in it is stable */
+	char question[256];
+	struct attempt {
+		struct yggdrasil_request *of;
+		void *exchange; /* NULL: not begun, or over */
+	} attempts[ATTEMPTS];
+	unsigned begun;
+	struct event *again;
+	scan_answer_cb *cb;
+	void *arg;
+};
+
+static void request_free(struct yggdrasil_request *q)
+{
+	for (unsigned i = 0; i < ATTEMPTS; i++)
+		scan_exchange_cancel(q->attempts[i].exchange);
+	if (q->again)
+		event_free(q->again);
+	free(q);
+}
+
+static void on_attempt(int err, const char *why, const uint8_t *data, size_t len, void *arg)
+{
+	struct attempt *a = arg;
+	struct yggdrasil_request *q = a->of;
+
+	a->exchange = NULL;
+	for (unsigned i = 0; err && i < ATTEMPTS; i++)
+		if (q->attempts[i].exchange)
+			return;
+	q->cb(err, why, data, len, q->arg);
+	request_free(q);
+}
+
+static int attempt(struct yggdrasil_request *q)
+{
+	static const struct timeval wait = {AGAIN_US / 1000000, AGAIN_US % 1000000};
+	struct attempt *a = &q->attempts[q->begun++];
+
+	a->of = q;
+	if (q->begun < ATTEMPTS)
+		evtimer_add(q->again, &wait);
+	return scan_exchange_start((struct scan_exchange **)&a->exchange, &q->env,
+				   q->env.cfg->yggdrasil_socket, ADMIN_PORT, q->question, on_input,
+				   on_attempt, a);
+}
+
+static void on_again(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	attempt(arg); /* the one before goes on */
+}
+
+static int ask_other(void **request, const struct scan_env *env, const struct net_host *host,
+		     scan_answer_cb *cb, void *arg)
+{
+	struct yggdrasil_request *q = calloc(1, sizeof *q);
+	int err = -ENOMEM;
+
+	if (!q)
+		return -ENOMEM;
+	*q = (struct yggdrasil_request){.env = *env, .cb = cb, .arg = arg};
+	snprintf(q->question, sizeof q->question,
+		 "{\"request\":\"debug_remotegetpeers\",\"arguments\":{\"key\":\"%.64s\"}}\n",
+		 host->name);
+	q->again = evtimer_new(env->base, on_again, q);
+	if (q->again)
+		err = attempt(q);
+	if (err)
+		request_free(q);
+	else
+		*request = q;
+	return err;
+}
+
+/* What the daemon gets back must tell the two kinds of requests apart. */
+struct yggdrasil_handle {
+	bool own;
+	void *request;
+	scan_answer_cb *cb;
+	void *arg;
+};
+
+static void on_end(int err, const char *why, const uint8_t *data, size_t len, void *arg)
+{
+	struct yggdrasil_handle *h = arg;
+
+	h->cb(err, why, data, len, h->arg);
+	free(h);
+}
+
 static int yggdrasil_query(void **request, const struct scan_env *env, const struct net_host *host,
 			   scan_answer_cb *cb, void *arg)
 {
+	struct yggdrasil_handle *h;
 	uint8_t key[KEY_BYTES];
-	char question[256];
+	int err;
 
 	if (host && hex_decode(host->name, key, KEY_BYTES))
 		return -EINVAL;
-	if (host)
-		snprintf(question, sizeof question,
-			 "{\"request\":\"debug_remotegetpeers\",\"arguments\":{\"key\":\"%.64s\"}}"
-			 "\n",
-			 host->name);
+	h = calloc(1, sizeof *h);
+	if (!h)
+		return -ENOMEM;
+	*h = (struct yggdrasil_handle){.own = !host, .cb = cb, .arg = arg};
+	err = host ? ask_other(&h->request, env, host, on_end, h)
+		   : ask_own(&h->request, env, on_end, h);
+	if (err)
+		free(h);
 	else
-		snprintf(question, sizeof question, "{\"request\":\"getpeers\"}\n");
-	return scan_exchange_start((struct scan_exchange **)request, env,
-				   env->cfg->yggdrasil_socket, ADMIN_PORT, question, on_input, cb,
-				   arg);
+		*request = h;
+	return err;
+}
+
+static void yggdrasil_query_cancel(void *request)
+{
+	struct yggdrasil_handle *h = request;
+
+	if (!h)
+		return;
+	if (h->own)
+		scan_exchange_cancel(h->request);
+	else if (h->request)
+		request_free(h->request);
+	free(h);
 }
 
 const struct scan_module scan_yggdrasil = {
@@ -154,5 +277,5 @@ const struct scan_module scan_yggdrasil = {
 	.probe = yggdrasil_probe,
 	.parse = yggdrasil_parse,
 	.query = yggdrasil_query,
-	.query_cancel = scan_exchange_cancel,
+	.query_cancel = yggdrasil_query_cancel,
 };

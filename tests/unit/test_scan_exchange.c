@@ -253,6 +253,38 @@ static void test_cancel(void **state)
 	close_fixture(&f);
 }
 
+/* Asked about another node, the second try may be the one that is answered; or none. */
+static void test_asks_again(void **state)
+{
+	struct fixture f;
+	struct net_host h = {.addr.family = 6};
+	void *request = NULL;
+	(void)state;
+	memset(h.name, 'a', 64);
+	open_fixture(&f, SILENT);
+	f.env.timeout_us = 1400000;
+	assert_int_equal(scan_yggdrasil.query(&request, &f.env, &h, on_answer, &f.got), 0);
+	event_base_dispatch(f.base);
+	assert_int_equal(f.got.err, -ETIMEDOUT);
+	/* The server changes its mind between the two. */
+	assert_int_equal(scan_yggdrasil.query(&request, &f.env, &h, on_answer, &f.got), 0);
+	event_base_loopexit(f.base, &(struct timeval){0, 500000});
+	event_base_dispatch(f.base);
+	f.server.manner = IN_PIECES;
+	f.server.script[0] = "{}";
+	event_base_dispatch(f.base);
+	assert_int_equal(f.got.count, 2);
+	assert_int_equal(f.got.err, 0);
+	assert_int_equal(f.got.len, 2);
+	/* Cancelled with one under way. */
+	f.server.manner = SILENT;
+	assert_int_equal(scan_yggdrasil.query(&request, &f.env, &h, on_answer, &f.got), 0);
+	event_base_loop(f.base, EVLOOP_NONBLOCK);
+	scan_yggdrasil.query_cancel(request);
+	assert_int_equal(f.got.count, 2);
+	close_fixture(&f);
+}
+
 /* batctl is whatever the configuration names. */
 static void test_batctl(void **state)
 {
@@ -279,6 +311,7 @@ int main(void)
 		cmocka_unit_test(test_nobody_there),
 		cmocka_unit_test(test_question_after_question),
 		cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_asks_again),
 		cmocka_unit_test(test_batctl),
 	};
 

@@ -192,7 +192,7 @@ static bool step(struct world *w)
 
 static void run(struct world *w)
 {
-	for (int i = 0; i < 100000; i++)
+	for (int i = 0; i < 1000000; i++)
 		if (!step(w))
 			return;
 	fail_msg("it does not end");
@@ -472,6 +472,22 @@ static void test_goes_on_after_a_restart(void **state)
 	walk_free(v.w);
 }
 
+static void test_as_many_as_there_is_room_for(void **state)
+{
+	struct world w;
+	(void)state;
+	open_world(&w, 65536);
+	w.lan_size = 65000;
+	w.policy.network_delay_us[LAN] = 0;
+	walk_set_policy(w.w, &w.policy);
+	walk_start(w.w, 1u << LAN, 1, w.now_s, w.now);
+	run(&w);
+	assert_int_equal(progress(&w).hosts, 65000);
+	assert_int_equal(progress(&w).asked, 65001);
+	assert_int_equal(w.finished, 1);
+	walk_free(w.w);
+}
+
 static void test_our_own_host(void **state)
 {
 	struct world w;
@@ -524,6 +540,7 @@ int main(void)
 		cmocka_unit_test(test_what_goes_and_comes_back),
 		cmocka_unit_test(test_room_is_made),
 		cmocka_unit_test(test_goes_on_after_a_restart),
+		cmocka_unit_test(test_as_many_as_there_is_room_for),
 		cmocka_unit_test(test_our_own_host),
 		cmocka_unit_test(test_nothing_to_do_ends),
 	};
