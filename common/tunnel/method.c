@@ -3,8 +3,8 @@
 #include "tunnel/tunnel.h"
 
 static const struct tunnel_method *const methods[] = {
-	&tunnel_mesh, &tunnel_wireguard, &tunnel_direct,  &tunnel_gre,
-	&tunnel_ipip, &tunnel_vxlan,	 &tunnel_openvpn, NULL,
+	&tunnel_mesh,  &tunnel_wireguard, &tunnel_direct,    &tunnel_gre, &tunnel_ipip,
+	&tunnel_vxlan, &tunnel_openvpn,	  &tunnel_softether, NULL,
 };
 
 const struct tunnel_method *const *tunnel_methods(void)
