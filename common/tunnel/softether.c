@@ -36,6 +36,7 @@
 #include "io/keyfile.h"
 #include "io/sockaddr.h"
 #include "io/tun.h"
+#include "tunnel/seiface.h"
 #include "tunnel/seproc.h"
 #include "tunnel/tunopt.h"
 
@@ -53,7 +54,7 @@
 #define SE_SILENT_US 8000000u
 #define SE_SAMPLE_US 2000000u
 #define SE_RETRY_US 1000000u
-#define SE_CONNECT_FIRST_US 1000000u
+#define SE_CONNECT_FIRST_US 2000000u
 #define SE_CONNECT_MAX_US 4000000u
 #define SE_HEADSTART_US 350000u /* the gateway's server must hear of the lease first */
 #define SERVER_FILE "softether-server"
@@ -93,64 +94,6 @@ static uint32_t mtu_within(int64_t mtu)
 	return mtu < SE_MTU_MIN ? SE_MTU_MIN : mtu > SE_MTU_MAX ? SE_MTU_MAX : (uint32_t)mtu;
 }
 
-/* ---- an interface that SoftEther has made ---- */
-
-struct ends {
-	struct net_addr own4, own6, peer4, peer6; /* family 0: none */
-	uint8_t own_mac[6], peer_mac[6];
-};
-
-/* Of the gateway's or the subscriber's end. */
-static void mac_of(const char *password, enum tunnel_end end, uint8_t mac[6])
-{
-	uint8_t hash[32], side = end == TUNNEL_GATEWAY ? 1 : 2;
-
-	crypto_generichash(hash, sizeof hash, (const uint8_t *)password, strlen(password), &side,
-			   1);
-	memcpy(mac, hash, 6);
-	mac[0] = (uint8_t)((mac[0] & 0xfc) | 2); /* locally administered, of one */
-}
-
-static int put_address(struct nl *nl, uint32_t index, const struct net_addr *own,
-		       const struct net_addr *peer, const uint8_t peer_mac[6])
-{
-	int rc;
-	struct net_prefix p = {.addr = *own};
-	struct nl_addr a;
-
-	if (!own->family)
-		return 0;
-	a = tunopt_client_addr(&p, peer);
-	a.link = index;
-	rc = nl_addr_add(nl, &a);
-	return rc || !peer->family ? rc : nl_neigh_add(nl, index, peer, peer_mac);
-}
-
-/* -ENODEV: it is not there yet; -EEXIST: an earlier one of that name is there still. */
-static int furnish(struct nl *nl, const char *made, const char *name, uint32_t mtu,
-		   const struct ends *e, uint32_t *index)
-{
-	int rc = nl_link_index(nl, made);
-
-	if (rc < 0)
-		return rc;
-	*index = (uint32_t)rc;
-	rc = nl_link_index(nl, name) >= 0 ? -EEXIST : nl_link_set_up(nl, *index, false);
-	if (!rc)
-		rc = nl_link_rename(nl, *index, name);
-	if (!rc)
-		rc = nl_link_set_mac(nl, *index, e->own_mac);
-	if (!rc)
-		rc = nl_link_set_quiet(nl, *index);
-	if (!rc)
-		rc = nl_link_set_mtu(nl, *index, mtu);
-	if (!rc)
-		rc = nl_link_set_up(nl, *index, true);
-	if (!rc)
-		rc = put_address(nl, *index, &e->own4, &e->peer4, e->peer_mac);
-	return rc ? rc : put_address(nl, *index, &e->own6, &e->peer6, e->peer_mac);
-}
-
 /* ==== gateway ==== */
 
 enum lease_step {
@@ -164,7 +107,7 @@ struct se_lease {
 	LIST_ENTRY(se_lease) link;
 	uint8_t key[TUNOPT_SID_KEY];
 	char hub[SE_HUB_TEXT], password[SE_PASSWORD_TEXT];
-	struct ends ends;
+	struct se_ends ends;
 	char interface[IFNAMSIZ];
 	uint32_t index;
 	enum lease_step step;
@@ -228,8 +171,10 @@ static void gateway_soon(struct se_gateway *gw, uint64_t us)
 static void commands_new(const struct se_lease *l, struct se_text *t)
 {
 	se_add(t, "HubCreate %s /PASSWORD:%s\nHub %s\n", l->hub, l->password, l->hub);
-	se_add(t, "LogDisable security\nLogDisable packet\n"
-		  "ExtOptionSet NoArpPolling /VALUE:1\nExtOptionSet NoIPv6AddrPolling /VALUE:1\n");
+	/* Nothing comes out of its tap but what the subscriber sends. */
+	se_add(t, "LogDisable security\nLogDisable packet\nExtOptionSet NoIpTable /VALUE:1\n"
+		  "ExtOptionSet NoAddressPollingIPv4 /VALUE:1\n"
+		  "ExtOptionSet NoAddressPollingIPv6 /VALUE:1\n");
 	se_add(t,
 	       "UserCreate " SE_USER " /GROUP:none /REALNAME:none /NOTE:none\n"
 	       "UserPasswordSet " SE_USER " /PASSWORD:%s\n",
@@ -264,10 +209,12 @@ static void commands_all(struct se_gateway *gw, struct se_text *t)
 		se_add(t, "BridgeList\n");
 }
 
+/* It repeats what it is told, with the passwords. */
 static void command_line(struct child *c, const char *line, void *arg)
 {
 	(void)c, (void)arg;
-	log_debug("vpncmd: %s", line);
+	if (!strstr(line, "VPN Server"))
+		log_debug("vpncmd: %s", line);
 }
 
 /* All that was asked has been done, or is to be asked again. */
@@ -359,8 +306,8 @@ static bool lease_look(struct se_gateway *gw, struct se_lease *l, uint64_t now)
 	int rc;
 
 	snprintf(made, sizeof made, "tap_%s", l->hub);
-	rc = furnish(hostjournal_nl(gw->env.journal), made, l->interface, gw->mtu, &l->ends,
-		     &l->index);
+	rc = se_furnish(hostjournal_nl(gw->env.journal), made, l->interface, gw->mtu, &l->ends,
+			&l->index);
 	if (!rc) {
 		l->step = LEASE_MADE;
 		return false;
@@ -625,9 +572,9 @@ static int lease_new(struct se_gateway *gw, const struct tunnel_lease *t, struct
 		return out_of_memory(why);
 	tunopt_sid_key(l->key, t->sid);
 	lease_names(gw, t->sid, l);
-	l->ends = (struct ends){.peer4 = t->ip4, .peer6 = t->ip6};
-	mac_of(l->password, TUNNEL_GATEWAY, l->ends.own_mac);
-	mac_of(l->password, TUNNEL_SUBSCRIBER, l->ends.peer_mac);
+	l->ends = (struct se_ends){.peer4 = t->ip4, .peer6 = t->ip6};
+	se_mac_of(l->password, TUNNEL_GATEWAY, l->ends.own_mac);
+	se_mac_of(l->password, TUNNEL_SUBSCRIBER, l->ends.peer_mac);
 	if (t->ip4.family)
 		l->ends.own4 = gw->own4;
 	if (t->ip6.family)
@@ -705,7 +652,7 @@ static int gateway_counters(void *arg, const char *sid, struct tunnel_counters *
 struct se_client {
 	struct tunnel_env env;
 	struct se_account account;
-	struct ends ends;
+	struct se_ends ends;
 	char hub[SE_HUB_TEXT], password[SE_PASSWORD_TEXT], certificate[SE_CERTIFICATE_MAX];
 	char control[SE_PASSWORD_TEXT], device[SE_HUB_TEXT];
 	char interface[IFNAMSIZ], file[IFNAMSIZ + 16];
@@ -820,8 +767,8 @@ static void client_poll(evutil_socket_t fd, short what, void *arg)
 	evtimer_add(c->poll, &tv);
 	if (!c->made) {
 		snprintf(made, sizeof made, "vpn_%s", c->device);
-		rc = furnish(hostjournal_nl(c->env.journal), made, c->interface, c->mtu, &c->ends,
-			     &c->index);
+		rc = se_furnish(hostjournal_nl(c->env.journal), made, c->interface, c->mtu,
+				&c->ends, &c->index);
 		c->made = rc == 0;
 	}
 	if (c->made && client_there(c)) {
@@ -905,16 +852,16 @@ static int client_fill(struct se_client *c, const struct tunnel_grant *grant, ch
 		return rc;
 	}
 	snprintf(c->file, sizeof c->file, "softether-%s", c->interface);
-	c->ends = (struct ends){.own4 = grant->ip4.addr,
-				.own6 = grant->ip6.addr,
-				.peer4 = grant->gateway4,
-				.peer6 = grant->gateway6};
+	c->ends = (struct se_ends){.own4 = grant->ip4.addr,
+				   .own6 = grant->ip6.addr,
+				   .peer4 = grant->gateway4,
+				   .peer6 = grant->gateway6};
 	if (!c->ends.own4.family)
 		c->ends.peer4.family = 0;
 	randombytes_buf(random, sizeof random);
 	hex_encode(random, sizeof random, c->control);
-	mac_of(c->password, TUNNEL_SUBSCRIBER, c->ends.own_mac);
-	mac_of(c->password, TUNNEL_GATEWAY, c->ends.peer_mac);
+	se_mac_of(c->password, TUNNEL_SUBSCRIBER, c->ends.own_mac);
+	se_mac_of(c->password, TUNNEL_GATEWAY, c->ends.peer_mac);
 	memcpy(c->account.mac, c->ends.own_mac, sizeof c->account.mac);
 	c->account.hub = c->hub;
 	c->account.password = c->password;
