@@ -203,9 +203,30 @@ const char *child_status_text(int status, char out[48])
 
 /* ---- start ---- */
 
-static int spawn_actions(posix_spawn_file_actions_t *fa, int out, bool raw)
+/* A pipe with all that it will read; the end to read from, -1: nothing, or -errno. */
+static int input_pipe(const char *input)
 {
-	int rc = posix_spawn_file_actions_addopen(fa, 0, "/dev/null", O_RDONLY, 0);
+	size_t len = input ? strlen(input) : 0;
+	int ends[2];
+
+	if (!input)
+		return -1;
+	if (len > CHILD_INPUT_MAX)
+		return -EMSGSIZE;
+	if (pipe2(ends, O_CLOEXEC))
+		return -errno;
+	ssize_t n = write(ends[1], input, len);
+	close(ends[1]);
+	if (n == (ssize_t)len)
+		return ends[0];
+	close(ends[0]);
+	return -EIO;
+}
+
+static int spawn_actions(posix_spawn_file_actions_t *fa, int in, int out, bool raw)
+{
+	int rc = in >= 0 ? posix_spawn_file_actions_adddup2(fa, in, 0)
+			 : posix_spawn_file_actions_addopen(fa, 0, "/dev/null", O_RDONLY, 0);
 
 	if (!rc)
 		rc = posix_spawn_file_actions_adddup2(fa, out, 1);
@@ -236,23 +257,28 @@ static int spawn(struct child *c, const struct child_spec *spec, int out)
 {
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t attr;
+	int in = input_pipe(spec->input);
 	/* posix_spawn does not write through these; its type is older than const. */
 	char *const *argv = (char *const *)(uintptr_t)spec->argv;
 	char *const *env = spec->env ? (char *const *)(uintptr_t)spec->env : environ;
-	int rc = posix_spawn_file_actions_init(&fa);
+	int rc;
 
-	if (rc)
-		return -rc;
-	rc = posix_spawnattr_init(&attr);
+	if (in < -1)
+		return in;
+	rc = posix_spawn_file_actions_init(&fa);
+	if (!rc && (rc = posix_spawnattr_init(&attr)))
+		posix_spawn_file_actions_destroy(&fa);
 	if (!rc) {
-		rc = spawn_actions(&fa, out, spec->on_output != NULL);
+		rc = spawn_actions(&fa, in, out, spec->on_output != NULL);
 		if (!rc)
 			rc = spawn_attributes(&attr);
 		if (!rc)
 			rc = posix_spawnp(&c->pid, argv[0], &fa, &attr, argv, env);
 		posix_spawnattr_destroy(&attr);
+		posix_spawn_file_actions_destroy(&fa);
 	}
-	posix_spawn_file_actions_destroy(&fa);
+	if (in >= 0)
+		close(in);
 	if (rc)
 		c->pid = 0;
 	return -rc;

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #define CHILD_LINE_MAX 512	       /* longer lines are cut */
+#define CHILD_INPUT_MAX 4096u	       /* a pipe takes as much without a reader */
 #define CHILD_LINES_PER_MINUTE_MAX 600 /* more are counted and dropped */
 
 struct event_base;
@@ -31,6 +32,7 @@ struct child_spec {
 	const char *name;	 /* for the log */
 	const char *const *argv; /* argv[0]: a path, or a name looked up in PATH */
 	const char *const *env;	 /* NULL: ours */
+	const char *input;	 /* all of its stdin, at most CHILD_INPUT_MAX bytes; NULL: none */
 	child_exit_cb *on_exit;	 /* may be NULL */
 	child_line_cb *on_line;	 /* NULL: to the log at info level */
 	/* NULL: lines.  What the child says on stderr goes nowhere then. */
@@ -38,7 +40,7 @@ struct child_spec {
 	void *arg;
 };
 
-/* 0; -ENOENT, -EACCES, -EAGAIN, ... when it cannot be started. */
+/* 0; -ENOENT, -EACCES, -EAGAIN, ... when it cannot be started; -EMSGSIZE: too much input. */
 int child_start(struct child **out, struct event_base *base, const struct child_spec *spec);
 pid_t child_pid(const struct child *c); /* 0 once it has ended */
 /* SIGTERM to the group, SIGKILL after `deadline_us`; on_exit follows. */

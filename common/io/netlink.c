@@ -361,6 +361,16 @@ int nl_link_rename(struct nl *nl, uint32_t index, const char *name)
 	return nl_ask(nl, &q, NULL, NULL);
 }
 
+int nl_link_set_mac(struct nl *nl, uint32_t index, const uint8_t mac[6])
+{
+	struct nl_request q;
+	struct ifinfomsg *m = nl_request_init(&q, RTM_NEWLINK, 0, sizeof *m);
+
+	m->ifi_index = (int)index;
+	mnl_attr_put(q.h, IFLA_ADDRESS, 6, mac);
+	return nl_ask(nl, &q, NULL, NULL);
+}
+
 int nl_link_add_altname(struct nl *nl, uint32_t index, const char *name)
 {
 	struct nl_request q;

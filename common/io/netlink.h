@@ -94,6 +94,7 @@ int nl_link_claim(struct nl *nl, uint32_t index);
 int nl_link_free_name(struct nl *nl, const char *wanted, char out[IFNAMSIZ]);
 /* While it is down.  -EEXIST. */
 int nl_link_rename(struct nl *nl, uint32_t index, const char *name);
+int nl_link_set_mac(struct nl *nl, uint32_t index, const uint8_t mac[6]);
 /* Another name for it; it keeps its own. */
 int nl_link_add_altname(struct nl *nl, uint32_t index, const char *name);
 

@@ -111,6 +111,30 @@ static bool alive(pid_t pid)
 }
 
 /* TERM is ignored: killed at the deadline, with the grandchild. */
+static void test_input(void **state)
+{
+	static char much[CHILD_INPUT_MAX + 2];
+	const char *const argv[] = {"sh", "-c", "read a; read b; echo $b $a; cat", NULL};
+	struct told t = {0};
+	struct child_spec spec = {.name = "test",
+				  .argv = argv,
+				  .input = "one\ntwo\n",
+				  .on_exit = on_exit_cb,
+				  .on_line = on_line,
+				  .arg = &t};
+	struct child *c;
+
+	(void)state;
+	assert_int_equal(child_start(&c, base, &spec), 0);
+	run_until_exit(&t, 5000000);
+	assert_int_equal(t.lines, 1);
+	assert_string_equal(t.first, "two one");
+	child_free(c);
+	memset(much, 'x', sizeof much - 1);
+	spec.input = much;
+	assert_int_equal(child_start(&c, base, &spec), -EMSGSIZE);
+}
+
 static void test_deadline(void **state)
 {
 	struct told t = {0};
@@ -202,9 +226,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_output_and_exit), cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_deadline),	cmocka_unit_test(test_stop_in_time),
-		cmocka_unit_test(test_free_kills),	cmocka_unit_test(test_no_such_program),
-		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_input),		cmocka_unit_test(test_deadline),
+		cmocka_unit_test(test_stop_in_time),	cmocka_unit_test(test_free_kills),
+		cmocka_unit_test(test_no_such_program), cmocka_unit_test(test_descriptors),
 	};
 	log_set_sink(quiet);
 	base = event_base_new();
