@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 #define POLL_NS 5000000L
 #define GENTLE_US 500000u /* from SIGTERM to SIGKILL */
 #define GIVE_UP_US 3000000u
+#define FOUND_MAX 64
 
 /* Has this process (a directory of /proc) the variable in its environment? */
 static bool environ_has(const char *pid, const char *variable)
@@ -56,8 +58,15 @@ static bool environ_has(const char *pid, const char *variable)
 	return found;
 }
 
+/* Descriptors of what was found at first.  A process that ends loses its environment before its
+ * sockets and interfaces: only the descriptor says when it is gone. */
+struct found {
+	int fds[FOUND_MAX];
+	int count;
+};
+
 /* The descriptor is taken first: after that the number cannot become somebody else's unseen. */
-static bool signal_if_marked(const char *pid, const char *variable, int number)
+static bool signal_if_marked(const char *pid, const char *variable, int number, struct found *keep)
 {
 	if (!environ_has(pid, variable))
 		return false;
@@ -67,12 +76,15 @@ static bool signal_if_marked(const char *pid, const char *variable, int number)
 	bool marked = environ_has(pid, variable);
 	if (marked)
 		pidfd_send_signal(fd, number, NULL, 0);
-	close(fd);
+	if (marked && keep && keep->count < FOUND_MAX)
+		keep->fds[keep->count++] = fd;
+	else
+		close(fd);
 	return marked;
 }
 
 /* How many there were; a zombie has no environment and counts as gone. */
-static int signal_marked(const char *variable, int number)
+static int signal_marked(const char *variable, int number, struct found *keep)
 {
 	DIR *proc = opendir("/proc");
 	struct dirent *d;
@@ -82,7 +94,7 @@ static int signal_marked(const char *variable, int number)
 		return -errno;
 	while ((d = readdir(proc)))
 		if (isdigit((unsigned char)d->d_name[0]))
-			count += signal_if_marked(d->d_name, variable, number);
+			count += signal_if_marked(d->d_name, variable, number, keep);
 	closedir(proc);
 	return count;
 }
@@ -95,23 +107,37 @@ static void remove_socket(const char *path)
 		unlink(path);
 }
 
+/* Waits for those that have lost their environment already; closes the descriptors. */
+static void await_found(struct found *f, uint64_t until_us)
+{
+	for (int i = 0; i < f->count; i++) {
+		struct pollfd p = {.fd = f->fds[i], .events = POLLIN};
+		uint64_t now = daemon_now_us();
+		if (now < until_us)
+			poll(&p, 1, (int)((until_us - now) / 1000) + 1);
+		close(f->fds[i]);
+	}
+}
+
 int host_process_end(const struct host_process *p)
 {
 	static const struct timespec pause = {.tv_nsec = POLL_NS};
 	char variable[sizeof MARK + HOST_PROCESS_MARK_MAX];
 	uint64_t begun = daemon_now_us(), waited;
+	struct found found = {.count = 0};
 	int left;
 
 	if (strlen(p->mark) != HOST_PROCESS_MARK_MAX)
 		return 0; /* no journal of ours says so */
 	snprintf(variable, sizeof variable, "%s%s", MARK, p->mark);
-	left = signal_marked(variable, SIGTERM);
+	left = signal_marked(variable, SIGTERM, &found);
 	if (left > 0)
 		log_info("host: %s of an earlier run is ended", p->name);
 	while (left > 0 && (waited = daemon_now_us() - begun) < GIVE_UP_US) {
 		nanosleep(&pause, NULL);
-		left = signal_marked(variable, waited < GENTLE_US ? 0 : SIGKILL);
+		left = signal_marked(variable, waited < GENTLE_US ? 0 : SIGKILL, NULL);
 	}
+	await_found(&found, begun + GIVE_UP_US);
 	if (left)
 		return left < 0 ? left : -EBUSY;
 	remove_socket(p->socket);

@@ -71,7 +71,9 @@ class MethodsLab(Lab):
         address = self[name].links["gw"][2]
         self.subscribers[name] = self.daemon(name, "subscriberd", {
             "subscriber": {"Node": "", "Gateways": address, "Methods": SUBSCRIBERS[name],
-                           "ScanInterval": 1},
+                           "ScanInterval": 1,
+                           # so that it is the tunnel that comes back, also on a busy machine
+                           "ProbeLosses": 10 if SUBSCRIBERS[name] == "wireguard" else 3},
             "wireguard": {"Backend": BACKEND}})
         return self.subscribers[name]
 
