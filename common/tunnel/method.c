@@ -3,8 +3,8 @@
 #include "tunnel/tunnel.h"
 
 static const struct tunnel_method *const methods[] = {
-	&tunnel_mesh,  &tunnel_wireguard, &tunnel_direct, &tunnel_gre, &tunnel_ipip,
-	&tunnel_vxlan, &tunnel_openvpn,	  &tunnel_socks,  NULL,
+	&tunnel_mesh,  &tunnel_wireguard, &tunnel_direct, &tunnel_gre,	 &tunnel_ipip,
+	&tunnel_vxlan, &tunnel_openvpn,	  &tunnel_cjdns,  &tunnel_socks, NULL,
 };
 
 const struct tunnel_method *const *tunnel_methods(void)

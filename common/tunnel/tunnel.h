@@ -25,7 +25,7 @@
 #include "base/prefix.h"
 
 /* Of the configuration: one of each method. */
-#define TUNNEL_SECTIONS "mesh,wireguard,direct,gre,ipip,vxlan,openvpn,fastd,socks"
+#define TUNNEL_SECTIONS "mesh,wireguard,direct,gre,ipip,vxlan,openvpn,fastd,socks,cjdns"
 #define TUNNEL_WHY_MAX 160
 #define TUNNEL_SID_MAX 64
 #define TUNNEL_LEASES_MAX 65536u /* of one gateway and method */
@@ -183,4 +183,5 @@ extern const struct tunnel_method tunnel_wireguard;
 extern const struct tunnel_method tunnel_fastd;
 extern const struct tunnel_method tunnel_openvpn;
 extern const struct tunnel_method tunnel_socks;
+extern const struct tunnel_method tunnel_cjdns;
 #endif
