@@ -187,7 +187,9 @@ static struct json_object *value_json(const struct config *cfg, const struct con
 		return json_object_new_boolean(*(const bool *)at);
 	default:
 		text = *(const char *const *)at;
-		return rpc_text(strstr(k->field, "token") && *text ? "***" : text);
+		return rpc_text((strstr(k->field, "token") || strstr(k->field, "password")) && *text
+					? "***"
+					: text);
 	}
 }
 

@@ -7,6 +7,8 @@ const struct view ctl_view_sessions = {
 	"sessions", "no sessions",
 	(const struct view_column[]){{"SID", "sid", VIEW_TEXT},
 				     {"NAME", "name|gateway", VIEW_TEXT},
+				     {"ROLE", "role", VIEW_TEXT},
+				     {"STATE", "state", VIEW_TEXT},
 				     {"METHOD", "method", VIEW_TEXT},
 				     {"NODE", "node", VIEW_ID},
 				     {"HOST", "host", VIEW_TEXT},

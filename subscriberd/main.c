@@ -5,8 +5,8 @@
 static const struct daemon_spec spec = {
 	.name = "subscriberd",
 	.summary = "finds gateways in the mesh, connects to the best and moves on when it fails",
-	.sections = "general,daemon,database,subscriber,kernel,l2,babel,bird,frr,olsr,batman,"
-		    "yggdrasil,cjdns," TUNNEL_SECTIONS,
+	.sections = "general,daemon,database,subscriber," TUNNEL_SECTIONS
+		    ",kernel,l2,babel,bird,frr,olsr,batman,yggdrasil",
 	.check = sub_shell_check,
 	.start = sub_shell_start,
 	.stop = sub_shell_stop,

@@ -5,7 +5,7 @@
 static const struct tunnel_method *const methods[] = {
 	&tunnel_mesh,	   &tunnel_wireguard, &tunnel_fastd, &tunnel_direct,
 	&tunnel_gre,	   &tunnel_ipip,      &tunnel_vxlan, &tunnel_openvpn,
-	&tunnel_softether, &tunnel_socks,     NULL,
+	&tunnel_softether, &tunnel_cjdns,     &tunnel_socks, NULL,
 };
 
 const struct tunnel_method *const *tunnel_methods(void)

@@ -381,7 +381,11 @@ static bool answer_login(struct client *c, struct json_object *o)
 	const char *user, *password;
 	struct json_object *own;
 
-	c->server.eager = json_object_object_get_ex(o, "own", &own) && json_object_get_boolean(own);
+	/* Only the gateway itself hears the login before it has said that it speaks SOCKS5: whoever
+	 * else it names might be anything. */
+	c->server.eager = json_object_object_get_ex(o, "own", &own) &&
+			  json_object_get_boolean(own) &&
+			  !json_object_object_get_ex(o, "server", NULL);
 	if (!tunopt_string(o, "user", SOCKS_NAME_MAX, &user))
 		return true;
 	if (!tunopt_string(o, "password", SOCKS_NAME_MAX, &password))

@@ -25,7 +25,7 @@
 #include "base/prefix.h"
 
 /* Of the configuration: one of each method. */
-#define TUNNEL_SECTIONS "mesh,wireguard,direct,gre,ipip,vxlan,openvpn,fastd,softether,socks"
+#define TUNNEL_SECTIONS "mesh,wireguard,direct,gre,ipip,vxlan,openvpn,fastd,softether,socks,cjdns"
 #define TUNNEL_WHY_MAX 160
 #define TUNNEL_SID_MAX 64
 #define TUNNEL_LEASES_MAX 65536u /* of one gateway and method */
@@ -184,4 +184,5 @@ extern const struct tunnel_method tunnel_fastd;
 extern const struct tunnel_method tunnel_openvpn;
 extern const struct tunnel_method tunnel_socks;
 extern const struct tunnel_method tunnel_softether;
+extern const struct tunnel_method tunnel_cjdns;
 #endif

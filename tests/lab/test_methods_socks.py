@@ -365,7 +365,7 @@ def test_everything_is_closed_without_a_trace(net):
     for name in ("s1", "s2"):
         net.subscribers[name].stop()
         net.assert_clean(name)
-    wait(lambda: not net.gateway("listSessions")["sessions"], 3, "no lease is left")
+    wait(lambda: not net.gateway("listSessions")["sessions"], 8, "no lease is left")
     status, _ = net.gateway_daemon.stop()
     assert status == 0
     net.assert_clean("gw")
