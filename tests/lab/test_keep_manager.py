@@ -46,6 +46,7 @@ def test_manager_dies_while_it_makes_connections(line):
         wait(lambda s=streams: line.manager("status")["connections"] == len(s), 30,
              "the manager knows those that came up, and no other")
         for s in streams:
+            wait(lambda s=s: s.received, 10, "something has come back")
             s.finish()
         wait(lambda: not any(rules_at_manager(line).values()), 10, "no rule is left")
     left["since"] = time.monotonic()
