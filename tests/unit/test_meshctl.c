@@ -407,12 +407,16 @@ static void test_views(void **state)
 	check_shown("disconnect", "null", "done\n");
 	check_shown("disconnect", "{}", "done\n");
 	check_shown("sessions", "{\"sessions\":[{\"sid\":\"s\",\"timeoutTimestamp\":0}]}",
-		    "SID  NAME  ROLE  STATE  METHOD  NODE  HOST  IPV4  IPV6  USED  OF  MONTH  KBIT/S  UNTIL\n"
-		    "s    -     -     -      -       -     -     -     -        -   -      -       -  -\n");
+		    "SID  NAME  ROLE  STATE  METHOD  NODE  HOST  IPV4  IPV6  USED  OF  MONTH  "
+		    "KBIT/S  UNTIL\n"
+		    "s    -     -     -      -       -     -     -     -        -   -      -       "
+		    "-  -\n");
 	check_shown("sessions",
 		    "{\"sessions\":[{\"sid\":\"s\",\"usedBytes\":2048,\"rateKbps\":8000}]}",
-		    "SID  NAME  ROLE  STATE  METHOD  NODE  HOST  IPV4  IPV6    USED  OF  MONTH  KBIT/S  UNTIL\n"
-		    "s    -     -     -      -       -     -     -     -     2.0 kB   -      -    8000  -\n");
+		    "SID  NAME  ROLE  STATE  METHOD  NODE  HOST  IPV4  IPV6    USED  OF  MONTH  "
+		    "KBIT/S  UNTIL\n"
+		    "s    -     -     -      -       -     -     -     -     2.0 kB   -      -    "
+		    "8000  -\n");
 }
 
 static void test_view_of_anything(void **state)
