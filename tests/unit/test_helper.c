@@ -138,7 +138,7 @@ static void what_was_left_is_ended(void **state)
 	pid_t pid = killed_daemon(), stranger = fork();
 	if (stranger == 0) {
 		/* The same program and variable, with another word. */
-		execle("/bin/sh", "sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60", NULL,
+		execle("/bin/sh", "sh", "-c", "trap '' TERM; exec sleep 60", NULL,
 		       (char *const[]){"MESHNET_HELPER=0123456789abcdef0123456789abcdef", NULL});
 		_exit(1);
 	}
