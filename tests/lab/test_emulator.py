@@ -89,7 +89,7 @@ def test_jitter_spreads_and_may_keep_the_order(pair):
     assert not v.in_order() and len(v.seqs) == 500
     assert 10 <= min(v.delays) < 11.5
     tenths = statistics.quantiles(v.delays, n=10)  # uniform; other processes may hold some up
-    assert all(abs(t - (12 + 2 * i)) < 2 for i, t in enumerate(tenths))
+    assert all(abs(t - (12 + 2 * i)) < 4 for i, t in enumerate(tenths))
 
 
 def test_loss_by_direction_and_seed(pair):

@@ -1,5 +1,7 @@
 """One gateway with two methods: when the tunnel dies and its RPC answers, the other method is tried
 before the gateway is given up; and with a standby that is the only gateway too."""
+import time
+
 import pytest
 
 from conftest import finish
@@ -43,11 +45,14 @@ def test_other_method_of_the_same_gateway(net, standby):
     assert net.fetch("a", count=1000)
     net["gw"].run("nft", "add table inet cut; add chain inet cut c { type filter hook prerouting "
                   "priority -290; }; add rule inet cut c udp dport 4789 drop")
+    began = time.monotonic()
     try:
         online(net, "a", "direct")
+        # By the clock, not by lastDetectMs: that begins with a probe that was lost before the cut.
+        assert time.monotonic() - began < 3
         status = net.sub("a", "status")
         assert status["failovers"] == 1 and status["session"]["gateway"] == "gw"
-        assert status["lastDetectMs"] < 3000 and status["lastSwitchMs"] < 1000, status
+        assert status["lastSwitchMs"] < 1000, status
         assert net.fetch("a", count=1000)
     finally:
         net["gw"].run("nft", "delete", "table", "inet", "cut")
