@@ -10,6 +10,7 @@
 #include "io/clock.h"
 #include "io/config.h"
 #include "io/config_value.h"
+#include "io/hook.h"
 
 /* ---- shapes ---- */
 
@@ -536,9 +537,9 @@ static struct json_object *counters_json(const struct gw_api *api)
 	rpc_set_u64(o, "released", c->released);
 	rpc_set_u64(o, "expired", c->expired);
 	rpc_set_u64(o, "refused", c->refused);
-	rpc_set_u64(o, "hooksRun", gw_hooks_counters(api->hooks)->run);
-	rpc_set_u64(o, "hooksFailed", gw_hooks_counters(api->hooks)->failed);
-	rpc_set_u64(o, "hooksDropped", gw_hooks_counters(api->hooks)->dropped);
+	rpc_set_u64(o, "hooksRun", hooks_counters(api->hooks)->run);
+	rpc_set_u64(o, "hooksFailed", hooks_counters(api->hooks)->failed);
+	rpc_set_u64(o, "hooksDropped", hooks_counters(api->hooks)->dropped);
 	rpc_set_u64(o, "rulesetRepairs", gw_host_repairs(api->host));
 	if (gw_host_counters(api->host, &nft) == 0) {
 		rpc_set_u64(o, "spoofedPackets", nft.spoofed.packets);

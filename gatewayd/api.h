@@ -12,7 +12,6 @@
 
 #include "gatewayd/api_method.h"
 #include "gatewayd/engine.h"
-#include "gatewayd/hooks.h"
 #include "gatewayd/host.h"
 #include "gatewayd/api_known.h"
 #include "io/clock.h"
@@ -27,6 +26,7 @@
 struct config;
 struct gw_peers;
 struct gw_store;
+struct hooks;
 
 struct gw_held;
 
@@ -38,7 +38,7 @@ struct gw_api {
 	struct gw_peers *peers;
 	struct gw_store *store;
 	struct gw_known *known;
-	struct gw_hooks *hooks;
+	struct hooks *hooks;
 	struct config *cfg;
 	void (*reload)(void *arg); /* the configuration has changed; with settle_arg */
 	const char *name;

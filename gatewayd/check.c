@@ -8,11 +8,11 @@
 
 #include "base/limits.h"
 #include "gatewayd/api.h"
-#include "gatewayd/hooks.h"
 #include "gatewayd/pool.h"
 #include "gatewayd/shell.h"
 #include "gatewayd/uplink.h"
 #include "io/config_value.h"
+#include "io/hook.h"
 #include "tunnel/tunnel.h"
 
 struct check {
@@ -80,14 +80,11 @@ static void check_question(struct check *c)
 
 static void check_command(struct check *c, const char *key, const char *command)
 {
-	char path[HOOKS_COMMAND_MAX] = "";
-	size_t n = strcspn(command, " \t");
+	char path[HOOK_LINE_MAX];
 
 	if (!*command)
 		return;
-	if (n < sizeof(path))
-		memcpy(path, command, n);
-	if (strlen(command) >= HOOKS_COMMAND_MAX || *path != '/' || access(path, X_OK))
+	if (hook_check(command, path) || *path != '/' || access(path, X_OK))
 		fault(c, key, command, "the whole path of a program, then words for it");
 }
 

@@ -38,7 +38,7 @@ struct gw_shell {
 	struct uplink *uplink;
 	struct gw_peers *peers;
 	char id[MESH_ID_TEXT];
-	struct gw_hooks *hooks;
+	struct hooks *hooks;
 	struct gw_known *known;
 	struct gw_api api;
 	struct event *tick, *settle;
@@ -557,7 +557,9 @@ static void on_touched(void *arg)
 static int helpers_start(struct gw_shell *s)
 {
 	s->known = gw_known_new(s->app, s->name);
-	return s->known ? gw_hooks_new(&s->hooks, s->d->base) : -ENOMEM;
+	if (!s->known)
+		return -ENOMEM;
+	return hooks_new(&s->hooks, s->d->base, GW_HOOKS_RUNNING_MAX, GW_HOOKS_WAITING_MAX);
 }
 
 static int host_setup(struct gw_shell *s)
@@ -645,7 +647,7 @@ void gw_shell_free(struct daemon *d)
 	gw_known_free(s->known);
 	gw_host_close(s->host);
 	gw_api_clear(&s->api);
-	gw_hooks_free(s->hooks);
+	hooks_free(s->hooks);
 	if (s->settle)
 		event_free(s->settle);
 	gw_engine_free(s->engine);

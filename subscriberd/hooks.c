@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #define PAIR_MAX (SUB_KEY_MAX + 32)
+#define WAITING_MAX 64
 
 struct sub_hooks {
 	struct hooks *programs;
@@ -20,7 +21,7 @@ int sub_hooks_new(struct sub_hooks **out, struct event_base *base, const struct 
 		  const char *(*interface)(void *ctx, unsigned slot), void *ctx)
 {
 	struct sub_hooks *h = calloc(1, sizeof *h);
-	int err = h ? hooks_new(&h->programs, base) : -ENOMEM;
+	int err = h ? hooks_new(&h->programs, base, 1, WAITING_MAX) : -ENOMEM;
 
 	if (err) {
 		free(h);

@@ -530,7 +530,7 @@ int sub_shell_check(const struct config *cfg, config_report *report, void *ctx)
 	double price;
 
 	for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++)
-		if (hook_check(hooks[i].line) != 0)
+		if (hook_check(hooks[i].line, NULL) != 0)
 			return wrong(report, ctx, hooks[i].key,
 				     "an executable with arguments is wanted (a quote without its "
 				     "end, or too many words)");

@@ -1,8 +1,10 @@
 #include "io/hook.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
-#include <stdbool.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -10,26 +12,31 @@
 
 #include "base/log.h"
 #include "io/child.h"
+#include "io/clock.h"
 
 #define ENV_MAX 256 /* ours and the event's */
 #define STOP_US 1000000u
 
 /* One run: its words and environment in one allocation. */
 struct run {
-	TAILQ_ENTRY(run) queue;
-	const char *name;
-	const char *argv[HOOK_ARGS_MAX + 1], *env[HOOK_ARGS_MAX + 1];
+	TAILQ_ENTRY(run) link;
+	struct hooks *hooks;
+	struct child *child; /* NULL: it waits */
+	struct event *deadline;
+	bool late;
+	char name[HOOK_NAME_MAX + 1];
+	const char *argv[HOOK_WORDS_MAX + HOOK_VALUES_MAX + 1], *env[HOOK_VALUES_MAX + 1];
 	char text[];
 };
 TAILQ_HEAD(runs, run);
 
 struct hooks {
 	struct event_base *base;
-	struct runs waiting;
-	size_t count;
-	struct run *running;
-	struct child *child;
-	struct event *deadline, *next;
+	struct runs running, waiting;
+	size_t running_count, running_max, waiting_count, waiting_max;
+	struct event *next;
+	struct hook_counters counters;
+	struct log_limit crowded;
 };
 
 /* --- words -------------------------------------------------------------------------------- */
@@ -63,15 +70,17 @@ static int split(char *line, const char **words, size_t max)
 	return quote ? -EINVAL : (int)n;
 }
 
-int hook_check(const char *line)
+int hook_check(const char *line, char program[HOOK_LINE_MAX])
 {
 	char copy[HOOK_LINE_MAX];
-	const char *words[HOOK_ARGS_MAX];
+	const char *words[HOOK_WORDS_MAX];
 
 	if (strlen(line) >= sizeof copy)
 		return -EINVAL;
 	memcpy(copy, line, strlen(line) + 1);
-	int n = split(copy, words, HOOK_ARGS_MAX);
+	int n = split(copy, words, HOOK_WORDS_MAX);
+	if (n >= 0 && program)
+		snprintf(program, HOOK_LINE_MAX, "%s", n ? words[0] : "");
 	return n < 0 ? n : 0;
 }
 
@@ -84,20 +93,32 @@ static size_t list_size(const char *const *list)
 	return size;
 }
 
-/* Appends copies of `list`, as far as there is room; returns where the text goes on. */
-static char *append(const char **to, size_t from, size_t max, const char *const *list, char *text)
+/* Copies `list` to `to`; returns where the text goes on. */
+static char *append(const char **to, const char *const *list, char *text)
 {
-	for (; list && *list && from < max; list++) {
-		size_t len = strlen(*list) + 1;
-		memcpy(text, *list, len);
-		to[from++] = text;
+	for (size_t n = 0; list && list[n]; n++) {
+		size_t len = strlen(list[n]) + 1;
+
+		assert(n < HOOK_VALUES_MAX);
+		memcpy(text, list[n], len);
+		to[n] = text;
 		text += len;
 	}
 	return text;
 }
 
-static struct run *run_new(const char *name, const char *line, const char *const *args,
-			   const char *const *env)
+static void run_free(struct run *r)
+{
+	if (r->deadline)
+		event_free(r->deadline);
+	child_free(r->child);
+	free(r);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg);
+
+static struct run *run_new(struct hooks *h, const char *name, const char *line,
+			   const char *const *args, const char *const *env)
 {
 	size_t len = strlen(line) + 1;
 	struct run *r = calloc(1, sizeof *r + len + list_size(args) + list_size(env));
@@ -105,134 +126,141 @@ static struct run *run_new(const char *name, const char *line, const char *const
 
 	if (!r)
 		return NULL;
-	r->name = name;
+	r->hooks = h;
+	snprintf(r->name, sizeof r->name, "%s", name);
 	memcpy(r->text, line, len);
-	n = split(r->text, r->argv, HOOK_ARGS_MAX);
-	if (n <= 0) {
-		free(r);
+	n = split(r->text, r->argv, HOOK_WORDS_MAX);
+	r->deadline = evtimer_new(h->base, on_deadline, r);
+	if (n <= 0 || !r->deadline) {
+		run_free(r);
 		return NULL;
 	}
-	char *text = append(r->argv, (size_t)n, HOOK_ARGS_MAX, args, r->text + len);
-	append(r->env, 0, HOOK_ARGS_MAX, env, text);
+	append(r->env, env, append(r->argv + n, args, r->text + len));
 	return r;
 }
 
 /* --- running ------------------------------------------------------------------------------ */
 
-static void run_next(struct hooks *h);
-
-static void done(struct hooks *h)
+static void failed(struct run *r, const char *why)
 {
-	event_del(h->deadline);
-	free(h->running);
-	h->running = NULL;
-	run_next(h);
+	r->hooks->counters.failed++;
+	log_warn("hook %s (%s): %s", r->name, r->argv[0], why);
 }
 
 static void on_exit_status(struct child *c, int status, void *arg)
 {
-	struct hooks *h = arg;
+	struct run *r = arg;
+	struct hooks *h = r->hooks;
 	char text[48];
 
 	(void)c;
-	if (status)
-		log_warn("hook %s: %s", h->running->name, child_status_text(status, text));
-	done(h);
+	if (r->late)
+		failed(r, "took too long and was ended");
+	else if (status)
+		failed(r, child_status_text(status, text));
+	TAILQ_REMOVE(&h->running, r, link);
+	h->running_count--;
+	run_free(r);
+	event_active(h->next, EV_TIMEOUT, 0);
 }
 
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
-	struct hooks *h = arg;
+	struct run *r = arg;
 
 	(void)fd, (void)what;
-	log_warn("hook %s is ended: it took longer than %d s", h->running->name, HOOK_SECONDS_MAX);
-	child_stop(h->child, STOP_US);
-}
-
-static void on_next(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd, (void)what;
-	done(arg);
+	r->late = true;
+	child_stop(r->child, STOP_US);
 }
 
 /* Our environment, and the event's before it, so that it counts. */
-static int start(struct hooks *h, struct run *r)
+static int start(struct run *r)
 {
+	static const struct timeval longest = {HOOK_SECONDS_MAX, 0};
 	const char *env[ENV_MAX + 1];
 	size_t n = 0;
 	struct child_spec spec = {
-		.name = r->name, .argv = r->argv, .env = env, .on_exit = on_exit_status, .arg = h};
+		.name = r->name, .argv = r->argv, .env = env, .on_exit = on_exit_status, .arg = r};
 
-	for (const char *const *e = r->env; *e && n < ENV_MAX; e++)
+	for (const char *const *e = r->env; *e; e++)
 		env[n++] = *e;
 	for (char **e = environ; *e && n < ENV_MAX; e++)
 		env[n++] = *e;
 	env[n] = NULL;
-	child_free(h->child);
-	h->child = NULL;
-	return child_start(&h->child, h->base, &spec);
+	if (evtimer_add(r->deadline, &longest))
+		return -ENOMEM;
+	return child_start(&r->child, r->hooks->base, &spec);
 }
 
-static void run_next(struct hooks *h)
+static void on_next(evutil_socket_t fd, short what, void *arg)
 {
-	static const struct timeval longest = {HOOK_SECONDS_MAX, 0};
-	struct run *r = TAILQ_FIRST(&h->waiting);
-	int err;
+	struct hooks *h = arg;
+	struct run *r;
 
-	if (h->running || !r)
-		return;
-	TAILQ_REMOVE(&h->waiting, r, queue);
-	h->count--;
-	h->running = r;
-	err = start(h, r);
-	if (err) {
-		log_warn("hook %s: %s: %s", r->name, r->argv[0], strerror(-err));
-		event_active(h->next, EV_TIMEOUT, 0);
-	} else {
-		evtimer_add(h->deadline, &longest);
+	(void)fd, (void)what;
+	while (h->running_count < h->running_max && (r = TAILQ_FIRST(&h->waiting))) {
+		TAILQ_REMOVE(&h->waiting, r, link);
+		h->waiting_count--;
+		int err = start(r);
+		if (err) {
+			failed(r, strerror(-err));
+			run_free(r);
+			continue;
+		}
+		h->counters.run++;
+		TAILQ_INSERT_TAIL(&h->running, r, link);
+		h->running_count++;
 	}
 }
 
-int hooks_new(struct hooks **out, struct event_base *base)
+int hooks_new(struct hooks **out, struct event_base *base, size_t running_max, size_t waiting_max)
 {
 	struct hooks *h = calloc(1, sizeof *h);
 
 	if (!h)
 		return -ENOMEM;
+	TAILQ_INIT(&h->running);
 	TAILQ_INIT(&h->waiting);
 	h->base = base;
-	h->deadline = evtimer_new(base, on_deadline, h);
+	h->running_max = running_max;
+	h->waiting_max = waiting_max;
 	h->next = evtimer_new(base, on_next, h);
-	if (!h->deadline || !h->next) {
-		hooks_free(h);
+	if (!h->next) {
+		free(h);
 		return -ENOMEM;
 	}
 	*out = h;
 	return 0;
 }
 
-void hooks_free(struct hooks *h)
+static void runs_free(struct runs *runs)
 {
 	struct run *r;
 
+	while ((r = TAILQ_FIRST(runs))) {
+		TAILQ_REMOVE(runs, r, link);
+		run_free(r);
+	}
+}
+
+void hooks_free(struct hooks *h)
+{
 	if (!h)
 		return;
-	child_free(h->child);
-	free(h->running);
-	while ((r = TAILQ_FIRST(&h->waiting))) {
-		TAILQ_REMOVE(&h->waiting, r, queue);
-		free(r);
-	}
-	if (h->deadline)
-		event_free(h->deadline);
-	if (h->next)
-		event_free(h->next);
+	runs_free(&h->running);
+	runs_free(&h->waiting);
+	event_free(h->next);
 	free(h);
 }
 
 bool hooks_idle(const struct hooks *h)
 {
-	return !h->running && h->count == 0;
+	return h->running_count == 0 && h->waiting_count == 0;
+}
+
+const struct hook_counters *hooks_counters(const struct hooks *h)
+{
+	return &h->counters;
 }
 
 void hooks_run(struct hooks *h, const char *name, const char *line, const char *const *args,
@@ -242,16 +270,20 @@ void hooks_run(struct hooks *h, const char *name, const char *line, const char *
 
 	if (!*line)
 		return;
-	if (h->count >= HOOK_WAITING_MAX) {
-		log_warn("hook %s is not run: %d wait already", name, HOOK_WAITING_MAX);
+	if (h->waiting_count >= h->waiting_max) {
+		h->counters.dropped++;
+		if (log_limit_due(&h->crowded, daemon_now_us()))
+			log_warn("hook %s is not run: %zu wait already (%" PRIu64 " so far)", name,
+				 h->waiting_count, h->counters.dropped);
 		return;
 	}
-	r = run_new(name, line, args, env);
+	r = run_new(h, name, line, args, env);
 	if (!r) {
+		h->counters.failed++;
 		log_warn("hook %s cannot be run: '%s'", name, line);
 		return;
 	}
-	TAILQ_INSERT_TAIL(&h->waiting, r, queue);
-	h->count++;
-	run_next(h);
+	TAILQ_INSERT_TAIL(&h->waiting, r, link);
+	h->waiting_count++;
+	event_active(h->next, EV_TIMEOUT, 0);
 }

@@ -128,6 +128,33 @@ def test_settings_codes_and_ending(gateway):
     assert_as_before(gateway)
 
 
+def test_hook_for_a_lease_that_ended_while_down(gateway):
+    """Once, at the next start; for what goes on there is none."""
+    out = os.path.join(gateway.folder, "down.out")
+    hook = f"/bin/sh -c 'echo \"$@\" >> {out}' sh"
+    daemon = gateway.start("down", OnRegister=hook, OnRelease=hook)
+    over, lasting = gateway.request("over"), gateway.request("lasting")
+
+    def hooks():
+        with open(out, encoding="ascii") as f:
+            return [line.split()[:2] for line in f]
+    wait(lambda: os.path.exists(out) and len(hooks()) == 2, 5, "both began")
+    daemon.kill()
+    with sqlite3.connect(os.path.join(daemon.state_dir, "gatewayd.db")) as db:  # time goes by
+        db.execute("UPDATE lease SET expires = granted - 1 WHERE sid = ?", (over["sid"],))
+    daemon.start()
+    wait(gateway.ready, 10, "it is back")
+    wait(lambda: len(hooks()) > 2, 5, "one has ended")
+    assert set(leases(gateway)) == {lasting["sid"]}
+    gateway.call("releaseConnection", sid=lasting["sid"])
+    wait(lambda: len(hooks()) > 3, 5, "the other, too")
+    assert hooks()[2:] == [["release", over["sid"]], ["release", lasting["sid"]]]
+    counters = gateway.call("status")["counters"]
+    assert (counters["hooksRun"], counters["hooksFailed"], counters["hooksDropped"]) == (2, 0, 0)
+    assert daemon.stop()[0] == 0
+    assert_as_before(gateway)
+
+
 def test_uplink(gateway):
     """Advertised while TCP and DNS work; offline at once when the link is gone."""
     daemon = gateway.start("uplink", UplinkTargets=f"192.0.2.1:9999,{UPLINK}:80", UplinkDns=UPLINK,

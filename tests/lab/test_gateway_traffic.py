@@ -1,5 +1,6 @@
 """Leases in use: usage that is counted and kept, quotas, rates, fair shares, and what a crash of
 gatewayd means for them.  The tunnels are vxlan: the kernel's own, and there all the time."""
+import os
 import re
 import time
 
@@ -130,9 +131,18 @@ def test_methods_are_looked_for_again(shared):
 
 
 def test_a_quota_ends(shared):
+    daemon, sid = shared.d["gw"], session(shared, "a")["sid"]
+    out = os.path.join(shared.folder, "released")
+    daemon.config["gateway"]["OnRelease"] = f"/bin/sh -c 'echo \"$1 $2\" >> {out}' sh"
+    daemon.write_config()
+    daemon.signal(1)
+    wait(lambda: out in shared.gw("getConfig")["config"]["gateway"]["OnRelease"], 5, "it is read")
     shared.gw("setConfig", key="StepDownKbps", value=0)
     shared.gw("setConfig", key="MonthQuotaBytes", value=1)
     wait(lambda: not shared.held("a"), 8, "the lease ends")
+    wait(lambda: os.path.exists(out) and os.path.getsize(out), 5, "the hook ran")
+    with open(out, encoding="ascii") as f:
+        assert f.read() == f"release {sid}\n"
     refused = tools.rpc(shared["a"], 65533, "requestConnection", {"method": "vxlan"},
                         host=shared.lan("gw"))
     assert "this month's quota" in refused["errorMsg"] and refused["temporary"]
