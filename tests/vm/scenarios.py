@@ -27,4 +27,8 @@ def methods(name, wanted, modules, programs=()):
 
 SCENARIOS = [
     methods("tunnels", "ipip ipip6 gre gre6", ("ipip", "sit", "ip6_tunnel", "ip_gre", "ip6_gre")),
+    Scenario("wireguard", "test_methods_wg.py",
+             environment={"MESHNET_WIREGUARD": "kernel", "MESHNET_METHODS": "wireguard",
+                          "MESHNET_SLOW": "4"},
+             modules=("wireguard",)),
 ]
