@@ -16,11 +16,11 @@ ifeq ($(FUZZ),1)
 CC       = clang
 BUILD   ?= build/fuzz
 SANFLAGS := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-OPT     ?= -O1 -g
+OPT     ?= -O1 -g1
 else ifeq ($(SAN),1)
 BUILD   ?= build/san
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-OPT     ?= -O1 -g
+OPT     ?= -O1 -g1
 else
 BUILD   ?= build
 OPT     ?= -O2 -g
