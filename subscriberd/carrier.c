@@ -109,7 +109,6 @@ static void finish(struct call *k, const struct rpc_answer *answer)
 	carrier_cb *cb = k->cb;
 	void *arg = k->arg;
 
-	k->http = NULL; /* its own callback runs, or it was never started */
 	call_free(k);
 	cb(answer, rtt_ms, arg);
 }
@@ -257,7 +256,10 @@ static int start_mesh(struct call *k, const struct sub_contact *to)
 
 static void on_http(const struct rpc_answer *answer, void *arg)
 {
-	finish(arg, answer);
+	struct call *k = arg;
+
+	k->http = NULL; /* it ends with this callback; one that goes on is cancelled */
+	finish(k, answer);
 }
 
 static int start_http(struct call *k, const struct sub_contact *to, const char *method,
