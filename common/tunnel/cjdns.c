@@ -175,10 +175,7 @@ struct gateway {
 
 static struct lease *lease_find(const struct map *m, const char *text)
 {
-	uint8_t key[TUNOPT_SID_KEY];
-
-	tunopt_sid_key(key, text);
-	return map_get(m, key);
+	return tunopt_by_sid(m, text);
 }
 
 static void on_removed(int err, const char *why, const struct benc *answer, void *arg)

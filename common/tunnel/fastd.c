@@ -406,10 +406,7 @@ static bool process_used(struct fd_lease *l)
 
 static struct fd_lease *lease_by_sid(const struct fd_gateway *gw, const char *sid)
 {
-	uint8_t key[TUNOPT_SID_KEY];
-
-	tunopt_sid_key(key, sid);
-	return map_get(&gw->by_sid, key);
+	return tunopt_by_sid(&gw->by_sid, sid);
 }
 
 static int gateway_counters(void *arg, const char *sid, struct tunnel_counters *out)

@@ -34,6 +34,7 @@
 #include "io/selfsigned.h"
 #include "io/tun.h"
 #include "tunnel/ovpnmgmt.h"
+#include "tunnel/tunopt.h"
 
 #define OVPN_MTU_DEFAULT 1420u
 #define OVPN_MTU_MIN 1280u /* IPv6 */
@@ -138,7 +139,7 @@ static void log_line(struct child *c, const char *line, void *arg)
 
 struct ovpn_lease {
 	LIST_ENTRY(ovpn_lease) link;
-	uint8_t key[32]; /* hash of the sid */
+	uint8_t key[TUNOPT_SID_KEY];
 	char sid[TUNNEL_SID_MAX + 1];
 	struct net_addr ip4, ip6;
 	bool there; /* connected, as `cid` */
@@ -172,17 +173,9 @@ struct ovpn_gateway {
 	struct ovpn_guest guest;
 };
 
-static void sid_key(uint8_t key[32], const char *sid)
-{
-	crypto_generichash(key, 32, (const uint8_t *)sid, strlen(sid), NULL, 0);
-}
-
 static struct ovpn_lease *lease_by_sid(const struct ovpn_gateway *gw, const char *sid)
 {
-	uint8_t key[32];
-
-	sid_key(key, sid);
-	return map_get(&gw->by_sid, key);
+	return tunopt_by_sid(&gw->by_sid, sid);
 }
 
 /* The same for a sid each time, also after a restart, and nobody else's. */
@@ -191,8 +184,7 @@ static void password_of(const struct ovpn_gateway *gw, const char *sid,
 {
 	uint8_t hash[(OVPN_PASSWORD_TEXT - 1) / 2];
 
-	crypto_generichash(hash, sizeof hash, (const uint8_t *)sid, strlen(sid), gw->password_key,
-			   sizeof gw->password_key);
+	tunopt_sid_secret(gw->password_key, sid, hash, sizeof hash);
 	hex_encode(hash, sizeof hash, out);
 }
 
@@ -531,7 +523,7 @@ static int gateway_start(void **out, const struct tunnel_env *env,
 	snprintf(gw->interface, sizeof gw->interface, "%s", config->interface);
 	LIST_INIT(&gw->leases);
 	randombytes_buf(&seed, sizeof seed);
-	map_init(&gw->by_sid, 32, TUNNEL_LEASES_MAX, seed);
+	map_init(&gw->by_sid, TUNOPT_SID_KEY, TUNNEL_LEASES_MAX, seed);
 	map_init(&gw->by_cid, sizeof(uint64_t), TUNNEL_LEASES_MAX, seed);
 	gw->retry = evtimer_new(env->base, gateway_retry_due, gw);
 	rc = gw->retry ? gateway_begin(gw, why) : out_of_memory(why);
@@ -562,7 +554,7 @@ static int lease_new(struct ovpn_gateway *gw, const struct tunnel_lease *t, char
 
 	if (!l)
 		return out_of_memory(why);
-	sid_key(l->key, t->sid);
+	tunopt_sid_key(l->key, t->sid);
 	snprintf(l->sid, sizeof l->sid, "%s", t->sid);
 	l->ip4 = t->ip4;
 	l->ip6 = t->ip6;

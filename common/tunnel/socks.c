@@ -105,8 +105,7 @@ static void password_of(const struct gateway *gw, const char *sid,
 {
 	uint8_t hash[(SOCKSSERVER_PASSWORD_TEXT - 1) / 2];
 
-	crypto_generichash(hash, sizeof hash, (const uint8_t *)sid, strlen(sid), gw->password_key,
-			   sizeof gw->password_key);
+	tunopt_sid_secret(gw->password_key, sid, hash, sizeof hash);
 	hex_encode(hash, sizeof hash, out);
 }
 

@@ -114,10 +114,7 @@ static bool on_greeting(struct socks_session *s)
 
 static struct socks_lease *lease_find(struct socksserver *s, const char *sid)
 {
-	uint8_t key[TUNOPT_SID_KEY];
-
-	tunopt_sid_key(key, sid);
-	return map_get(&s->by_sid, key);
+	return tunopt_by_sid(&s->by_sid, sid);
 }
 
 static bool adopt(struct socks_session *s, struct socks_lease *l)

@@ -141,10 +141,7 @@ struct se_gateway {
 
 static struct se_lease *lease_of(const struct se_gateway *gw, const char *sid)
 {
-	uint8_t key[TUNOPT_SID_KEY];
-
-	tunopt_sid_key(key, sid);
-	return map_get(&gw->by_sid, key);
+	return tunopt_by_sid(&gw->by_sid, sid);
 }
 
 /* The same for a sid each time, also after a restart, and nobody else's. */
@@ -152,8 +149,7 @@ static void lease_names(const struct se_gateway *gw, const char *sid, struct se_
 {
 	uint8_t hash[24 + 5];
 
-	crypto_generichash(hash, sizeof hash, (const uint8_t *)sid, strlen(sid), gw->password_key,
-			   sizeof gw->password_key);
+	tunopt_sid_secret(gw->password_key, sid, hash, sizeof hash);
 	hex_encode(hash, 24, l->password);
 	l->hub[0] = 'm';
 	hex_encode(hash + 24, 5, l->hub + 1);

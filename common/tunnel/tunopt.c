@@ -65,6 +65,19 @@ void tunopt_sid_key(uint8_t key[TUNOPT_SID_KEY], const char *sid)
 	crypto_generichash(key, TUNOPT_SID_KEY, (const uint8_t *)sid, strlen(sid), NULL, 0);
 }
 
+void *tunopt_by_sid(const struct map *m, const char *sid)
+{
+	uint8_t key[TUNOPT_SID_KEY];
+
+	tunopt_sid_key(key, sid);
+	return map_get(m, key);
+}
+
+void tunopt_sid_secret(const uint8_t key[32], const char *sid, uint8_t *out, size_t len)
+{
+	crypto_generichash(out, len, (const uint8_t *)sid, strlen(sid), key, 32);
+}
+
 /* ---- endpoints ---- */
 
 struct endpoints {

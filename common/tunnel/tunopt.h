@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/map.h"
 #include "base/prefix.h"
 #include "io/netlink.h"
 
@@ -26,6 +27,11 @@ void tunopt_set_key(struct json_object *o, const char *key, const uint8_t value[
 
 /* Of a map: sids are longer than its keys may be. */
 void tunopt_sid_key(uint8_t key[TUNOPT_SID_KEY], const char *sid);
+/* What such a map has for `sid`, or NULL. */
+void *tunopt_by_sid(const struct map *m, const char *sid);
+/* `len` bytes (16 .. 64), the same for a sid each time, also after a restart, and nobody else's who
+ * has not `key`. */
+void tunopt_sid_secret(const uint8_t key[32], const char *sid, uint8_t *out, size_t len);
 
 /*
  * Addresses under which the gateway can be reached from outside of its tunnels: those of `list`

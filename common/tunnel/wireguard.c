@@ -360,10 +360,7 @@ static void on_note(evutil_socket_t fd, short what, void *arg)
 
 static struct wg_lease *lease_by_sid(const struct wg_gateway *gw, const char *sid)
 {
-	uint8_t key[TUNOPT_SID_KEY];
-
-	tunopt_sid_key(key, sid);
-	return map_get(&gw->by_sid, key);
+	return tunopt_by_sid(&gw->by_sid, sid);
 }
 
 static int gateway_counters(void *arg, const char *sid, struct tunnel_counters *out)
