@@ -36,7 +36,8 @@ def online(net, name, method):
 
 @pytest.mark.parametrize("standby", ["no", "yes"])
 def test_other_method_of_the_same_gateway(net, standby):
-    restart(net, "a", AutoConnect="yes", Gateways=f"{net.lan('gw')}:65533", Standby=standby)
+    restart(net, "a", AutoConnect="yes", Gateways=f"{net.lan('gw')}:65533", Standby=standby,
+            ProbeLosses=3)
     online(net, "a", "vxlan")
     if standby == "yes":
         second = wait(lambda: (s := net.sub("a", "status")["standby"]) and s["state"] == "standby"
