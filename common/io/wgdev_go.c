@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <sodium.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -195,6 +196,30 @@ static void go_exited(struct child *c, int status, void *arg)
 	event_active(d->timer, EV_TIMEOUT, 0);
 }
 
+static int port_try(int family, const void *sa, socklen_t len)
+{
+	int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0), rc = 0, on = 1;
+
+	if (fd < 0)
+		return 0; /* a host without this family */
+	if (family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+	if (bind(fd, sa, len) && errno == EADDRINUSE)
+		rc = -EADDRINUSE;
+	close(fd);
+	return rc;
+}
+
+/* wireguard-go opens its port when its interface is up, and would only write into its log. */
+static int port_check(uint16_t port)
+{
+	const struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	const struct sockaddr_in any4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+	int rc = port ? port_try(AF_INET, &any4, sizeof any4) : 0;
+
+	return rc || !port ? rc : port_try(AF_INET6, &any6, sizeof any6);
+}
+
 static int go_open(struct wgdev *d, char why[WGDEV_WHY_MAX])
 {
 	static const char *const env[] = {"LOG_LEVEL=error", NULL};
@@ -206,8 +231,12 @@ static int go_open(struct wgdev *d, char why[WGDEV_WHY_MAX])
 					 .socket = d->socket,
 					 .on_exit = go_exited,
 					 .arg = d};
-	int rc;
+	int rc = port_check(d->port);
 
+	if (rc) {
+		snprintf(why, WGDEV_WHY_MAX, "its port is in use: %s", strerror(-rc));
+		return rc;
+	}
 	snprintf(d->made, sizeof d->made, "mnw%08x", (unsigned)randombytes_random());
 	snprintf(d->socket, sizeof d->socket, SOCKET_PATH, d->made);
 	d->deadline_us = daemon_now_us() + WGDEV_START_US;
