@@ -82,6 +82,28 @@ if [ "$(id -u)" -ne 0 ]; then
 	exit 1
 fi
 
+# Some packages bring services (routing daemons, VPN servers) that would begin to work on this host's
+# network.  The tests start what they need by themselves: here nothing is started or enabled.
+policy=/usr/sbin/policy-rc.d
+unit_files() {
+	find /lib/systemd/system /usr/lib/systemd/system -maxdepth 1 -name '*.service' 2>/dev/null |
+		sed 's|.*/||' | sort -u
+}
+if [ ! -e $policy ] && printf '#!/bin/sh\nexit 101\n' >$policy 2>/dev/null; then
+	trap 'rm -f $policy' EXIT
+	chmod 755 $policy
+fi
+units_before=" $(unit_files | tr '\n' ' ')"
+disable_new() {
+	command -v systemctl >/dev/null 2>&1 || return 0
+	for u in $(unit_files); do
+		case $units_before in
+		*" $u "*) ;;
+		*) systemctl disable -q "$u" >/dev/null 2>&1 || true ;;
+		esac
+	done
+}
+
 export DEBIAN_FRONTEND=noninteractive
 apt="apt-get -o DPkg::Lock::Timeout=300"
 install="$apt install -y -qq --no-install-recommends$missing"
@@ -91,3 +113,4 @@ if ! $install </dev/null >/dev/null 2>&1; then
 	$apt update -qq </dev/null
 	$install </dev/null >/dev/null
 fi
+disable_new
