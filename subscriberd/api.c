@@ -153,6 +153,8 @@ static void read_dns(struct json_object *list, struct sub_lease *out)
 	}
 }
 
+#define SID_LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
 int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *why)
 {
 	memset(out, 0, sizeof *out);
@@ -161,8 +163,10 @@ int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *
 	if (!get_bool(answer, "success"))
 		return refused(answer, why);
 	const char *sid = get_str(answer, "sid"), *method = get_str(answer, "method");
-	if (!sid[0] || strlen(sid) >= sizeof out->sid || !method[0] ||
-	    strlen(method) > SUB_METHOD_NAME_MAX)
+	/* Methods write it into configurations of other programs: what gatewayd accepts as a sid,
+	 * and nothing that could be more than a word there. */
+	if (!sid[0] || strlen(sid) >= sizeof out->sid || sid[strspn(sid, SID_LETTERS)] ||
+	    !method[0] || strlen(method) > SUB_METHOD_NAME_MAX)
 		return malformed(why, "sid or method");
 	snprintf(out->sid, sizeof out->sid, "%s", sid);
 	snprintf(out->method, sizeof out->method, "%s", method);

@@ -88,8 +88,8 @@ struct tunnel_counters {
 };
 
 /* ---- subscriber ---- */
-struct tunnel_grant { /* from requestConnection's answer */
-	const char *sid;
+struct tunnel_grant {			    /* from requestConnection's answer */
+	const char *sid;		    /* 1 .. TUNNEL_SID_MAX characters of [A-Za-z0-9-_] */
 	struct net_prefix ip4, ip6;	    /* ours, with prefix length; family 0: none */
 	struct net_addr gateway4, gateway6; /* the gateway's tunnel addresses */
 	struct net_addr server;		    /* the gateway's own address if we reached it over IP */

@@ -874,26 +874,34 @@ static struct json_object *json(const char *text)
 	return json_tokener_parse(text);
 }
 
+static const char *const bad[] = {
+	"[]",
+	"{}",
+	"{\"success\":true}",
+	"{\"success\":true,\"sid\":\"x\",\"method\":\"mesh\",\"leaseSeconds\":60}",
+	"{\"success\":true,\"sid\":\"x\",\"method\":\"mesh\",\"leaseSeconds\":0,\"ipv4\":"
+	"\"10.0.0.2\",\"cidr4\":16,\"ipv4gateway\":\"10.0.0.1\"}",
+	"{\"success\":true,\"sid\":\"x\",\"method\":\"mesh\",\"leaseSeconds\":60,\"ipv4\":"
+	"\"10.0.0.2\",\"cidr4\":33,\"ipv4gateway\":\"10.0.0.1\"}",
+	"{\"success\":true,\"sid\":\"x\",\"method\":\"mesh\",\"leaseSeconds\":60,\"ipv4\":"
+	"\"127.0.0.2\",\"cidr4\":16,\"ipv4gateway\":\"10.0.0.1\"}",
+	"{\"success\":true,\"sid\":\"x\",\"method\":\"mesh\",\"leaseSeconds\":60,\"ipv4\":"
+	"\"::1\",\"cidr4\":16,\"ipv4gateway\":\"10.0.0.1\"}",
+	"{\"success\":true,\"sid\":"
+	"\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\","
+	"\"method\":\"mesh\",\"leaseSeconds\":60,\"ipv4\":\"10.0.0.2\",\"cidr4\":16,"
+	"\"ipv4gateway\":\"10.0.0.1\"}",
+	/* More than a word, where a method writes it into a configuration. */
+	"{\"success\":true,\"sid\":\"x\\nscript-security 2\",\"method\":\"openvpn\","
+	"\"leaseSeconds\":60,\"ipv4\":\"10.0.0.2\",\"cidr4\":16,\"ipv4gateway\":\"10.0.0."
+	"1\"}",
+	"{\"success\":true,\"sid\":\"a "
+	"b\",\"method\":\"mesh\",\"leaseSeconds\":60,\"ipv4\":"
+	"\"10.0.0.2\",\"cidr4\":16,\"ipv4gateway\":\"10.0.0.1\"}",
+};
+
 static void test_reads_strangers_answers(void **state)
 {
-	static const char *const bad[] = {
-		"[]",
-		"{}",
-		"{\"success\":true}",
-		"{\"success\":true,\"sid\":\"x\",\"method\":\"mesh\",\"leaseSeconds\":60}",
-		"{\"success\":true,\"sid\":\"x\",\"method\":\"mesh\",\"leaseSeconds\":0,\"ipv4\":"
-		"\"10.0.0.2\",\"cidr4\":16,\"ipv4gateway\":\"10.0.0.1\"}",
-		"{\"success\":true,\"sid\":\"x\",\"method\":\"mesh\",\"leaseSeconds\":60,\"ipv4\":"
-		"\"10.0.0.2\",\"cidr4\":33,\"ipv4gateway\":\"10.0.0.1\"}",
-		"{\"success\":true,\"sid\":\"x\",\"method\":\"mesh\",\"leaseSeconds\":60,\"ipv4\":"
-		"\"127.0.0.2\",\"cidr4\":16,\"ipv4gateway\":\"10.0.0.1\"}",
-		"{\"success\":true,\"sid\":\"x\",\"method\":\"mesh\",\"leaseSeconds\":60,\"ipv4\":"
-		"\"::1\",\"cidr4\":16,\"ipv4gateway\":\"10.0.0.1\"}",
-		"{\"success\":true,\"sid\":"
-		"\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\","
-		"\"method\":\"mesh\",\"leaseSeconds\":60,\"ipv4\":\"10.0.0.2\",\"cidr4\":16,"
-		"\"ipv4gateway\":\"10.0.0.1\"}",
-	};
 	struct sub_lease lease;
 	struct sub_info info;
 	char why[SUB_WHY_MAX];
