@@ -140,7 +140,6 @@ static void log_line(struct child *c, const char *line, void *arg)
 struct ovpn_lease {
 	LIST_ENTRY(ovpn_lease) link;
 	uint8_t key[TUNOPT_SID_KEY];
-	char sid[TUNNEL_SID_MAX + 1];
 	struct net_addr ip4, ip6;
 	bool there; /* connected, as `cid` */
 	uint64_t cid;
@@ -555,7 +554,6 @@ static int lease_new(struct ovpn_gateway *gw, const struct tunnel_lease *t, char
 	if (!l)
 		return out_of_memory(why);
 	tunopt_sid_key(l->key, t->sid);
-	snprintf(l->sid, sizeof l->sid, "%s", t->sid);
 	l->ip4 = t->ip4;
 	l->ip6 = t->ip6;
 	rc = map_put(&gw->by_sid, l->key, l);
@@ -650,14 +648,11 @@ static int client_interface_make(struct ovpn_client *c)
 	if (!rc)
 		rc = nl_link_set_up(nl, link.index, true);
 	for (int i = 0; !rc && i < 2; i++) {
-		struct nl_addr a = {.link = link.index, .prefix = *own[i], .peer = *peer[i]};
+		struct nl_addr a = tunopt_client_addr(own[i], peer[i]);
 
 		if (!a.prefix.addr.family)
 			continue;
-		/* Point to point: no route to the pool comes with it. */
-		a.prefix.bits = a.prefix.addr.family == 4 ? 32 : 128;
-		if (a.peer.family != a.prefix.addr.family)
-			a.peer.family = 0;
+		a.link = link.index;
 		rc = nl_addr_add(nl, &a);
 		if (rc == -EEXIST)
 			rc = 0;
