@@ -82,6 +82,7 @@ help:
 	@echo "make demo       show a mesh carrying a subscriber to the Internet (root; KEEP=1 keeps it)"
 	@echo "make test       all tests (root for the lab; SUITES='unit lab' for some)"
 	@echo "make test-vm    methods that need another kernel than this one, in QEMU (a minute)"
+	@echo "make test-packaging  packages, init scripts, units, containers, other CPUs (root)"
 	@echo "make sim        the overlay on a virtual clock (SEEDS=1000; make test runs 40)"
 	@echo "make fuzz       fuzz every parser (SECONDS_EACH=60)"
 	@echo "make bench      measure; results in build/bench/*.json (root; NAMES='chain echo' for some)"
@@ -204,6 +205,10 @@ test-vm:
 	@etc/deps.sh vm
 	@$(PYTHON) tests/run vm
 
+test-packaging:
+	@etc/deps.sh packaging
+	@$(PYTHON) tests/run packaging
+
 demo:
 	@etc/deps.sh demo
 	@$(MAKE) --no-print-directory -s -j$(JOBS) programs
@@ -265,7 +270,7 @@ uninstall:
 
 clean:
 	rm -rf build
-.PHONY: test test-vm sim demo lint fuzz bench install uninstall clean
+.PHONY: test test-vm test-packaging sim demo lint fuzz bench install uninstall clean
 
 .SECONDARY:
 -include $(shell find $(BUILD)/obj $(BUILD)/pic $(BUILD)/unit $(BUILD)/fuzz -name '*.d' 2>/dev/null)
