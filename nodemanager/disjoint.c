@@ -114,18 +114,10 @@ static bool is_free(const struct flow *f, uint32_t node, const struct half *h)
 	return !f->used[node] || !f->used[h->to] || !f->flow_to[h->half / 2];
 }
 
-static const struct half *halves(const struct flow *f, uint32_t node, const struct half **end)
-{
-	const struct vertex *v = &f->g->vertices[node];
-	const struct half *h = &f->g->pool[v->first];
-	*end = h + v->count;
-	return h;
-}
-
 /* Onwards over what is free, from where one goes out. */
 static void leave_node(struct flow *f, uint32_t at, uint32_t node)
 {
-	const struct half *end, *h = halves(f, node, &end);
+	const struct half *end, *h = graph_halves(f->g, node, &end);
 	for (const struct half *i = h; i < end; i++) {
 		__builtin_prefetch(&f->g->vertices[i->to]);
 		__builtin_prefetch(&f->places[place_out(f, i->to)], 1);
@@ -138,7 +130,7 @@ static void leave_node(struct flow *f, uint32_t at, uint32_t node)
 /* Back over what leads here, from where one comes in. */
 static void take_back(struct flow *f, uint32_t at, uint32_t node)
 {
-	const struct half *end, *h = halves(f, node, &end);
+	const struct half *end, *h = graph_halves(f->g, node, &end);
 	for (; h < end; h++)
 		if (h->to != f->from && has_flow(f, node, h, false))
 			relax(f, at, place_out(f, h->to), h->half / 2, -(int64_t)h->cost);
@@ -249,7 +241,7 @@ static void behind_expand(struct behind *b, uint32_t at)
 {
 	struct flow *f = b->f;
 	uint32_t node = node_of(f, at);
-	const struct half *end, *h = halves(f, node, &end);
+	const struct half *end, *h = graph_halves(f->g, node, &end);
 	bool in = is_in(f, at) || !f->used[node];
 	for (; h < end; h++) {
 		if (in && may_enter(f, node) && is_free(f, node, h) &&

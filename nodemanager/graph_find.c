@@ -191,9 +191,8 @@ static int path_build(const struct graph *g, const struct query *q, struct graph
 static void expand(struct graph *g, unsigned from, uint32_t node, struct query *q)
 {
 	const struct heap *heap = &g->side[from];
-	const struct vertex *v = &g->vertices[node];
-	const struct half *h = &g->pool[v->first], *end = h + v->count;
-	uint64_t dist = v->label[from].dist;
+	const struct half *end, *h = graph_halves(g, node, &end);
+	uint64_t dist = g->vertices[node].label[from].dist;
 	g->work++;
 	for (const struct half *i = h; i < end; i++)
 		__builtin_prefetch(&g->vertices[i->to], 1);

@@ -118,4 +118,16 @@ static inline uint32_t mark_bound(const struct vertex *v, const uint32_t mark[MA
 	}
 	return bound;
 }
+/* The half-edges of a node, up to *end; none where it has none (then there may be no pool at all).
+ */
+static inline const struct half *graph_halves(const struct graph *g, uint32_t node,
+					      const struct half **end)
+{
+	static const struct half none;
+	const struct vertex *v = &g->vertices[node];
+	const struct half *h = v->count ? &g->pool[v->first] : &none;
+	*end = h + v->count;
+	return h;
+}
+
 #endif

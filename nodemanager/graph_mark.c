@@ -60,7 +60,7 @@ static void tend_next(struct graph *g, unsigned i)
 	heap_pop(&g->marks[i].heap);
 	if (!v->used || v->mark[i] != e.key)
 		return;
-	const struct half *h = &g->pool[v->first], *end = h + v->count;
+	const struct half *end, *h = graph_halves(g, e.node, &end);
 	for (const struct half *p = h; p < end; p++)
 		__builtin_prefetch(&g->vertices[p->to], 1);
 	for (; h < end && g->marks[i].made; h++) {

@@ -220,8 +220,8 @@ static void test_every_fault_is_named(void **state)
 		"file:8: neither 'Key = value' nor '[section]'",
 		"file:9: gateway.Nat: 'perhaps' is not accepted; expected yes|no",
 		"file:10: gateway.Nat: set twice; the first is in line 9",
-		"file:11: gateway.SessionsPerHost: '18446744073709551616' is not accepted; "
-		"expected 0..",
+		("file:11: gateway.SessionsPerHost: '18446744073709551616' is not accepted; "
+		 "expected 0.."),
 		"file:12: gateway.Pool4: '10.0.0.0/33' is not accepted",
 		"file:13: a section without its ']'",
 		"file:14: gateway.MaxSubscribers: '-1' is not accepted; expected 1..",
