@@ -350,9 +350,9 @@ static void api_node_info(struct rpc_call *call, struct json_object *params, voi
 static bool sid_param(struct rpc_call *call, struct json_object *params, enum rpc_need need,
 		      const char **sid)
 {
-	if (!rpc_param_str(call, params, "sid", need, LEASE_SID_MAX, sid))
+	if (!rpc_param_str(call, params, "sid", need, SID_MAX, sid))
 		return false;
-	if (*sid && !lease_sid_valid(*sid))
+	if (*sid && !sid_valid(*sid))
 		return wrong(call, "sid is 1 to 64 characters of A-Z a-z 0-9 - _");
 	return true;
 }
@@ -405,7 +405,7 @@ enum held_kind { HELD_REQUEST, HELD_RENEW, HELD_RELEASE };
 struct gw_held {
 	struct rpc_call *call;
 	enum held_kind kind;
-	char sid[LEASE_SID_MAX + 1];
+	char sid[SID_MAX + 1];
 };
 
 static void answer_renew(struct gw_api *api, struct rpc_call *call, const struct lease *l)

@@ -13,7 +13,6 @@
 
 _Static_assert(GW_WHY_MAX >= TUNNEL_WHY_MAX, "a method's reason fits");
 _Static_assert(LEASE_INTERFACE_MAX + 1 == IFNAMSIZ, "a lease holds an interface name");
-_Static_assert(LEASE_SID_MAX <= TUNNEL_SID_MAX, "a method can hold any sid");
 
 struct running {
 	const struct tunnel_method *method;

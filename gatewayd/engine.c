@@ -301,7 +301,7 @@ static bool sid_choose(struct gw_engine *e, const struct gw_request *req, char *
 	uint8_t random[LEASE_SID_RANDOM_BYTES];
 
 	if (req->sid) {
-		snprintf(sid, LEASE_SID_MAX + 1, "%s", req->sid);
+		snprintf(sid, SID_MAX + 1, "%s", req->sid);
 		return true;
 	}
 	for (int i = 0; i < SID_TRIES; i++) {

@@ -86,7 +86,7 @@ struct gw_method {
 };
 
 struct gw_request {
-	const char *sid;     /* valid per lease_sid_valid, or NULL: the gateway makes one */
+	const char *sid;     /* valid per sid_valid, or NULL: the gateway makes one */
 	const char *name;    /* NULL or at most LEASE_NAME_MAX bytes */
 	const char *method;  /* NULL is refused like one we do not have */
 	const char *options; /* NULL or at most LEASE_OPTIONS_MAX bytes */

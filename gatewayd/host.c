@@ -16,7 +16,7 @@
 
 /* A lease as it stands in the table, or shall. */
 struct entry {
-	char sid[LEASE_SID_MAX + 1];
+	char sid[SID_MAX + 1];
 	char interface[LEASE_INTERFACE_MAX + 1];
 	struct net_addr ip4, ip6;
 	uint8_t mac[6];

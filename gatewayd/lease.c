@@ -9,16 +9,7 @@
 #define ADDR_BYTES 17
 #define HOST_PREFIX_V6 64u /* one host can have as many addresses as it likes in its /64 */
 
-bool lease_sid_valid(const char *sid)
-{
-	size_t len = strlen(sid);
-
-	return len > 0 && len <= LEASE_SID_MAX &&
-	       strspn(sid, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") ==
-		       len;
-}
-
-void lease_sid_make(const uint8_t random[LEASE_SID_RANDOM_BYTES], char sid[LEASE_SID_MAX + 1])
+void lease_sid_make(const uint8_t random[LEASE_SID_RANDOM_BYTES], char sid[SID_MAX + 1])
 {
 	hex_encode(random, LEASE_SID_RANDOM_BYTES, sid);
 }

@@ -19,9 +19,9 @@
 #include "base/id.h"
 #include "base/limits.h"
 #include "base/map.h"
+#include "base/sid.h"
 #include "base/timerq.h"
 
-#define LEASE_SID_MAX 64 /* characters of [A-Za-z0-9-_] */
 #define LEASE_SID_RANDOM_BYTES 16
 #define LEASE_METHOD_MAX 31
 #define LEASE_NAME_MAX NAME_MAX_BYTES
@@ -38,7 +38,7 @@ struct lease_binding {
 };
 
 struct lease {
-	char sid[LEASE_SID_MAX + 1];
+	char sid[SID_MAX + 1];
 	char method[LEASE_METHOD_MAX + 1];
 	char name[LEASE_NAME_MAX + 1]; /* what the subscriber calls itself; may be empty */
 	uint16_t port;		       /* RPC port of the subscriber; 0: none told */
@@ -82,10 +82,8 @@ struct lease_table {
 	size_t count;
 };
 
-/* True for 1 .. LEASE_SID_MAX characters of [A-Za-z0-9-_]. */
-bool lease_sid_valid(const char *sid);
 /* 128 bits as 32 hex digits. */
-void lease_sid_make(const uint8_t random[LEASE_SID_RANDOM_BYTES], char sid[LEASE_SID_MAX + 1]);
+void lease_sid_make(const uint8_t random[LEASE_SID_RANDOM_BYTES], char sid[SID_MAX + 1]);
 
 bool lease_binding_has_app(const struct lease_binding *b);
 /* True when the caller is the subscriber that the lease was made for and names the same app. */

@@ -179,7 +179,7 @@ static bool row_read(const struct store_rows *r, struct lease *l)
 	l->up_bytes = store_u64(r, 16);
 	l->down_bytes = store_u64(r, 17);
 	l->options = strdup(store_str(r, 8));
-	return good && l->options && lease_sid_valid(l->sid);
+	return good && l->options && sid_valid(l->sid);
 }
 
 static int list_read(struct gw_store *s, struct lease_list *list)

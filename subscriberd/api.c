@@ -153,8 +153,6 @@ static void read_dns(struct json_object *list, struct sub_lease *out)
 	}
 }
 
-#define SID_LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-
 int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *why)
 {
 	memset(out, 0, sizeof *out);
@@ -165,8 +163,7 @@ int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *
 	const char *sid = get_str(answer, "sid"), *method = get_str(answer, "method");
 	/* Methods write it into configurations of other programs: what gatewayd accepts as a sid,
 	 * and nothing that could be more than a word there. */
-	if (!sid[0] || strlen(sid) >= sizeof out->sid || sid[strspn(sid, SID_LETTERS)] ||
-	    !method[0] || strlen(method) > SUB_METHOD_NAME_MAX)
+	if (!sid_valid(sid) || !method[0] || strlen(method) > SUB_METHOD_NAME_MAX)
 		return malformed(why, "sid or method");
 	snprintf(out->sid, sizeof out->sid, "%s", sid);
 	snprintf(out->method, sizeof out->method, "%s", method);

@@ -27,7 +27,7 @@ const char *sub_state_name(enum sub_state s);
 
 /* What requestConnection granted, as far as every method has it. */
 struct sub_lease {
-	char sid[65];
+	char sid[SID_MAX + 1];
 	char method[SUB_METHOD_NAME_MAX + 1];
 	uint64_t lease_seconds;
 	struct net_prefix ip4, ip6; /* ours; family 0: none */

@@ -12,6 +12,7 @@
 #include "base/addr.h"
 #include "base/id.h"
 #include "base/limits.h"
+#include "base/sid.h"
 
 #define SUB_METHODS_MAX 16
 #define SUB_METHOD_NAME_MAX 15
@@ -74,8 +75,8 @@ struct sub_gateway {
 	unsigned failures;	    /* in a row */
 	uint64_t cooldown_until_us; /* not tried before this, after a failure */
 	struct sub_method_fault faults[SUB_METHODS_MAX];
-	bool asking;  /* a nodeInfo is under way */
-	char sid[65]; /* the session we had or have there; "" none */
+	bool asking;	       /* a nodeInfo is under way */
+	char sid[SID_MAX + 1]; /* the session we had or have there; "" none */
 	char sid_method[SUB_METHOD_NAME_MAX + 1];
 	char error[SUB_WHY_MAX]; /* the last refusal or failure; "" none */
 };

@@ -434,7 +434,7 @@ static void test_strangers(void **state)
 {
 	struct fixture *f = *state;
 	struct lease_binding squatter = app(host("10.0.0.66"), 1, "sub");
-	char sid[LEASE_SID_MAX + 1];
+	char sid[SID_MAX + 1];
 
 	/* somebody else's sid */
 	assert_true(ask(f, "s", "mesh", mesh(1, "sub"), T0));
