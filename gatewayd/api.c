@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gatewayd/api_owner.h"
 #include "gatewayd/api_peers.h"
 #include "io/clock.h"
 #include "io/config.h"
@@ -14,7 +15,7 @@
 
 /* ---- shapes ---- */
 
-static void reply_refusal(struct rpc_call *call, const struct gw_refusal *why)
+void gw_api_refuse(struct rpc_call *call, const struct gw_refusal *why)
 {
 	struct json_object *o = json_object_new_object();
 
@@ -172,6 +173,7 @@ static struct json_object *session_json(const struct gw_api *api, const struct l
 	rpc_set_str(o, "node", has_app ? mesh_id_text(&l->who.node, id) : NULL);
 	rpc_set(o, "app", rpc_text(has_app ? l->who.app : NULL));
 	rpc_set_bool(o, "proven", l->who.proven);
+	rpc_set_bool(o, "keyed", lease_binding_has_key(&l->who));
 	set_address(o, "host", &l->who.host);
 	set_address(o, "ipv4", &l->ip4);
 	set_address(o, "ipv6", &l->ip6);
@@ -272,8 +274,10 @@ static struct json_object *options_settle(struct json_object *asked,
 		rpc_set_str(o, "node", mesh_id_text(&who->node, id));
 		rpc_set(o, "app", rpc_text(who->app));
 	}
-	if (o) /* neither kept nor shown to a method */
+	if (o) { /* neither kept nor shown to a method */
 		json_object_object_del(o, "code");
+		json_object_object_del(o, "owner");
+	}
 	return o;
 }
 
@@ -380,6 +384,9 @@ static bool request_read(const struct gw_api *api, struct rpc_call *call,
 	if (options &&
 	    !rpc_param_str(call, options, "code", RPC_OPTIONAL, GW_API_CODE_MAX, &a->req.code))
 		return false;
+	if (!gw_api_owner(api, call, options, "requestConnection", a->req.sid,
+			  a->req.method ? a->req.method : "", &a->req.who))
+		return false;
 	if (options && !a->req.who.proven && !app_from_options(call, options, &a->req.who))
 		return false;
 	a->options = options_settle(options, &a->req.who);
@@ -428,7 +435,7 @@ static void answer(struct gw_api *api, const struct gw_held *h, int rc)
 	} else if (rc || !l) {
 		if (rc)
 			gw_engine_refuse_store(api->engine, rc, &why);
-		reply_refusal(h->call, &why);
+		gw_api_refuse(h->call, &why);
 	} else if (h->kind == HELD_RENEW) {
 		answer_renew(api, h->call, l);
 	} else {
@@ -489,7 +496,7 @@ static void api_request(struct rpc_call *call, struct json_object *params, void 
 		if (gw_engine_request(api->engine, &a.req, steady_clock_s(&api->clock), &l, &why))
 			hold(api, call, HELD_REQUEST, l->sid);
 		else
-			reply_refusal(call, &why);
+			gw_api_refuse(call, &why);
 	}
 	json_object_put(a.options);
 }
@@ -502,12 +509,13 @@ static void api_renew(struct rpc_call *call, struct json_object *params, void *a
 	struct gw_refusal why;
 	const char *sid = NULL;
 
-	if (!sid_param(call, params, RPC_REQUIRED, &sid))
+	if (!sid_param(call, params, RPC_REQUIRED, &sid) ||
+	    !gw_api_owner(api, call, params, "renewConnection", sid, NULL, &who))
 		return;
 	if (gw_engine_renew(api->engine, sid, &who, steady_clock_s(&api->clock), &l, &why))
 		hold(api, call, HELD_RENEW, sid);
 	else
-		reply_refusal(call, &why);
+		gw_api_refuse(call, &why);
 }
 
 static void api_release(struct rpc_call *call, struct json_object *params, void *arg)
@@ -517,12 +525,13 @@ static void api_release(struct rpc_call *call, struct json_object *params, void 
 	struct gw_refusal why;
 	const char *sid = NULL;
 
-	if (!sid_param(call, params, RPC_REQUIRED, &sid))
+	if (!sid_param(call, params, RPC_REQUIRED, &sid) ||
+	    !gw_api_owner(api, call, params, "releaseConnection", sid, NULL, &who))
 		return;
 	if (gw_engine_release(api->engine, sid, &who, steady_clock_s(&api->clock), &why))
 		hold(api, call, HELD_RELEASE, sid);
 	else
-		reply_refusal(call, &why);
+		gw_api_refuse(call, &why);
 }
 
 static struct json_object *counters_json(const struct gw_api *api)
@@ -628,8 +637,8 @@ static const struct rpc_method methods[] = {
 	 {"sid", "name", "port", "method", "options"},
 	 api_request,
 	 RPC_PUBLIC},
-	{"renewConnection", {"sid"}, api_renew, RPC_PUBLIC},
-	{"releaseConnection", {"sid"}, api_release, RPC_PUBLIC},
+	{"renewConnection", {"sid", "owner"}, api_renew, RPC_PUBLIC},
+	{"releaseConnection", {"sid", "owner"}, api_release, RPC_PUBLIC},
 	{"status", {NULL}, api_status, RPC_AUTHORISED},
 	{"listSessions", {"offset", "limit"}, api_list_sessions, RPC_AUTHORISED},
 };

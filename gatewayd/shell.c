@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "core/ownerproof.h"
 #include "gatewayd/api.h"
 #include "gatewayd/hooks.h"
 #include "gatewayd/metrics.h"
@@ -38,6 +39,7 @@ struct gw_shell {
 	struct uplink *uplink;
 	struct gw_peers *peers;
 	char id[MESH_ID_TEXT];
+	struct ownerproof_key owner_key;
 	struct hooks *hooks;
 	struct gw_known *known;
 	struct gw_api api;
@@ -510,6 +512,8 @@ static int peers_start(struct gw_shell *s)
 	if (rc)
 		return rc;
 	mesh_id_text(&keys.id, s->id);
+	s->owner_key.public = keys.id;
+	memcpy(s->owner_key.secret, keys.secret, sizeof(s->owner_key.secret));
 	keyfile_wipe(&keys);
 	return gw_peers_new(&s->peers, s->d->base, s->d->cfg, s->id);
 }
@@ -535,6 +539,7 @@ static int api_start(struct gw_shell *s)
 		.peers = s->peers,
 		.name = s->name,
 		.id = s->id,
+		.owner_key = &s->owner_key,
 		.started_s = daemon_wall_s(),
 		.store = s->store,
 		.known = s->known,
@@ -652,6 +657,7 @@ void gw_shell_free(struct daemon *d)
 		event_free(s->settle);
 	gw_engine_free(s->engine);
 	gw_store_close(s->store);
+	sodium_memzero(&s->owner_key, sizeof(s->owner_key));
 	free(s);
 	d->ctx = NULL;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +95,8 @@ int sub_api_read_info(struct json_object *answer, struct sub_info *out, char *wh
 	if (!get_bool(answer, "success") || !get_bool(answer, "gateway"))
 		return malformed(why, "it is no gateway");
 	copy_text(out->name, sizeof out->name, answer, "name");
+	if (mesh_id_parse(&out->id, get_str(answer, "id")) != 0)
+		out->id = (struct mesh_id){0};
 	read_methods(get_object(answer, "methods", json_type_array), out);
 	terms = get_object(answer, "terms", json_type_object);
 	if (terms) {
@@ -223,6 +226,30 @@ struct json_object *sub_api_sid(const char *sid)
 	struct json_object *params = json_object_new_object();
 	rpc_set_str(params, "sid", sid);
 	return params;
+}
+
+void sub_api_own(struct json_object *holder, const uint8_t secret[MESH_SECRET_BYTES],
+		 const struct mesh_id *gateway, struct ownerproof_call *c)
+{
+	struct json_object *owner = json_object_new_object();
+	struct ownerproof_key key;
+	uint8_t proof[OWNERPROOF_BYTES];
+	char text[MESH_ID_TEXT];
+
+	if (c->method[0]) /* requestConnection: the rest of its options is covered too */
+		c->options = json_object_to_json_string_ext(
+			holder, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	ownerproof_key(secret, gateway, &key);
+	if (owner && ownerproof_make(&key, gateway, c, proof) == 0) {
+		rpc_set_str(owner, "key", mesh_id_text(&key.public, text));
+		rpc_set_u64(owner, "stamp", c->stamp);
+		hex_encode(proof, sizeof proof, text);
+		rpc_set_str(owner, "proof", text);
+		rpc_set(holder, "owner", owner);
+	} else {
+		json_object_put(owner);
+	}
+	sodium_memzero(&key, sizeof key);
 }
 
 struct json_object *sub_api_method_object(struct json_object *lease, const char *method)

@@ -46,6 +46,7 @@ void sub_quality_silence(struct sub_quality *q, uint64_t now);
 /* From nodeInfo. */
 struct sub_info {
 	char name[NAME_MAX_BYTES + 1];
+	struct mesh_id id; /* its key; zero: it told none */
 	char methods[SUB_METHODS_MAX][SUB_METHOD_NAME_MAX + 1];
 	size_t method_count;
 	bool online; /* its uplink is proven */

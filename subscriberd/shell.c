@@ -11,6 +11,7 @@
 #include "io/config_value.h"
 #include "io/events.h"
 #include "io/jsonrpc.h"
+#include "io/keyfile.h"
 #include "io/metrics.h"
 #include "io/resolv.h"
 #include "libmeshapp/meshapp.h"
@@ -39,6 +40,8 @@ struct shell {
 	struct sub_engine *engine;
 	struct sub_store *store;
 	struct sub_host *host;
+	struct keypair keys; /* ours; what our leases are bound to comes from it */
+	uint64_t stamp;
 	struct carrier *carrier;
 	struct discover *discover;
 	struct meshapp *app;
@@ -129,6 +132,31 @@ static void on_lease(const struct rpc_answer *answer, double rtt_ms, void *arg)
 	free(q);
 }
 
+/* Says with a call that it is ours (core/ownerproof.h).  Over the mesh the node does that. */
+static void own(struct shell *s, const struct sub_gateway *g, struct json_object *holder,
+		struct ownerproof_call *c)
+{
+	uint64_t now = daemon_wall_us();
+
+	if (g->contact.via == SUB_VIA_MESH || mesh_id_is_zero(&g->info.id))
+		return;
+	s->stamp = now > s->stamp ? now : s->stamp + 1;
+	(void)sub_store_set_stamp(s->store,
+				  s->stamp); /* the clock may be wrong at the next start */
+	c->stamp = s->stamp;
+	sub_api_own(holder, s->keys.secret, &g->info.id, c);
+}
+
+static struct json_object *sid_params(struct shell *s, const struct sub_gateway *g,
+				      const char *method, const char *sid)
+{
+	struct json_object *params = sub_api_sid(sid);
+
+	own(s, g, params,
+	    &(struct ownerproof_call){.call = method, .sid = sid, .method = "", .options = ""});
+	return params;
+}
+
 static void op_request(void *ctx, unsigned slot, const struct sub_gateway *g, const char *method,
 		       const char *sid, uint64_t serial)
 {
@@ -142,6 +170,8 @@ static void op_request(void *ctx, unsigned slot, const struct sub_gateway *g, co
 
 	if (m && m->client_options && m->client_options(&env, options, why) != 0)
 		log_warn("method %s: %s", method, why);
+	own(s, g, options,
+	    &(struct ownerproof_call){.call = "requestConnection", .sid = sid, .method = method});
 	params = sub_api_request(sid, daemon_host_name("", name, sizeof name),
 				 s->daemon->cfg->subscriber_rpc_port, method, options);
 	s->slots[slot].server =
@@ -176,7 +206,7 @@ static void on_renewed(const struct rpc_answer *answer, double rtt_ms, void *arg
 static void call_with_sid(struct shell *s, const struct sub_gateway *g, const char *method,
 			  const char *sid, carrier_cb *cb, void *arg)
 {
-	struct json_object *params = sub_api_sid(sid);
+	struct json_object *params = sid_params(s, g, method, sid);
 
 	carrier_call(s->carrier, &g->contact, method, params, REQUEST_TIMEOUT_US, cb, arg);
 	json_object_put(params);
@@ -212,7 +242,7 @@ static void op_renew(void *ctx, const struct sub_gateway *g, const char *sid, ui
 		return;
 	/* One that does not answer there is asked outside the next time. */
 	s->renew_inside = !s->renew_failed && inside_contact(s, sid, &to);
-	params = sub_api_sid(sid);
+	params = sid_params(s, g, "renewConnection", sid);
 	carrier_call(s->carrier, &to, "renewConnection", params, REQUEST_TIMEOUT_US, on_renewed, q);
 	json_object_put(params);
 }
@@ -666,6 +696,10 @@ static int open_state(struct shell *s)
 	if (!err)
 		err = sub_store_open(&s->store, path, s->daemon->cfg);
 	if (!err)
+		err = keyfile_load(s->daemon->state_dir, s->daemon->name, &s->keys);
+	if (!err)
+		s->stamp = sub_store_stamp(s->store);
+	if (!err)
 		err = resolv_open(&s->resolv, s->daemon->base, s->daemon->state_dir,
 				  s->daemon->name);
 	return err;
@@ -816,6 +850,7 @@ void sub_shell_free(struct daemon *d)
 	resolv_close(s->resolv);
 	sub_host_close(s->host);
 	sub_store_close(s->store);
+	keyfile_wipe(&s->keys);
 	if (s->timer)
 		event_free(s->timer);
 	if (s->tick)
