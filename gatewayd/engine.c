@@ -711,6 +711,25 @@ bool gw_engine_end(struct gw_engine *e, const char *sid)
 	return true;
 }
 
+size_t gw_engine_remove_method(struct gw_engine *e, const char *name)
+{
+	struct gw_method *m = method_find(e, name);
+	struct lease *l, *next;
+	size_t ended = 0, after;
+
+	if (!m)
+		return 0;
+	for (l = TAILQ_FIRST(&e->leases.all); l; l = next) {
+		next = TAILQ_NEXT(l, link);
+		if (strcmp(l->method, m->name) == 0)
+			ended += gw_engine_end(e, l->sid);
+	}
+	after = e->method_count - 1 - (size_t)(m - e->methods);
+	memmove(m, m + 1, after * sizeof(*m));
+	e->method_count--;
+	return ended;
+}
+
 /* ---- after a restart ---- */
 
 /* Only addresses of the present pools; -ERANGE when the operator changed them. */

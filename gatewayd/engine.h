@@ -119,6 +119,8 @@ void gw_engine_set_terms(struct gw_engine *e, const struct gw_terms *terms);
 const struct gw_terms *gw_engine_terms(const struct gw_engine *e);
 /* Offers a method, not ready at first.  -ENOSPC, -EINVAL (length), -EEXIST. */
 int gw_engine_add_method(struct gw_engine *e, const char *name, bool needs_app);
+/* Ends its leases, and offers it no longer.  How many they were. */
+size_t gw_engine_remove_method(struct gw_engine *e, const char *name);
 void gw_engine_set_ready(struct gw_engine *e, const char *method, bool ready);
 size_t gw_engine_methods(const struct gw_engine *e, const struct gw_method **out);
 void gw_engine_set_uplink(struct gw_engine *e, const struct gw_uplink *uplink);

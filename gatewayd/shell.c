@@ -620,7 +620,7 @@ void gw_shell_reload(struct daemon *d)
 {
 	struct gw_shell *s = d->ctx;
 
-	if (gw_methods_probe(s->methods, d->cfg->gateway_methods))
+	if (gw_methods_list(s->methods, d->cfg->gateway_methods))
 		tunnels_tell(s);
 	gw_peers_reload(s->peers);
 	settings_apply(s);

@@ -382,6 +382,40 @@ def test_roamed_and_released(net):
     net.wait_online("w1")
 
 
+@pytest.mark.skipif(len(WANTED) < 2, reason="one method only")
+def test_a_method_is_taken_away(net, tmp_path):
+    """SIGHUP without wireguard: its leases end, with all that belongs to them, and those of fastd lose
+    nothing.  With it again it is offered again, and who is waiting for it comes back."""
+    ended, state = tmp_path / "ended", net["gw"].host_state()
+    session, section = net.session("w1"), net.gatewayd.config["gateway"]
+    section["OnRelease"] = f"/bin/sh -c 'echo $1 $2 $3 >>{ended}' hook"
+    section["Methods"] = "fastd"
+    net.wait_online("f1")
+    with Echo(net["f1"]) as echo:
+        net.gatewayd.write_config()
+        net.gatewayd.signal(signal.SIGHUP)
+        wait(lambda: [m["name"] for m in net.gateway("nodeInfo")["methods"]] == ["fastd"], 3,
+             "wireguard is not offered")
+        wait(lambda: f"release {session['sid']} wireguard" in ended.read_text(encoding="utf-8"), 2,
+             "OnRelease runs")
+        wait(lambda: tools.rpc(net["w1"], 65532, "status")["state"] != "online", 5,
+             "the subscriber knows that it has no tunnel")
+        time.sleep(0.2)
+    assert not echo.lost(), f"{len(echo.lost())} of {len(echo.sent)} lost"
+    assert all(s["method"] == "fastd" for s in net.sessions().values())
+    assert not net.programs("gw", "wireguard-go")
+    assert session["interface"] not in net["gw"].host_state()["links"].split()
+    assert session["interface"] not in net["gw"].run("nft", "list", "ruleset")
+    got = net.gateway("requestConnection", method="wireguard", options={})
+    assert not got["success"] and "is not offered" in got["errorMsg"]
+    section["Methods"] = ",".join(WANTED)
+    net.gatewayd.write_config()
+    net.gatewayd.signal(signal.SIGHUP)
+    net.wait_online("w1", 20)
+    assert net.session("w1")["method"] == "wireguard"
+    assert net["gw"].host_state()["links"] == state["links"]
+
+
 def until_new(net, ns, program, old):
     wait(lambda: len(net.programs(ns, program)) == len(old) and
          not set(net.programs(ns, program)) & set(old), 10, f"a new {program}")
