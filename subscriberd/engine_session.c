@@ -12,6 +12,8 @@
 /* An interrupted tunnel has this long to come back (a daemon restarts). */
 #define TROUBLE_US 600000u
 #define FRESH_ANSWER_US 2000000u /* its RPC has answered within this: it answers */
+/* A lease that was taken up again and failed within this is given back: a new one is made anew. */
+#define TAKEN_UP_US 5000000u
 /* A gateway that has held for this long has no failures any more. */
 #define SOUND_US 60000000u
 
@@ -148,11 +150,21 @@ static void count_loss(struct sub_engine *e, struct sub_session *s, enum sub_fau
 	e->insist = fault == FAULT_METHOD && answers ? g : NULL;
 }
 
+/* Its tunnel is dead and nobody else can be had, so it is asked again, and for the same lease: its
+ * daemon may have been started again, and the release would come after that. */
+static bool keeps_lease(const struct sub_engine *e, const struct sub_session *s, bool was_up,
+			enum sub_fault fault, uint64_t now)
+{
+	bool again = s->asked_again && now - s->since_us < TAKEN_UP_US;
+
+	return was_up && fault == FAULT_METHOD && e->wanted && !again && !sub_has_other(e, s, now);
+}
+
 void sub_session_fail(struct sub_engine *e, struct sub_session *s, enum sub_fault fault,
 		      const char *why, uint64_t now)
 {
 	char key[SUB_KEY_MAX], text[SUB_WHY_MAX];
-	bool was_online = s->state == SUB_ONLINE;
+	bool was_online = s->state == SUB_ONLINE, was_up = is_up(s);
 
 	snprintf(text, sizeof text, "%s", why); /* it may be the gateway's own */
 	log_warn("gateway %s (%s%s) given up: %s", sub_contact_key(&s->gateway->contact, key),
@@ -171,7 +183,8 @@ void sub_session_fail(struct sub_engine *e, struct sub_session *s, enum sub_faul
 	if (was_online && e->standby->state == SUB_STANDBY)
 		sub_promote(e, NULL, now);
 	/* The lease is told to end in case the gateway is only unreachable to us. */
-	release(e, s);
+	if (!keeps_lease(e, s, was_up, fault, now))
+		release(e, s);
 	drop(e, s, e->wanted, now);
 	sub_step(e, now);
 }

@@ -643,6 +643,36 @@ static void test_other_method_before_the_gateway_is_given_up(void **state)
 	sub_engine_free(w.e);
 }
 
+/* With nobody else to go to the lease is asked for again; once, if that does not help. */
+static void test_keeps_the_lease_of_the_only_gateway(void **state)
+{
+	struct sub_contact a = contact("a");
+	struct world w;
+	(void)state;
+	world_open(&w);
+	assert_int_equal(sub_engine_found(w.e, &a, NULL, 1, w.now), 0);
+	answer_infos(&w, true, 10, 50);
+	w.rpc_rtt[0] = w.rtt[0] = 10;
+	w.grants = true;
+	grant(&w);
+	sub_engine_on_tunnel(w.e, w.tunnel_serial, true, "", w.now);
+	live(&w, 3);
+	assert_int_equal(state_of(&w), SUB_ONLINE);
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned requests = w.requests;
+		w.deaf[0] = true;
+		while (w.requests == requests)
+			live(&w, 0.05);
+		assert_string_equal(w.released, i ? "sid-a" : "");
+		assert_string_equal(w.sid_asked, i ? "" : "sid-a");
+		w.deaf[0] = false;
+		for (unsigned n = 0; n < 200 && state_of(&w) != SUB_ONLINE; n++)
+			live(&w, 0.05);
+		assert_int_equal(state_of(&w), SUB_ONLINE);
+	}
+	sub_engine_free(w.e);
+}
+
 static void test_lossy_tunnel(void **state)
 {
 	struct world w;
@@ -967,6 +997,7 @@ int main(void)
 		cmocka_unit_test(test_rpc_dead_but_tunnel_alive),
 		cmocka_unit_test(test_uplink_beyond_the_gateway),
 		cmocka_unit_test(test_other_method_before_the_gateway_is_given_up),
+		cmocka_unit_test(test_keeps_the_lease_of_the_only_gateway),
 		cmocka_unit_test(test_lossy_tunnel),
 		cmocka_unit_test(test_terms),
 		cmocka_unit_test(test_price),
