@@ -5,6 +5,8 @@
 #include "io/jsonrpc.h"
 #include "subscriberd/engine.h"
 
+struct keyproof_ask;
+
 /* An object for a method's options, with the gateway's access code ("" none). */
 struct json_object *sub_api_options(const char *code);
 /* Parameters of requestConnection: `sid` "" asks for a new one; consumes `options`. */
@@ -12,6 +14,11 @@ struct json_object *sub_api_request(const char *sid, const char *name, uint64_t 
 				    const char *method, struct json_object *options);
 /* Parameters of renewConnection and releaseConnection. */
 struct json_object *sub_api_sid(const char *sid);
+/* Parameters of nodeInfo that ask for a proof of its key. */
+struct json_object *sub_api_challenge(const struct keyproof_ask *ask);
+/* Did the answer that `info` was read from prove info->id, at that place?  Sets info->proven. */
+void sub_api_read_proof(struct json_object *answer, const struct keyproof_ask *ask,
+			const char *place, struct sub_info *info);
 /* The method's own object of a lease; NULL. */
 struct json_object *sub_api_method_object(struct json_object *lease, const char *method);
 
