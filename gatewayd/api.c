@@ -6,12 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/keyproof.h"
 #include "gatewayd/api_owner.h"
 #include "gatewayd/api_peers.h"
 #include "io/clock.h"
 #include "io/config.h"
 #include "io/config_value.h"
 #include "io/hook.h"
+#include "io/keyfile.h"
 
 /* ---- shapes ---- */
 
@@ -335,13 +337,43 @@ void gw_api_changed(struct gw_api *api)
 	api->info = NULL;
 }
 
-/* Everybody asks it of every gateway all the time. */
+/* That it is us who answers, where we were called. */
+static void reply_proof(struct gw_api *api, struct rpc_call *call, const char *challenge)
+{
+	const struct rpc_ctx *ctx = rpc_call_ctx(call);
+	uint8_t asked[KEYPROOF_BYTES], proof[KEYPROOF_BYTES];
+	char place[KEYPROOF_PLACE_MAX], hex[2 * KEYPROOF_BYTES + 1];
+	struct json_object *o;
+
+	if (ctx->over_mesh && api->node)
+		keyproof_mesh(api->node, api->name, place);
+	else
+		keyproof_http(&ctx->local, place);
+	if (hex_decode(challenge, asked, sizeof(asked)) ||
+	    !keyproof_answer(proof, &api->keys->id, api->keys->secret, asked, place)) {
+		(void)wrong(call, "challenge is no X25519 key (64 hex digits)");
+		return;
+	}
+	o = node_info(api);
+	hex_encode(proof, sizeof(proof), hex);
+	rpc_set_str(o, "proof", hex);
+	rpc_reply(call, o);
+}
+
+/* Everybody asks it of every gateway all the time; without a challenge the answer is the same. */
 static void api_node_info(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct gw_api *api = arg;
 	uint64_t now_s = steady_clock_s(&api->clock);
+	const char *challenge = NULL;
 
+	if (!rpc_param_str(call, params, "challenge", RPC_OPTIONAL, 2 * KEYPROOF_BYTES, &challenge))
+		return;
 	gw_api_peers_learn(api->peers, params);
+	if (challenge) {
+		reply_proof(api, call, challenge);
+		return;
+	}
 	if (now_s != api->info_s)
 		gw_api_changed(api);
 	if (!api->info) {
@@ -632,7 +664,7 @@ static void api_list_sessions(struct rpc_call *call, struct json_object *params,
 }
 
 static const struct rpc_method methods[] = {
-	{"nodeInfo", {"gateways"}, api_node_info, RPC_PUBLIC},
+	{"nodeInfo", {"gateways", "challenge"}, api_node_info, RPC_PUBLIC},
 	{"requestConnection",
 	 {"sid", "name", "port", "method", "options"},
 	 api_request,

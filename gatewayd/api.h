@@ -24,10 +24,10 @@
 #define GW_API_WORD_MAX 32u	 /* gateway.Price, gateway.Currency */
 
 struct config;
-struct ownerproof_key;
 struct gw_peers;
 struct gw_store;
 struct hooks;
+struct keypair;
 
 struct gw_held;
 
@@ -43,8 +43,8 @@ struct gw_api {
 	struct config *cfg;
 	void (*reload)(void *arg); /* the configuration has changed; with settle_arg */
 	const char *name;
-	const char *id; /* tells us from other gateways, at whatever address */
-	const struct ownerproof_key *owner_key; /* `id` and its secret */
+	const char *id;		    /* tells us from other gateways, at whatever address */
+	const struct keypair *keys; /* that it is the public one of */
 	bool node_up;
 	const struct mesh_id *node; /* NULL before the first registration */
 	uint64_t started_s;

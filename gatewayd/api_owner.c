@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/ownerproof.h"
+#include "io/keyfile.h"
 
 struct claim {
 	struct mesh_id key;
@@ -56,7 +57,7 @@ bool gw_api_owner(const struct gw_api *api, struct rpc_call *call, struct json_o
 		c.options = options_text(holder);
 	}
 	c.stamp = claim.stamp;
-	if (!ownerproof_good(api->owner_key, &claim.key, &c, claim.proof)) {
+	if (!ownerproof_good(api->keys->secret, &api->keys->id, &claim.key, &c, claim.proof)) {
 		gw_api_refuse(call, &why);
 		return false;
 	}

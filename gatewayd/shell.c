@@ -9,7 +9,6 @@
 #include <time.h>
 
 #include "base/log.h"
-#include "core/ownerproof.h"
 #include "gatewayd/api.h"
 #include "gatewayd/hooks.h"
 #include "gatewayd/metrics.h"
@@ -38,8 +37,8 @@ struct gw_shell {
 	struct events *events;
 	struct uplink *uplink;
 	struct gw_peers *peers;
+	struct keypair keys; /* of this gateway */
 	char id[MESH_ID_TEXT];
-	struct ownerproof_key owner_key;
 	struct hooks *hooks;
 	struct gw_known *known;
 	struct gw_api api;
@@ -506,15 +505,11 @@ static int rpc_listen(struct gw_shell *s)
 /* The public key of this gateway. */
 static int peers_start(struct gw_shell *s)
 {
-	struct keypair keys;
-	int rc = keyfile_load(s->d->state_dir, s->d->name, &keys);
+	int rc = keyfile_load(s->d->state_dir, s->d->name, &s->keys);
 
 	if (rc)
 		return rc;
-	mesh_id_text(&keys.id, s->id);
-	s->owner_key.public = keys.id;
-	memcpy(s->owner_key.secret, keys.secret, sizeof(s->owner_key.secret));
-	keyfile_wipe(&keys);
+	mesh_id_text(&s->keys.id, s->id);
 	return gw_peers_new(&s->peers, s->d->base, s->d->cfg, s->id);
 }
 
@@ -539,7 +534,7 @@ static int api_start(struct gw_shell *s)
 		.peers = s->peers,
 		.name = s->name,
 		.id = s->id,
-		.owner_key = &s->owner_key,
+		.keys = &s->keys,
 		.started_s = daemon_wall_s(),
 		.store = s->store,
 		.known = s->known,
@@ -657,7 +652,7 @@ void gw_shell_free(struct daemon *d)
 		event_free(s->settle);
 	gw_engine_free(s->engine);
 	gw_store_close(s->store);
-	sodium_memzero(&s->owner_key, sizeof(s->owner_key));
+	keyfile_wipe(&s->keys);
 	free(s);
 	d->ctx = NULL;
 }

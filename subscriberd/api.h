@@ -6,6 +6,8 @@
 #include "io/jsonrpc.h"
 #include "subscriberd/engine.h"
 
+struct keyproof_ask;
+
 /* An object for a method's options, with the gateway's access code ("" none). */
 struct json_object *sub_api_options(const char *code);
 /* Parameters of requestConnection: `sid` "" asks for a new one; consumes `options`. */
@@ -17,6 +19,11 @@ struct json_object *sub_api_sid(const char *sid);
  * the call comes from us; c->options is set here. */
 void sub_api_own(struct json_object *holder, const uint8_t secret[MESH_SECRET_BYTES],
 		 const struct mesh_id *gateway, struct ownerproof_call *c);
+/* Parameters of nodeInfo that ask for a proof of its key. */
+struct json_object *sub_api_challenge(const struct keyproof_ask *ask);
+/* Did the answer that `info` was read from prove info->id, at that place?  Sets info->proven. */
+void sub_api_read_proof(struct json_object *answer, const struct keyproof_ask *ask,
+			const char *place, struct sub_info *info);
 /* The method's own object of a lease; NULL. */
 struct json_object *sub_api_method_object(struct json_object *lease, const char *method);
 

@@ -121,6 +121,7 @@ static void blame(struct sub_engine *e, struct sub_session *s, enum sub_fault fa
 		m->until_us = until;
 	else
 		g->cooldown_until_us = until;
+	sub_ways_share(e, g);
 	sub_save(e, g);
 }
 
@@ -140,14 +141,14 @@ static void count_loss(struct sub_engine *e, struct sub_session *s, enum sub_fau
 {
 	struct sub_gateway *g = s->gateway;
 	uint64_t began = fault_began(s);
-	bool answers = g->answered_us && g->answered_us + FRESH_ANSWER_US >= now &&
-		       g->answered_us >= began;
+	uint64_t fresh = now > FRESH_ANSWER_US ? now - FRESH_ANSWER_US : 0;
 
+	e->insist_since_us = began > fresh ? began : fresh;
 	e->lost_us = s->last_alive_us;
 	e->gave_up_us = now;
 	e->last_detect_us = began ? now - began : 0;
 	e->failovers++;
-	e->insist = fault == FAULT_METHOD && answers ? g : NULL;
+	e->insist = fault == FAULT_METHOD && sub_ways_answer(e, g, e->insist_since_us) ? g : NULL;
 }
 
 /* Its tunnel is dead and nobody else can be had, so it is asked again, and for the same lease: its
@@ -255,10 +256,11 @@ void sub_engine_on_lease(struct sub_engine *e, uint64_t serial, const struct sub
 
 static void begin_probes(struct sub_engine *e, struct sub_session *s, uint64_t now)
 {
+	uint64_t first = s->gateway->own ? TIMER_NEVER : now + e->policy.probe_interval_us;
+
 	memset(s->probes, 0, sizeof s->probes);
-	s->probes[SUB_PROBE_GATEWAY].at_us = now + e->policy.probe_interval_us;
-	s->probes[SUB_PROBE_UPLINK].at_us =
-		e->policy.probe_uplink ? now + e->policy.probe_interval_us : TIMER_NEVER;
+	s->probes[SUB_PROBE_GATEWAY].at_us = first;
+	s->probes[SUB_PROBE_UPLINK].at_us = e->policy.probe_uplink ? first : TIMER_NEVER;
 	s->least_rtt_ms = s->last_rtt_ms = 0;
 	s->trouble_at_us = TIMER_NEVER;
 	s->last_alive_us = now;
@@ -290,8 +292,10 @@ bool sub_session_online(struct sub_engine *e, struct sub_session *s, uint64_t no
 	}
 	if (sub_order_allows(e, s->gateway, s->method))
 		sub_order_settle(e, SUB_ORDER_DONE, "");
-	log_info("online through %s by %s with %s", s->gateway->info.name, s->method,
-		 net_prefix_text(own, ip));
+	log_info(s->gateway->own ? "%s is on our own host: its tunnel is up (%s, %s), and no "
+				   "traffic is led into it"
+				 : "online through %s by %s with %s",
+		 s->gateway->info.name, s->method, net_prefix_text(own, ip));
 	return true;
 }
 
@@ -332,7 +336,7 @@ void sub_engine_on_trouble(struct sub_engine *e, uint64_t serial, uint64_t now)
 {
 	struct sub_session *s = by_serial(e, serial);
 
-	if (!s || !is_up(s) || s->trouble_at_us != TIMER_NEVER)
+	if (!s || !is_up(s) || s->trouble_at_us != TIMER_NEVER || s->gateway->own)
 		return;
 	s->trouble_at_us = now + TROUBLE_US;
 	s->trouble_us = now;
@@ -442,19 +446,21 @@ static void probe_lost(struct sub_engine *e, struct sub_session *s, enum sub_pro
 	struct sub_session *other = s == e->active ? e->standby : e->active;
 
 	if (p->lost == 1) { /* Does its RPC answer?  Is the other one any better? */
-		sub_ask(e, s->gateway);
+		sub_ways_ask(e, s->gateway);
 		if (is_up(other) && e->policy.probe_uplink)
 			sub_min(&other->probes[SUB_PROBE_UPLINK].at_us, now);
 	}
 	p->at_us = now; /* make sure at once */
 	if (kind == SUB_PROBE_UPLINK) {
 		sub_gateway_proof(s->gateway, false);
+		sub_ways_share(e, s->gateway);
 		if (p->lost >= e->policy.probe_losses && target_counts(e, s, now))
 			sub_session_fail(e, s, FAULT_GATEWAY,
 					 "nothing answers beyond it: its uplink is down", now);
 		return;
 	}
 	sub_quality_silence(&s->gateway->tunnel, now);
+	sub_ways_share(e, s->gateway);
 	if (p->lost >= e->policy.probe_losses)
 		sub_session_fail(e, s, FAULT_METHOD, "it no longer answers through the tunnel",
 				 now);
@@ -467,17 +473,18 @@ static void probe_answered(struct sub_engine *e, struct sub_session *s, enum sub
 {
 	struct sub_gateway *g = s->gateway;
 
-	(void)e;
 	s->last_alive_us = now;
 	g->heard_us = now;
 	if (kind == SUB_PROBE_UPLINK) {
 		sub_gateway_proof(g, true);
+		sub_ways_share(e, g);
 		return;
 	}
 	s->last_rtt_ms = rtt_ms;
 	if (s->least_rtt_ms <= 0 || rtt_ms < s->least_rtt_ms)
 		s->least_rtt_ms = rtt_ms;
 	sub_quality_answer(&g->tunnel, rtt_ms, now);
+	sub_ways_share(e, g);
 }
 
 void sub_engine_on_probe(struct sub_engine *e, uint64_t serial, bool answered, double rtt_ms,
@@ -509,6 +516,7 @@ void sub_engine_on_traffic(struct sub_engine *e, unsigned slot, uint64_t bytes, 
 		return;
 	bool full = s->last_rtt_ms > s->least_rtt_ms * FULL_RTT_FACTOR + FULL_RTT_MS;
 	sub_gateway_carried(s->gateway, (double)bytes * 8e6 / (double)elapsed_us, full);
+	sub_ways_share(e, s->gateway);
 }
 
 /* --- time --------------------------------------------------------------------------------- */

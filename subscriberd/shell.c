@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "core/keyproof.h"
 #include "io/config_value.h"
 #include "io/events.h"
 #include "io/jsonrpc.h"
@@ -62,8 +63,10 @@ struct shell {
 		struct json_object *answer; /* kept from the grant until the tunnel is open */
 		struct net_addr server;	    /* asked for it; family 0: over the mesh */
 		uint64_t carried;	    /* bytes, at the last tick */
+		bool own;		    /* a gateway on our own host: for a look only */
 	} slots[SUB_SLOTS];
 	int in_use;			 /* slot; -1 none */
+	bool looking;			 /* at our own host's gateway, and not online */
 	bool renew_inside, renew_failed; /* where a renewal was last asked for; it failed there */
 	bool quiet;			 /* the daemon ends: no callbacks into the engine */
 };
@@ -72,6 +75,8 @@ struct question {
 	struct shell *shell;
 	uint64_t serial;
 	unsigned slot;
+	struct keyproof_ask ask; /* of nodeInfo; where it was asked; "": for no proof */
+	char place[SUB_KEY_MAX];
 };
 
 static void rearm(struct shell *s);
@@ -80,7 +85,7 @@ static struct question *question_new(struct shell *s, uint64_t serial, unsigned 
 {
 	struct question *q = malloc(sizeof *q);
 	if (q)
-		*q = (struct question){s, serial, slot};
+		*q = (struct question){.shell = s, .serial = serial, .slot = slot};
 	return q;
 }
 
@@ -97,6 +102,8 @@ static void on_info(const struct rpc_answer *answer, double rtt_ms, void *arg)
 		error = sub_api_failure(answer);
 	else if (sub_api_read_info(answer->result, &info, why) != 0)
 		error = why;
+	else if (q->place[0])
+		sub_api_read_proof(answer->result, &q->ask, q->place, &info);
 	sub_engine_on_info(q->shell->engine, q->serial, &info, rtt_ms, error, daemon_wall_s(),
 			   daemon_now_us());
 	rearm(q->shell);
@@ -107,8 +114,19 @@ static void op_ask_info(void *ctx, const struct sub_gateway *g, uint64_t serial)
 {
 	struct shell *s = ctx;
 	struct question *q = question_new(s, serial, 0);
-	if (q)
-		carrier_call(s->carrier, &g->contact, "nodeInfo", NULL, ASK_TIMEOUT_US, on_info, q);
+	struct json_object *params = NULL;
+	uint8_t random[KEYPROOF_BYTES];
+
+	if (!q)
+		return;
+	if (sub_gateway_unproven(g, daemon_now_us())) {
+		randombytes_buf(random, sizeof random);
+		keyproof_ask(&q->ask, random);
+		sub_contact_key(&g->contact, q->place);
+		params = sub_api_challenge(&q->ask);
+	}
+	carrier_call(s->carrier, &g->contact, "nodeInfo", params, ASK_TIMEOUT_US, on_info, q);
+	json_object_put(params);
 }
 
 static void on_lease(const struct rpc_answer *answer, double rtt_ms, void *arg)
@@ -137,14 +155,16 @@ static void own(struct shell *s, const struct sub_gateway *g, struct json_object
 		struct ownerproof_call *c)
 {
 	uint64_t now = daemon_wall_us();
+	struct mesh_id gateway;
 
-	if (g->contact.via == SUB_VIA_MESH || mesh_id_is_zero(&g->info.id))
+	/* What it only says is its key may be another's, to whom it would hand on our proof. */
+	if (g->contact.via == SUB_VIA_MESH || mesh_id_parse(&gateway, g->id) != 0)
 		return;
 	s->stamp = now > s->stamp ? now : s->stamp + 1;
 	(void)sub_store_set_stamp(s->store,
 				  s->stamp); /* the clock may be wrong at the next start */
 	c->stamp = s->stamp;
-	sub_api_own(holder, s->keys.secret, &g->info.id, c);
+	sub_api_own(holder, s->keys.secret, &gateway, c);
 }
 
 static struct json_object *sid_params(struct shell *s, const struct sub_gateway *g,
@@ -282,7 +302,7 @@ static void op_tunnel_open(void *ctx, unsigned slot, const struct sub_gateway *g
 	struct session *const all[SUB_SLOTS] = {s->slots[0].session, s->slots[1].session};
 	struct session_grant grant = {.lease = lease, .answer = to->answer, .server = to->server};
 
-	(void)g;
+	to->own = g->own;
 	session_close(to->session);
 	session_interface_name(s->daemon->cfg->subscriber_interface,
 			       hostjournal_nl(sub_host_journal(s->host)), all, SUB_SLOTS,
@@ -311,6 +331,8 @@ static int op_stand_by(void *ctx, unsigned slot, const struct sub_lease *lease)
 	int err = 0;
 
 	(void)lease;
+	if (s->slots[slot].own)
+		return 0;
 	if (!net_addr_equal(&server, &s->slots[slot].server))
 		err = sub_host_reach(s->host, slot, &server);
 	if (!err)
@@ -342,8 +364,14 @@ static void set_name_servers(struct shell *s, const char *interface, const struc
 static int op_go_online(void *ctx, unsigned slot, const struct sub_lease *lease)
 {
 	struct shell *s = ctx;
-	int err = sub_host_online(s->host, slot);
+	int err;
 
+	s->looking = s->slots[slot].own;
+	if (s->looking) {
+		daemon_status(s->daemon, "at the gateway of our own host");
+		return 0;
+	}
+	err = sub_host_online(s->host, slot);
 	if (err && s->in_use < 0)
 		sub_host_offline(s->host, false); /* what was half made would hold us offline */
 	if (err)
@@ -358,6 +386,8 @@ static void op_go_offline(void *ctx, bool hold)
 {
 	struct shell *s = ctx;
 
+	hold = hold && !s->looking; /* nothing went through it */
+	s->looking = false;
 	s->in_use = -1;
 	sub_host_offline(s->host, hold);
 	if (!hold)
@@ -390,6 +420,11 @@ static void op_save(void *ctx, const struct sub_gateway *g)
 	sub_store_save(((struct shell *)ctx)->store, g);
 }
 
+static bool op_is_own(void *ctx, const struct sub_gateway *g)
+{
+	return discover_is_own(((struct shell *)ctx)->discover, g);
+}
+
 static void on_app_state(struct meshapp *app, bool up, const char *text)
 {
 	struct shell *s = meshapp_arg(app);
@@ -420,6 +455,7 @@ static const struct sub_ops ops = {
 	.go_online = op_go_online,
 	.go_offline = op_go_offline,
 	.save = op_save,
+	.is_own = op_is_own,
 	.discover = op_discover,
 	.event = op_event,
 };

@@ -61,14 +61,15 @@ int ownerproof_make(const struct ownerproof_key *subscriber, const struct mesh_i
 	return rc;
 }
 
-bool ownerproof_good(const struct ownerproof_key *gateway, const struct mesh_id *subscriber,
-		     const struct ownerproof_call *c, const uint8_t proof[OWNERPROOF_BYTES])
+bool ownerproof_good(const uint8_t secret[MESH_SECRET_BYTES], const struct mesh_id *gateway,
+		     const struct mesh_id *subscriber, const struct ownerproof_call *c,
+		     const uint8_t proof[OWNERPROOF_BYTES])
 {
 	uint8_t shared[crypto_scalarmult_BYTES], right[OWNERPROOF_BYTES];
-	bool good = crypto_scalarmult(shared, gateway->secret, subscriber->b) == 0;
+	bool good = crypto_scalarmult(shared, secret, subscriber->b) == 0;
 
 	if (good) {
-		hash(shared, subscriber, &gateway->public, c, right);
+		hash(shared, subscriber, gateway, c, right);
 		good = sodium_memcmp(right, proof, sizeof right) == 0;
 	}
 	sodium_memzero(shared, sizeof shared);

@@ -38,6 +38,7 @@ void ownerproof_key(const uint8_t own_secret[MESH_SECRET_BYTES], const struct me
 int ownerproof_make(const struct ownerproof_key *subscriber, const struct mesh_id *gateway,
 		    const struct ownerproof_call *c, uint8_t proof[OWNERPROOF_BYTES]);
 /* The gateway's end.  In constant time. */
-bool ownerproof_good(const struct ownerproof_key *gateway, const struct mesh_id *subscriber,
-		     const struct ownerproof_call *c, const uint8_t proof[OWNERPROOF_BYTES]);
+bool ownerproof_good(const uint8_t secret[MESH_SECRET_BYTES], const struct mesh_id *gateway,
+		     const struct mesh_id *subscriber, const struct ownerproof_call *c,
+		     const uint8_t proof[OWNERPROOF_BYTES]);
 #endif

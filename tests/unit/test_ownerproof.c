@@ -41,9 +41,10 @@ static void test_good(void **state)
 	assert_false(mesh_id_equal(&key.public, &at_other.public));
 	assert_false(mesh_id_equal(&key.public, &own.public));
 	assert_int_equal(ownerproof_make(&key, &gateway.public, &call, proof), 0);
-	assert_true(ownerproof_good(&gateway, &key.public, &call, proof));
-	assert_false(ownerproof_good(&other, &key.public, &call, proof));
-	assert_false(ownerproof_good(&gateway, &at_other.public, &call, proof));
+	assert_true(ownerproof_good(gateway.secret, &gateway.public, &key.public, &call, proof));
+	assert_false(ownerproof_good(other.secret, &other.public, &key.public, &call, proof));
+	assert_false(
+		ownerproof_good(gateway.secret, &gateway.public, &at_other.public, &call, proof));
 }
 
 static void test_changed(void **state)
@@ -61,18 +62,20 @@ static void test_changed(void **state)
 	c[3].options = "{\"a\":2}";
 	c[4].stamp++;
 	for (size_t i = 0; i < 5; i++)
-		assert_false(ownerproof_good(&gateway, &key.public, &c[i], proof));
+		assert_false(ownerproof_good(gateway.secret, &gateway.public, &key.public, &c[i],
+					     proof));
 	/* the same letters, divided in another way */
 	c[0] = call;
 	c[0].sid = "abcw";
 	c[0].method = "ireguard";
-	assert_false(ownerproof_good(&gateway, &key.public, &c[0], proof));
+	assert_false(ownerproof_good(gateway.secret, &gateway.public, &key.public, &c[0], proof));
 	for (size_t i = 0; i < sizeof proof; i++) {
 		proof[i] ^= 0x40;
-		assert_false(ownerproof_good(&gateway, &key.public, &call, proof));
+		assert_false(ownerproof_good(gateway.secret, &gateway.public, &key.public, &call,
+					     proof));
 		proof[i] ^= 0x40;
 	}
-	assert_true(ownerproof_good(&gateway, &key.public, &call, proof));
+	assert_true(ownerproof_good(gateway.secret, &gateway.public, &key.public, &call, proof));
 }
 
 /* A stranger has both public keys and a proof that he read. */
@@ -86,12 +89,12 @@ static void test_stranger(void **state)
 	ownerproof_key(own.secret, &gateway.public, &key);
 	stranger.public = key.public; /* says that he is the subscriber */
 	assert_int_equal(ownerproof_make(&stranger, &gateway.public, &call, proof), 0);
-	assert_false(ownerproof_good(&gateway, &key.public, &call, proof));
+	assert_false(ownerproof_good(gateway.secret, &gateway.public, &key.public, &call, proof));
 	/* a key with which everybody has the same secret */
 	assert_int_equal(ownerproof_make(&key, &none, &call, proof), -EBADMSG);
 	none.b[0] = 1;
 	assert_int_equal(ownerproof_make(&key, &none, &call, proof), -EBADMSG);
-	assert_false(ownerproof_good(&gateway, &none, &call, proof));
+	assert_false(ownerproof_good(gateway.secret, &gateway.public, &none, &call, proof));
 }
 
 int main(void)
