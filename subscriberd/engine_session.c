@@ -12,8 +12,8 @@
 /* An interrupted tunnel has this long to come back (a daemon restarts). */
 #define TROUBLE_US 600000u
 #define FRESH_ANSWER_US 2000000u /* its RPC has answered within this: it answers */
-/* A lease that was taken up again and failed within this is given back: a new one is made anew. */
-#define TAKEN_UP_US 5000000u
+/* So many failures in a row, and a lease is given back: a new one is made anew. */
+#define ASKED_AGAIN 3u
 /* A gateway that has held for this long has no failures any more. */
 #define SOUND_US 60000000u
 
@@ -156,9 +156,10 @@ static void count_loss(struct sub_engine *e, struct sub_session *s, enum sub_fau
 static bool keeps_lease(const struct sub_engine *e, const struct sub_session *s, bool was_up,
 			enum sub_fault fault, uint64_t now)
 {
-	bool again = s->asked_again && now - s->since_us < TAKEN_UP_US;
+	const struct sub_method_fault *m = sub_gateway_fault(s->gateway, s->method, false);
 
-	return was_up && fault == FAULT_METHOD && e->wanted && !again && !sub_has_other(e, s, now);
+	return (was_up || s->asked_again) && fault == FAULT_METHOD && e->wanted && m &&
+	       m->failures < ASKED_AGAIN && !sub_has_other(e, s, now);
 }
 
 void sub_session_fail(struct sub_engine *e, struct sub_session *s, enum sub_fault fault,
