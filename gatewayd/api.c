@@ -6,15 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/keyproof.h"
+#include "gatewayd/api_owner.h"
 #include "gatewayd/api_peers.h"
 #include "io/clock.h"
 #include "io/config.h"
 #include "io/config_value.h"
 #include "io/hook.h"
+#include "io/keyfile.h"
 
 /* ---- shapes ---- */
 
-static void reply_refusal(struct rpc_call *call, const struct gw_refusal *why)
+void gw_api_refuse(struct rpc_call *call, const struct gw_refusal *why)
 {
 	struct json_object *o = json_object_new_object();
 
@@ -172,6 +175,7 @@ static struct json_object *session_json(const struct gw_api *api, const struct l
 	rpc_set_str(o, "node", has_app ? mesh_id_text(&l->who.node, id) : NULL);
 	rpc_set(o, "app", rpc_text(has_app ? l->who.app : NULL));
 	rpc_set_bool(o, "proven", l->who.proven);
+	rpc_set_bool(o, "keyed", lease_binding_has_key(&l->who));
 	set_address(o, "host", &l->who.host);
 	set_address(o, "ipv4", &l->ip4);
 	set_address(o, "ipv6", &l->ip6);
@@ -272,8 +276,10 @@ static struct json_object *options_settle(struct json_object *asked,
 		rpc_set_str(o, "node", mesh_id_text(&who->node, id));
 		rpc_set(o, "app", rpc_text(who->app));
 	}
-	if (o) /* neither kept nor shown to a method */
+	if (o) { /* neither kept nor shown to a method */
 		json_object_object_del(o, "code");
+		json_object_object_del(o, "owner");
+	}
 	return o;
 }
 
@@ -331,13 +337,43 @@ void gw_api_changed(struct gw_api *api)
 	api->info = NULL;
 }
 
-/* Everybody asks it of every gateway all the time. */
+/* That it is us who answers, where we were called. */
+static void reply_proof(struct gw_api *api, struct rpc_call *call, const char *challenge)
+{
+	const struct rpc_ctx *ctx = rpc_call_ctx(call);
+	uint8_t asked[KEYPROOF_BYTES], proof[KEYPROOF_BYTES];
+	char place[KEYPROOF_PLACE_MAX], hex[2 * KEYPROOF_BYTES + 1];
+	struct json_object *o;
+
+	if (ctx->over_mesh && api->node)
+		keyproof_mesh(api->node, api->name, place);
+	else
+		keyproof_http(&ctx->local, place);
+	if (hex_decode(challenge, asked, sizeof(asked)) ||
+	    !keyproof_answer(proof, &api->keys->id, api->keys->secret, asked, place)) {
+		(void)wrong(call, "challenge is no X25519 key (64 hex digits)");
+		return;
+	}
+	o = node_info(api);
+	hex_encode(proof, sizeof(proof), hex);
+	rpc_set_str(o, "proof", hex);
+	rpc_reply(call, o);
+}
+
+/* Everybody asks it of every gateway all the time; without a challenge the answer is the same. */
 static void api_node_info(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct gw_api *api = arg;
 	uint64_t now_s = steady_clock_s(&api->clock);
+	const char *challenge = NULL;
 
+	if (!rpc_param_str(call, params, "challenge", RPC_OPTIONAL, 2 * KEYPROOF_BYTES, &challenge))
+		return;
 	gw_api_peers_learn(api->peers, params);
+	if (challenge) {
+		reply_proof(api, call, challenge);
+		return;
+	}
 	if (now_s != api->info_s)
 		gw_api_changed(api);
 	if (!api->info) {
@@ -350,9 +386,9 @@ static void api_node_info(struct rpc_call *call, struct json_object *params, voi
 static bool sid_param(struct rpc_call *call, struct json_object *params, enum rpc_need need,
 		      const char **sid)
 {
-	if (!rpc_param_str(call, params, "sid", need, LEASE_SID_MAX, sid))
+	if (!rpc_param_str(call, params, "sid", need, SID_MAX, sid))
 		return false;
-	if (*sid && !lease_sid_valid(*sid))
+	if (*sid && !sid_valid(*sid))
 		return wrong(call, "sid is 1 to 64 characters of A-Z a-z 0-9 - _");
 	return true;
 }
@@ -380,6 +416,9 @@ static bool request_read(const struct gw_api *api, struct rpc_call *call,
 	if (options &&
 	    !rpc_param_str(call, options, "code", RPC_OPTIONAL, GW_API_CODE_MAX, &a->req.code))
 		return false;
+	if (!gw_api_owner(api, call, options, "requestConnection", a->req.sid,
+			  a->req.method ? a->req.method : "", &a->req.who))
+		return false;
 	if (options && !a->req.who.proven && !app_from_options(call, options, &a->req.who))
 		return false;
 	a->options = options_settle(options, &a->req.who);
@@ -405,7 +444,7 @@ enum held_kind { HELD_REQUEST, HELD_RENEW, HELD_RELEASE };
 struct gw_held {
 	struct rpc_call *call;
 	enum held_kind kind;
-	char sid[LEASE_SID_MAX + 1];
+	char sid[SID_MAX + 1];
 };
 
 static void answer_renew(struct gw_api *api, struct rpc_call *call, const struct lease *l)
@@ -428,7 +467,7 @@ static void answer(struct gw_api *api, const struct gw_held *h, int rc)
 	} else if (rc || !l) {
 		if (rc)
 			gw_engine_refuse_store(api->engine, rc, &why);
-		reply_refusal(h->call, &why);
+		gw_api_refuse(h->call, &why);
 	} else if (h->kind == HELD_RENEW) {
 		answer_renew(api, h->call, l);
 	} else {
@@ -489,7 +528,7 @@ static void api_request(struct rpc_call *call, struct json_object *params, void 
 		if (gw_engine_request(api->engine, &a.req, steady_clock_s(&api->clock), &l, &why))
 			hold(api, call, HELD_REQUEST, l->sid);
 		else
-			reply_refusal(call, &why);
+			gw_api_refuse(call, &why);
 	}
 	json_object_put(a.options);
 }
@@ -502,12 +541,13 @@ static void api_renew(struct rpc_call *call, struct json_object *params, void *a
 	struct gw_refusal why;
 	const char *sid = NULL;
 
-	if (!sid_param(call, params, RPC_REQUIRED, &sid))
+	if (!sid_param(call, params, RPC_REQUIRED, &sid) ||
+	    !gw_api_owner(api, call, params, "renewConnection", sid, NULL, &who))
 		return;
 	if (gw_engine_renew(api->engine, sid, &who, steady_clock_s(&api->clock), &l, &why))
 		hold(api, call, HELD_RENEW, sid);
 	else
-		reply_refusal(call, &why);
+		gw_api_refuse(call, &why);
 }
 
 static void api_release(struct rpc_call *call, struct json_object *params, void *arg)
@@ -517,12 +557,13 @@ static void api_release(struct rpc_call *call, struct json_object *params, void 
 	struct gw_refusal why;
 	const char *sid = NULL;
 
-	if (!sid_param(call, params, RPC_REQUIRED, &sid))
+	if (!sid_param(call, params, RPC_REQUIRED, &sid) ||
+	    !gw_api_owner(api, call, params, "releaseConnection", sid, NULL, &who))
 		return;
 	if (gw_engine_release(api->engine, sid, &who, steady_clock_s(&api->clock), &why))
 		hold(api, call, HELD_RELEASE, sid);
 	else
-		reply_refusal(call, &why);
+		gw_api_refuse(call, &why);
 }
 
 static struct json_object *counters_json(const struct gw_api *api)
@@ -623,13 +664,13 @@ static void api_list_sessions(struct rpc_call *call, struct json_object *params,
 }
 
 static const struct rpc_method methods[] = {
-	{"nodeInfo", {"gateways"}, api_node_info, RPC_PUBLIC},
+	{"nodeInfo", {"gateways", "challenge"}, api_node_info, RPC_PUBLIC},
 	{"requestConnection",
 	 {"sid", "name", "port", "method", "options"},
 	 api_request,
 	 RPC_PUBLIC},
-	{"renewConnection", {"sid"}, api_renew, RPC_PUBLIC},
-	{"releaseConnection", {"sid"}, api_release, RPC_PUBLIC},
+	{"renewConnection", {"sid", "owner"}, api_renew, RPC_PUBLIC},
+	{"releaseConnection", {"sid", "owner"}, api_release, RPC_PUBLIC},
 	{"status", {NULL}, api_status, RPC_AUTHORISED},
 	{"listSessions", {"offset", "limit"}, api_list_sessions, RPC_AUTHORISED},
 };

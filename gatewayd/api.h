@@ -27,6 +27,7 @@ struct config;
 struct gw_peers;
 struct gw_store;
 struct hooks;
+struct keypair;
 
 struct gw_held;
 
@@ -42,7 +43,8 @@ struct gw_api {
 	struct config *cfg;
 	void (*reload)(void *arg); /* the configuration has changed; with settle_arg */
 	const char *name;
-	const char *id; /* tells us from other gateways, at whatever address */
+	const char *id;		    /* tells us from other gateways, at whatever address */
+	const struct keypair *keys; /* that it is the public one of */
 	bool node_up;
 	const struct mesh_id *node; /* NULL before the first registration */
 	uint64_t started_s;
@@ -59,6 +61,8 @@ struct gw_api {
 /* `api` outlives the server.  -ENOMEM. */
 int gw_api_register(struct rpc_server *server, struct gw_api *api);
 int gw_api_register_admin(struct rpc_server *server, struct gw_api *api); /* gw_api_register's */
+/* Answers {success:false, errorMsg, temporary}. */
+void gw_api_refuse(struct rpc_call *call, const struct gw_refusal *why);
 /* After a settlement: answers what rests on it.  `rc` as gw_engine_settle had it. */
 void gw_api_settled(struct gw_api *api, int rc);
 /* Frees what gw_api_settled has left. */

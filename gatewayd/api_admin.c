@@ -50,11 +50,11 @@ static void api_end_session(struct rpc_call *call, struct json_object *params, v
 	struct gw_api *api = arg;
 	const char *sid = NULL;
 	const struct lease *l;
-	char whole[LEASE_SID_MAX + 1];
+	char whole[SID_MAX + 1];
 	struct json_object *o;
 	size_t matches;
 
-	if (!rpc_param_str(call, params, "sid", RPC_REQUIRED, LEASE_SID_MAX, &sid))
+	if (!rpc_param_str(call, params, "sid", RPC_REQUIRED, SID_MAX, &sid))
 		return;
 	l = *sid ? session_named(api, sid, &matches) : NULL;
 	if (!l) {

@@ -13,7 +13,6 @@
 
 _Static_assert(GW_WHY_MAX >= TUNNEL_WHY_MAX, "a method's reason fits");
 _Static_assert(LEASE_INTERFACE_MAX + 1 == IFNAMSIZ, "a lease holds an interface name");
-_Static_assert(LEASE_SID_MAX <= TUNNEL_SID_MAX, "a method can hold any sid");
 
 struct running {
 	const struct tunnel_method *method;
@@ -131,10 +130,45 @@ static void note_absent(struct gw_methods *m, const struct absent *before, size_
 		m->absent[m->absent_count++] = *a;
 }
 
-size_t gw_methods_probe(struct gw_methods *m, const char *names)
+static bool listed(const char *names, const char *method)
+{
+	char name[LEASE_METHOD_MAX + 1];
+
+	while (config_list_next(&names, name, sizeof(name)))
+		if (strcmp(name, method) == 0)
+			return true;
+	return false;
+}
+
+/* The leases first, one by one: whoever watches is told, and what each used is counted. */
+static void stop_one(struct gw_methods *m, struct running *r)
+{
+	size_t after = m->count - 1 - (size_t)(r - m->list);
+	size_t ended = gw_engine_remove_method(m->engine, r->method->name);
+
+	log_info("method %s is no longer offered; %zu leases have ended", r->method->name, ended);
+	r->method->gateway_stop(r->gw);
+	memmove(r, r + 1, after * sizeof(*r));
+	m->count--;
+}
+
+static size_t stop_unlisted(struct gw_methods *m, const char *names)
+{
+	size_t stopped = 0;
+
+	for (size_t i = m->count; i-- > 0;) {
+		if (listed(names, m->list[i].method->name))
+			continue;
+		stop_one(m, &m->list[i]);
+		stopped++;
+	}
+	return stopped;
+}
+
+size_t gw_methods_list(struct gw_methods *m, const char *names)
 {
 	struct absent before[GW_METHODS_MAX], a;
-	size_t before_count = m->absent_count, started = 0;
+	size_t before_count = m->absent_count, changed = stop_unlisted(m, names);
 
 	memcpy(before, m->absent, sizeof(before));
 	m->absent_count = 0;
@@ -148,10 +182,10 @@ size_t gw_methods_probe(struct gw_methods *m, const char *names)
 			note_absent(m, before, before_count, &a);
 			continue;
 		}
-		started++;
+		changed++;
 		log_info("method %s is offered", a.name);
 	}
-	return started;
+	return changed;
 }
 
 int gw_methods_start(struct gw_methods **out, const struct tunnel_env *env,
@@ -163,7 +197,7 @@ int gw_methods_start(struct gw_methods **out, const struct tunnel_env *env,
 		return -ENOMEM;
 	m->env = *env;
 	m->engine = engine;
-	if (!gw_methods_probe(m, names)) {
+	if (!gw_methods_list(m, names)) {
 		log_error("no method can be offered");
 		gw_methods_stop(m);
 		return -EINVAL;

@@ -20,9 +20,10 @@ struct gw_methods;
  */
 int gw_methods_start(struct gw_methods **out, const struct tunnel_env *env,
 		     struct gw_engine *engine, const char *names);
-/* Tries those of the list that do not run: what was missing may have been installed.  How many were
- * started; their interfaces are new to the host's table.  What runs goes on, listed or not. */
-size_t gw_methods_probe(struct gw_methods *m, const char *names);
+/* The list is this one now.  Tries those of it that do not run: what was missing may have been
+ * installed.  Ends those that run and are not in it, with their leases; the others notice nothing.
+ * How many were started or ended: so many interfaces of the host's table have changed. */
+size_t gw_methods_list(struct gw_methods *m, const char *names);
 /* Ends all tunnels; before the engine is freed.  NULL is fine. */
 void gw_methods_stop(struct gw_methods *m);
 

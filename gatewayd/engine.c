@@ -301,7 +301,7 @@ static bool sid_choose(struct gw_engine *e, const struct gw_request *req, char *
 	uint8_t random[LEASE_SID_RANDOM_BYTES];
 
 	if (req->sid) {
-		snprintf(sid, LEASE_SID_MAX + 1, "%s", req->sid);
+		snprintf(sid, SID_MAX + 1, "%s", req->sid);
 		return true;
 	}
 	for (int i = 0; i < SID_TRIES; i++) {
@@ -507,16 +507,68 @@ static int lease_extend(struct gw_engine *e, struct lease *l, uint64_t now_s)
 	return 0;
 }
 
+/* The tunnel as the lease now says.  False: it cannot be had, and the lease is over. */
+static bool lease_reopen(struct gw_engine *e, struct lease *l, struct gw_refusal *why)
+{
+	log_info("lease %.8s... goes on at another address of its owner", l->sid);
+	gw_usage_close(e, l);
+	l->seen_up = l->seen_down = 0;
+	lease_table_closed(&e->leases, l);
+	if (lease_activate(e, l, why))
+		return true;
+	gw_tell(e, GW_EVENT_RELEASED, l);
+	lease_leave(e, l);
+	return false;
+}
+
+/* The owner of a key asks again: what it says now holds.  From another address, or with other
+ * options, its tunnel is made anew; addresses, usage and end stay. */
+static bool lease_follow(struct gw_engine *e, struct lease *l, const struct gw_request *req,
+			 struct gw_refusal *why)
+{
+	const char *asked = req->options ? req->options : "";
+	bool same = net_addr_same_ip(&l->who.host, &req->who.host) &&
+		    strcmp(l->options ? l->options : "", asked) == 0;
+	struct lease_binding before = l->who;
+	char *options = l->options, *copy;
+	int rc;
+
+	if (req->who.stamp <= l->who.stamp)
+		return true;
+	copy = strdup(asked);
+	if (!copy)
+		return refuse(e, why, true, "the gateway is out of memory");
+	l->options = copy;
+	l->who.host = req->who.host;
+	l->who.host.port = 0;
+	l->who.stamp = req->who.stamp;
+	rc = e->ops->lease_save(e->ctx, l);
+	if (rc) {
+		l->who = before;
+		l->options = options;
+		free(copy);
+		return refuse_store(e, why, rc);
+	}
+	free(options);
+	return same || lease_reopen(e, l, why);
+}
+
 static bool repeat(struct gw_engine *e, const struct gw_request *req, struct lease *l,
 		   uint64_t now_s, const struct lease **out, struct gw_refusal *why)
 {
 	int rc = 0;
 
 	if (!lease_belongs_to(l, &req->who))
-		return refuse(e, why, false, "this sid cannot be used");
+		return refuse(e, why, false,
+			      lease_binding_has_key(&req->who) &&
+					      mesh_id_equal(&l->who.key, &req->who.key)
+				      ? "a later call of this subscriber was here already"
+				      : "this sid cannot be used");
 	if (strcmp(l->method, req->method) != 0)
 		return refuse(e, why, false, "this session uses method '%s'; release it first",
 			      l->method);
+	if (lease_binding_has_key(&l->who) && !lease_follow(e, l, req, why))
+		return false;
 	/* Who comes back late (a restart) must not lose the lease before its first renewal. */
 	if ((l->expires_s - now_s) * 4 < e->terms.lease_s * 3)
 		rc = lease_extend(e, l, now_s);
@@ -553,8 +605,11 @@ static struct lease *manageable(struct gw_engine *e, const char *sid,
 {
 	struct lease *l = lease_table_by_sid(&e->leases, sid);
 
-	if (l && lease_may_manage(l, caller))
+	if (l && lease_may_manage(l, caller)) {
+		if (mesh_id_equal(&l->who.key, &caller->key) && caller->stamp > l->who.stamp)
+			l->who.stamp = caller->stamp;
 		return l;
+	}
 	refuse(e, why, false, "no such session");
 	return NULL;
 }
@@ -654,6 +709,25 @@ bool gw_engine_end(struct gw_engine *e, const char *sid)
 	gw_usage_close(e, l);
 	lease_leave(e, l);
 	return true;
+}
+
+size_t gw_engine_remove_method(struct gw_engine *e, const char *name)
+{
+	struct gw_method *m = method_find(e, name);
+	struct lease *l, *next;
+	size_t ended = 0, after;
+
+	if (!m)
+		return 0;
+	for (l = TAILQ_FIRST(&e->leases.all); l; l = next) {
+		next = TAILQ_NEXT(l, link);
+		if (strcmp(l->method, m->name) == 0)
+			ended += gw_engine_end(e, l->sid);
+	}
+	after = e->method_count - 1 - (size_t)(m - e->methods);
+	memmove(m, m + 1, after * sizeof(*m));
+	e->method_count--;
+	return ended;
 }
 
 /* ---- after a restart ---- */

@@ -86,7 +86,7 @@ struct gw_method {
 };
 
 struct gw_request {
-	const char *sid;     /* valid per lease_sid_valid, or NULL: the gateway makes one */
+	const char *sid;     /* valid per sid_valid, or NULL: the gateway makes one */
 	const char *name;    /* NULL or at most LEASE_NAME_MAX bytes */
 	const char *method;  /* NULL is refused like one we do not have */
 	const char *options; /* NULL or at most LEASE_OPTIONS_MAX bytes */
@@ -119,6 +119,8 @@ void gw_engine_set_terms(struct gw_engine *e, const struct gw_terms *terms);
 const struct gw_terms *gw_engine_terms(const struct gw_engine *e);
 /* Offers a method, not ready at first.  -ENOSPC, -EINVAL (length), -EEXIST. */
 int gw_engine_add_method(struct gw_engine *e, const char *name, bool needs_app);
+/* Ends its leases, and offers it no longer.  How many they were. */
+size_t gw_engine_remove_method(struct gw_engine *e, const char *name);
 void gw_engine_set_ready(struct gw_engine *e, const char *method, bool ready);
 size_t gw_engine_methods(const struct gw_engine *e, const struct gw_method **out);
 void gw_engine_set_uplink(struct gw_engine *e, const struct gw_uplink *uplink);

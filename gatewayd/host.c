@@ -16,7 +16,7 @@
 
 /* A lease as it stands in the table, or shall. */
 struct entry {
-	char sid[LEASE_SID_MAX + 1];
+	char sid[SID_MAX + 1];
 	char interface[LEASE_INTERFACE_MAX + 1];
 	struct net_addr ip4, ip6;
 	uint8_t mac[6];
@@ -163,7 +163,8 @@ static bool has_interfaces(const struct gw_host *h)
 	return h->tunnel_count + h->borrowed_count > 0;
 }
 
-static int table_make(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine)
+static int table_make(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine,
+		      const struct nft_lease *leases, size_t count)
 {
 	struct table_nets nets;
 	struct nft_gateway gw;
@@ -171,6 +172,8 @@ static int table_make(struct gw_host *h, const struct config *cfg, const struct 
 
 	if (!rc && !has_interfaces(h))
 		return 0;
+	gw.leases = leases;
+	gw.lease_count = count;
 	if (!rc)
 		rc = host_nft_gateway(h->journal, &gw);
 	if (!rc)
@@ -235,7 +238,7 @@ int gw_host_setup(struct gw_host *h, const struct config *cfg, const struct gw_e
 		log_error("cannot switch forwarding on: %s", strerror(-rc));
 		return rc;
 	}
-	rc = table_make(h, cfg, engine);
+	rc = table_make(h, cfg, engine, NULL, 0);
 	h->ready = rc == 0 && has_interfaces(h);
 	if (!rc)
 		rc = gw_shape_new(&h->shape, h->journal, gw_engine_pool4(engine),
@@ -339,6 +342,16 @@ static struct nft_lease rules_of(const struct entry *e)
 	return rules;
 }
 
+/* NULL without memory. */
+static struct nft_lease *rules_all(const struct queue *q)
+{
+	struct nft_lease *rules = calloc(q->count + 1, sizeof(*rules));
+
+	for (size_t i = 0; rules && i < q->count; i++)
+		rules[i] = rules_of(&q->list[i]);
+	return rules;
+}
+
 static void count_one(const char *interface, const struct net_addr *addr, bool up,
 		      struct nft_counter c, void *ctx)
 {
@@ -363,11 +376,9 @@ typedef int rules_run(struct nft *nft, const char *table, const struct nft_lease
 static void queue_run(struct gw_host *h, const struct queue *q, rules_run *run,
 		      gw_host_failed *failed, void *ctx)
 {
-	struct nft_lease *rules = calloc(q->count + 1, sizeof(*rules));
+	struct nft_lease *rules = rules_all(q);
 	int rc = rules ? 0 : -ENOMEM;
 
-	for (size_t i = 0; rules && i < q->count; i++)
-		rules[i] = rules_of(&q->list[i]);
 	if (!rc)
 		rc = run(h->nft, GW_NFT_TABLE, rules, q->count);
 	for (size_t i = 0; rc && i < q->count; i++) {
@@ -412,16 +423,30 @@ static void put_back_failed(const char *sid, int rc, void *ctx)
 	log_error("rules of lease %.8s...: %s", sid, strerror(-rc));
 }
 
+/* A table with all leases in it takes the place of the old one.  When one of them spoils that, each
+ * by itself. */
 int gw_host_renew(struct gw_host *h, const struct config *cfg, struct gw_engine *engine)
 {
-	int rc = table_make(h, cfg, engine);
+	struct queue all = {0};
+	struct nft_lease *rules = NULL;
+	int rc = 0;
 
+	for (const struct lease *l = NULL; !rc && (l = gw_engine_lease_after(engine, l));)
+		rc = *l->interface ? queue_put(&all, l) : 0;
+	if (!rc)
+		rules = rules_all(&all);
+	h->dels.count = h->adds.count = 0; /* of the table that is replaced */
+	if (rules)
+		rc = table_make(h, cfg, engine, rules, all.count);
+	if (!rules || (rc && all.count)) {
+		rc = table_make(h, cfg, engine, NULL, 0);
+		if (!rc)
+			queue_run(h, &all, nft_leases_add, put_back_failed, NULL);
+	}
+	free(rules);
+	free(all.list);
 	h->ready = h->ready || (rc == 0 && has_interfaces(h));
 	gw_engine_counters_reset(engine);
-	h->dels.count = h->adds.count = 0; /* of the table that was replaced */
-	for (const struct lease *l = NULL; !rc && (l = gw_engine_lease_after(engine, l));)
-		rc = *l->interface ? queue_put(&h->adds, l) : 0;
-	gw_host_flush(h, put_back_failed, NULL);
 	return rc;
 }
 

@@ -9,16 +9,7 @@
 #define ADDR_BYTES 17
 #define HOST_PREFIX_V6 64u /* one host can have as many addresses as it likes in its /64 */
 
-bool lease_sid_valid(const char *sid)
-{
-	size_t len = strlen(sid);
-
-	return len > 0 && len <= LEASE_SID_MAX &&
-	       strspn(sid, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") ==
-		       len;
-}
-
-void lease_sid_make(const uint8_t random[LEASE_SID_RANDOM_BYTES], char sid[LEASE_SID_MAX + 1])
+void lease_sid_make(const uint8_t random[LEASE_SID_RANDOM_BYTES], char sid[SID_MAX + 1])
 {
 	hex_encode(random, LEASE_SID_RANDOM_BYTES, sid);
 }
@@ -26,6 +17,11 @@ void lease_sid_make(const uint8_t random[LEASE_SID_RANDOM_BYTES], char sid[LEASE
 bool lease_binding_has_app(const struct lease_binding *b)
 {
 	return !mesh_id_is_zero(&b->node);
+}
+
+bool lease_binding_has_key(const struct lease_binding *b)
+{
+	return !mesh_id_is_zero(&b->key);
 }
 
 static bool same_app(const struct lease_binding *a, const struct lease_binding *b)
@@ -38,11 +34,21 @@ static bool same_host_address(const struct lease_binding *a, const struct lease_
 	return a->host.family != 0 && net_addr_same_ip(&a->host, &b->host);
 }
 
+/* A stamp that was seen already may have been recorded; at the address where it was used it is
+ * only asked twice. */
+static bool is_owner(const struct lease *l, const struct lease_binding *caller)
+{
+	if (!lease_binding_has_key(&l->who))
+		return same_host_address(&l->who, caller);
+	return mesh_id_equal(&l->who.key, &caller->key) &&
+	       (caller->stamp > l->who.stamp || same_host_address(&l->who, caller));
+}
+
 bool lease_belongs_to(const struct lease *l, const struct lease_binding *caller)
 {
 	if (!same_app(&l->who, caller))
 		return false;
-	return caller->proven || (!l->who.proven && same_host_address(&l->who, caller));
+	return caller->proven || (!l->who.proven && is_owner(l, caller));
 }
 
 bool lease_may_manage(const struct lease *l, const struct lease_binding *caller)
@@ -53,13 +59,15 @@ bool lease_may_manage(const struct lease *l, const struct lease_binding *caller)
 		return false;
 	if (net_addr_same_ip(&caller->host, &l->ip4) || net_addr_same_ip(&caller->host, &l->ip6))
 		return true;
-	return !l->who.proven && same_host_address(&l->who, caller);
+	return !l->who.proven && is_owner(l, caller);
 }
 
 bool lease_same_host(const struct lease_binding *a, const struct lease_binding *b)
 {
 	if (a->proven && b->proven)
 		return mesh_id_equal(&a->node, &b->node);
+	if (lease_binding_has_key(a) && mesh_id_equal(&a->key, &b->key))
+		return true;
 	if (a->host.family == 6)
 		return net_addr_same_prefix(&a->host, &b->host, HOST_PREFIX_V6);
 	return same_host_address(a, b);
@@ -146,6 +154,11 @@ void lease_table_opened(struct lease_table *t, struct lease *l)
 	addrs_put(t, l, true);
 }
 
+void lease_table_closed(struct lease_table *t, struct lease *l)
+{
+	addrs_put(t, l, false);
+}
+
 struct lease *lease_table_by_sid(const struct lease_table *t, const char *sid)
 {
 	uint8_t key[KEY_BYTES];
@@ -215,7 +228,8 @@ struct lease *lease_table_by_owner(const struct lease_table *t, const char *meth
 		return l && lease_belongs_to(l, caller) ? l : NULL;
 	}
 	TAILQ_FOREACH(l, &t->all, link)
-		if (strcmp(l->method, method) == 0 && lease_belongs_to(l, caller))
+		if (strcmp(l->method, method) == 0 && mesh_id_equal(&l->who.key, &caller->key) &&
+		    (lease_binding_has_key(caller) || lease_belongs_to(l, caller)))
 			return l;
 	return NULL;
 }

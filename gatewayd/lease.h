@@ -4,8 +4,11 @@
  *
  * Who a lease belongs to (its binding) decides who may ask for it again, renew or release it:
  *  - over the mesh the caller's node and app are authenticated (`proven`) and must be the lease's;
- *  - over HTTP the caller is known by its host address, which must be the lease's, or be one of the
- *    addresses inside the tunnel.  A lease bound by a proven caller is out of reach of any host.
+ *  - over HTTP a caller may prove that it has a key (core/ownerproof.h): who has the lease's key is
+ *    its owner, at whatever address, and nobody else is;
+ *  - without a key the caller is known by its host address, which must be the lease's;
+ *  - to renew and release, a call from inside the tunnel does as well.
+ * A lease bound by a proven app is out of reach of any host.
  */
 #ifndef GATEWAYD_LEASE_H
 #define GATEWAYD_LEASE_H
@@ -19,9 +22,9 @@
 #include "base/id.h"
 #include "base/limits.h"
 #include "base/map.h"
+#include "base/sid.h"
 #include "base/timerq.h"
 
-#define LEASE_SID_MAX 64 /* characters of [A-Za-z0-9-_] */
 #define LEASE_SID_RANDOM_BYTES 16
 #define LEASE_METHOD_MAX 31
 #define LEASE_NAME_MAX NAME_MAX_BYTES
@@ -35,10 +38,12 @@ struct lease_binding {
 	struct mesh_id node;	      /* zero: no app of the mesh */
 	char app[NAME_MAX_BYTES + 1]; /* empty exactly when node is zero */
 	struct net_addr host;	      /* family 0 over the mesh; port is not part of it */
+	struct mesh_id key;	      /* over HTTP, proven; zero: none */
+	uint64_t stamp;		      /* of the last call that `key` has proven; 0 without */
 };
 
 struct lease {
-	char sid[LEASE_SID_MAX + 1];
+	char sid[SID_MAX + 1];
 	char method[LEASE_METHOD_MAX + 1];
 	char name[LEASE_NAME_MAX + 1]; /* what the subscriber calls itself; may be empty */
 	uint16_t port;		       /* RPC port of the subscriber; 0: none told */
@@ -82,19 +87,18 @@ struct lease_table {
 	size_t count;
 };
 
-/* True for 1 .. LEASE_SID_MAX characters of [A-Za-z0-9-_]. */
-bool lease_sid_valid(const char *sid);
 /* 128 bits as 32 hex digits. */
-void lease_sid_make(const uint8_t random[LEASE_SID_RANDOM_BYTES], char sid[LEASE_SID_MAX + 1]);
+void lease_sid_make(const uint8_t random[LEASE_SID_RANDOM_BYTES], char sid[SID_MAX + 1]);
 
 bool lease_binding_has_app(const struct lease_binding *b);
+bool lease_binding_has_key(const struct lease_binding *b);
 /* True when the caller is the subscriber that the lease was made for and names the same app. */
 bool lease_belongs_to(const struct lease *l, const struct lease_binding *caller);
 /* The same for calls that name only a sid: a host may also speak from inside its tunnel, and need
  * not say which app it is. */
 bool lease_may_manage(const struct lease *l, const struct lease_binding *caller);
-/* True when both count against the same per-host limit: one node, one IPv4 address, one IPv6 /64.
- */
+/* True when both count against the same per-host limit: one node, one key, one IPv4 address, one
+ * IPv6 /64. */
 bool lease_same_host(const struct lease_binding *a, const struct lease_binding *b);
 
 /* Frees with what it owns; NULL is fine. */
@@ -111,8 +115,11 @@ struct lease *lease_table_by_app(const struct lease_table *t, const char *method
 				 const struct mesh_id *node, const char *app);
 /* Its source addresses are known now. */
 void lease_table_opened(struct lease_table *t, struct lease *l);
+/* They are to change. */
+void lease_table_closed(struct lease_table *t, struct lease *l);
 struct lease *lease_table_by_addr(const struct lease_table *t, const struct net_addr *a);
-/* The oldest lease of this method that belongs to the caller; NULL. */
+/* The oldest lease of this method that is the caller's; NULL.  One of the caller's key may be out
+ * of its reach all the same (lease_belongs_to): its stamp is an old one. */
 struct lease *lease_table_by_owner(const struct lease_table *t, const char *method,
 				   const struct lease_binding *caller);
 size_t lease_table_count_host(const struct lease_table *t, const struct lease_binding *who);

@@ -37,6 +37,7 @@ struct gw_shell {
 	struct events *events;
 	struct uplink *uplink;
 	struct gw_peers *peers;
+	struct keypair keys; /* of this gateway */
 	char id[MESH_ID_TEXT];
 	struct hooks *hooks;
 	struct gw_known *known;
@@ -504,13 +505,11 @@ static int rpc_listen(struct gw_shell *s)
 /* The public key of this gateway. */
 static int peers_start(struct gw_shell *s)
 {
-	struct keypair keys;
-	int rc = keyfile_load(s->d->state_dir, s->d->name, &keys);
+	int rc = keyfile_load(s->d->state_dir, s->d->name, &s->keys);
 
 	if (rc)
 		return rc;
-	mesh_id_text(&keys.id, s->id);
-	keyfile_wipe(&keys);
+	mesh_id_text(&s->keys.id, s->id);
 	return gw_peers_new(&s->peers, s->d->base, s->d->cfg, s->id);
 }
 
@@ -535,6 +534,7 @@ static int api_start(struct gw_shell *s)
 		.peers = s->peers,
 		.name = s->name,
 		.id = s->id,
+		.keys = &s->keys,
 		.started_s = daemon_wall_s(),
 		.store = s->store,
 		.known = s->known,
@@ -615,7 +615,7 @@ void gw_shell_reload(struct daemon *d)
 {
 	struct gw_shell *s = d->ctx;
 
-	if (gw_methods_probe(s->methods, d->cfg->gateway_methods))
+	if (gw_methods_list(s->methods, d->cfg->gateway_methods))
 		tunnels_tell(s);
 	gw_peers_reload(s->peers);
 	settings_apply(s);
@@ -652,6 +652,7 @@ void gw_shell_free(struct daemon *d)
 		event_free(s->settle);
 	gw_engine_free(s->engine);
 	gw_store_close(s->store);
+	keyfile_wipe(&s->keys);
 	free(s);
 	d->ctx = NULL;
 }

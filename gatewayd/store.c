@@ -48,22 +48,26 @@ static const char *const migrations[] = {
 	 " STRICT, WITHOUT ROWID;"
 	 "CREATE TABLE code ("
 	 "  name TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, created INTEGER NOT NULL) STRICT;"),
+	("ALTER TABLE lease ADD COLUMN key BLOB;"
+	 "ALTER TABLE lease ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0;"),
 };
 
 static const char *const statements[] = {
 	[Q_SAVE] =
-		("INSERT OR REPLACE INTO lease VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+		("INSERT OR REPLACE INTO lease VALUES"
+		 " (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 		 " ON CONFLICT (sid) DO UPDATE SET method = excluded.method, name = excluded.name,"
 		 " port = excluded.port, proven = excluded.proven, node = excluded.node,"
 		 " app = excluded.app, host = excluded.host, options = excluded.options,"
 		 " ip4 = excluded.ip4, ip6 = excluded.ip6, granted = excluded.granted,"
 		 " expires = excluded.expires, rate_kbps = excluded.rate_kbps,"
 		 " quota_bytes = excluded.quota_bytes, code = excluded.code, up = excluded.up,"
-		 " down = excluded.down"),
+		 " down = excluded.down, key = excluded.key, stamp = excluded.stamp"),
 	[Q_DELETE] = "DELETE FROM lease WHERE sid = ?",
-	[Q_LIST] = ("SELECT sid, method, name, port, proven, node, app, host, options, ip4, ip6,"
-		    " granted, expires, rate_kbps, quota_bytes, code, up, down FROM lease"
-		    " ORDER BY rowid"),
+	[Q_LIST] =
+		("SELECT sid, method, name, port, proven, node, app, host, options, ip4, ip6,"
+		 " granted, expires, rate_kbps, quota_bytes, code, up, down, key, stamp FROM lease"
+		 " ORDER BY rowid"),
 	[Q_USAGE] = "UPDATE lease SET up = ?, down = ? WHERE sid = ?",
 	[Q_ACCOUNT] = "SELECT up, down FROM account WHERE who = ? AND month = ?",
 	[Q_ACCOUNT_SAVE] = ("INSERT INTO account VALUES (?,?,?,?)"
@@ -135,7 +139,7 @@ int gw_store_save(struct gw_store *s, const struct lease *l)
 		store_of_str(address_text(&l->ip4, ip4)), store_of_str(address_text(&l->ip6, ip6)),
 		store_of_u64(l->granted_s), store_of_u64(l->expires_s), store_of_u64(l->rate_kbps),
 		store_of_u64(l->quota_bytes), store_of_str(l->code), store_of_u64(l->up_bytes),
-		store_of_u64(l->down_bytes));
+		store_of_u64(l->down_bytes), store_of_id(&l->who.key), store_of_u64(l->who.stamp));
 }
 
 int gw_store_delete(struct gw_store *s, const char *sid)
@@ -178,8 +182,10 @@ static bool row_read(const struct store_rows *r, struct lease *l)
 	good = text_read(r, 15, l->code, sizeof(l->code)) && good;
 	l->up_bytes = store_u64(r, 16);
 	l->down_bytes = store_u64(r, 17);
+	good = store_id(r, 18, &l->who.key) && good;
+	l->who.stamp = store_u64(r, 19);
 	l->options = strdup(store_str(r, 8));
-	return good && l->options && lease_sid_valid(l->sid);
+	return good && l->options && sid_valid(l->sid);
 }
 
 static int list_read(struct gw_store *s, struct lease_list *list)

@@ -4,10 +4,11 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "io/clock.h"
 #include "io/jsonrpc.h"
 #include "meshctl/command.h"
 
-#define LIVE_TIMEOUT_US 500000u
+#define LIVE_TIMEOUT_US 500000u /* nobody waits longer for a Tab */
 #define TOKEN_MAX 64
 
 struct search {
@@ -69,22 +70,56 @@ static void offer_member(const struct search *s, struct json_object *o, const ch
 		offer(s, safe);
 }
 
-static void offer_live(const struct search *s, enum ctl_daemon d, const char *method,
-		       const char *list_key, const char *instead)
+/* How many there are in the answer. */
+static size_t offer_list(const struct search *s, struct json_object *result, const char *list_key,
+			 const char *instead)
 {
-	struct rpc_target to = ctl_target(&s->args, d);
 	struct json_object *list = NULL;
+
+	if (!json_object_object_get_ex(result, list_key, &list) ||
+	    !json_object_is_type(list, json_type_array))
+		return 0;
+	for (size_t i = 0; i < json_object_array_length(list); i++)
+		offer_member(s, json_object_array_get_idx(list, i), "name", instead);
+	return json_object_array_length(list);
+}
+
+static void offer_gateways(const struct search *s)
+{
+	struct rpc_target to = ctl_target(&s->args, CTL_SUBSCRIBER);
 	struct rpc_answer answer;
 
 	to.timeout_us = LIVE_TIMEOUT_US;
-	rpc_client_sync(&to, method, NULL, &answer);
-	if (answer.outcome == RPC_OUTCOME_RESULT &&
-	    json_object_object_get_ex(answer.result, list_key, &list) &&
-	    json_object_is_type(list, json_type_array)) {
-		for (size_t i = 0; i < json_object_array_length(list); i++)
-			offer_member(s, json_object_array_get_idx(list, i), "name", instead);
-	}
+	rpc_client_sync(&to, "listGateways", NULL, &answer);
+	if (answer.outcome == RPC_OUTCOME_RESULT)
+		offer_list(s, answer.result, "gateways", "key");
 	rpc_answer_free(&answer);
+}
+
+/* Page by page, since thousands do not fit into one answer; what is not there in time is not
+ * waited for. */
+static void offer_nodes(const struct search *s)
+{
+	struct rpc_target to = ctl_target(&s->args, CTL_MANAGER);
+	uint64_t end = daemon_now_us() + LIVE_TIMEOUT_US;
+	size_t offset = 0, count = 1;
+
+	to.timeout_us = LIVE_TIMEOUT_US;
+	while (count > 0 && daemon_now_us() < end) {
+		struct json_object *params = json_object_new_object();
+		struct rpc_answer answer;
+		rpc_set_u64(params, "offset", offset);
+		rpc_set_u64(params, "limit", CTL_PAGE);
+		rpc_client_sync(&to, "listNodes", params, &answer);
+		count = answer.outcome == RPC_OUTCOME_RESULT
+				? offer_list(s, answer.result, "nodes", "short")
+				: 0;
+		offset += count;
+		if (count < CTL_PAGE)
+			count = 0;
+		rpc_answer_free(&answer);
+		json_object_put(params);
+	}
 }
 
 /* The n-th word of a usage without its brackets; the last one again when it ends with "...". */
@@ -124,9 +159,9 @@ static void offer_for(const struct search *s, char token[TOKEN_MAX])
 	bool letter = isupper((unsigned char)token[0]) && !token[1] && token[0] != 'N';
 
 	if (letter || strcmp(token, "NODE") == 0)
-		offer_live(s, CTL_MANAGER, "listNodes", "nodes", "short");
+		offer_nodes(s);
 	else if (strcmp(token, "GATEWAY") == 0)
-		offer_live(s, CTL_SUBSCRIBER, "listGateways", "gateways", "key");
+		offer_gateways(s);
 	else if (strcmp(token, "COMMAND") == 0)
 		offer_commands(s);
 	else if (islower((unsigned char)token[0]))

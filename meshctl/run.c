@@ -11,7 +11,6 @@
 
 #define TIMEOUT_DEFAULT_US 10000000u
 #define POLL_US 200000u
-#define PAGE 500 /* entries of a list: fits into one answer, however long their names are */
 
 static const struct {
 	const char *name;
@@ -220,7 +219,7 @@ void ctl_call(const struct rpc_target *to, const struct ctl_command *c, struct j
 {
 	if (c->paged) {
 		rpc_set_u64(params, "offset", 0);
-		rpc_set_u64(params, "limit", PAGE);
+		rpc_set_u64(params, "limit", CTL_PAGE);
 	}
 	rpc_client_sync(to, c->method, params, answer);
 	if (!c->paged || answer->outcome != RPC_OUTCOME_RESULT)

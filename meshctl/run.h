@@ -15,6 +15,8 @@ struct json_object;
 struct rpc_answer;
 struct rpc_target;
 
+#define CTL_PAGE 500 /* entries of a list: fits into one answer, however long their names are */
+
 /* The command in a->words; results on `out`, errors (one line each) on `err`. */
 enum ctl_exit ctl_run(const struct ctl_args *a, FILE *out, FILE *err);
 /* The same without --watch: once, whatever it says. */

@@ -121,12 +121,27 @@ static size_t text_width(const char *text)
 	return width;
 }
 
+static bool is_empty(const struct table *t, size_t column)
+{
+	for (size_t r = 1; r < t->rows; r++)
+		if (strcmp(cell_text(t, r, column), "-") != 0)
+			return false;
+	return t->rows > 1;
+}
+
+/* Those of 0 width are left out. */
 static void row_print(const struct table *t, size_t row, const size_t *widths, FILE *out)
 {
-	for (size_t c = 0; c < t->columns; c++) {
+	size_t end = t->columns;
+
+	while (end > 0 && !widths[end - 1])
+		end--;
+	for (size_t c = 0; c < end; c++) {
+		if (!widths[c])
+			continue;
 		const char *text = cell_text(t, row, c);
 		int pad = (int)(widths[c] - text_width(text));
-		bool last = c + 1 == t->columns;
+		bool last = c + 1 == end;
 
 		if (t->right[c])
 			fprintf(out, "%*s%s", pad, "", text);
@@ -141,8 +156,8 @@ void table_print(const struct table *t, FILE *out)
 {
 	size_t widths[TABLE_COLUMNS_MAX] = {0};
 
-	for (size_t r = 0; r < t->rows; r++) {
-		for (size_t c = 0; c < t->columns; c++) {
+	for (size_t c = 0; c < t->columns; c++) {
+		for (size_t r = 0; r < t->rows && (c == 0 || !is_empty(t, c)); r++) {
 			size_t w = text_width(cell_text(t, r, c));
 			widths[c] = w > widths[c] ? w : widths[c];
 		}

@@ -24,5 +24,6 @@ void table_column(struct table *t, const char *title, bool right);
 void table_row(struct table *t);
 /* Sets a cell of the last row; the text is copied, cut, and made safe for a terminal. */
 void table_cell(struct table *t, size_t column, const char *text);
+/* A column in which every row is "-" says nothing and is left out, but for the first. */
 void table_print(const struct table *t, FILE *out);
 #endif

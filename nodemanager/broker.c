@@ -48,8 +48,7 @@ static void conn_free(struct nm *nm, struct nm_conn *c)
 	nm_request_drop(nm, &c->requests);
 	nm_trace_free(c->trace);
 	timerq_cancel(&nm->timers, &c->deadline);
-	timerq_cancel(&nm->timers, &c->standby_timer);
-	nm_standby_drop(nm, c);
+	nm_standby_free(nm, c);
 	if (c->state == NM_CONN_WAITING)
 		TAILQ_REMOVE(&nm->waiting, c, wait);
 	if (c->path)

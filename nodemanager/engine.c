@@ -100,6 +100,7 @@ struct nm *nm_new(const struct nm_config *config, const struct nm_ops *ops, void
 	TAILQ_INIT(&nm->transport_list);
 	TAILQ_INIT(&nm->link_list);
 	nm_conns_init(nm);
+	nm_standbys_init(nm);
 	nm_review_init(nm);
 	nm_tend_init(nm);
 	TAILQ_INIT(&nm->route_list);
@@ -135,6 +136,7 @@ void nm_free(struct nm *nm)
 	}
 	nm_apps_free(nm);
 	nm_conns_free(nm);
+	nm_standbys_free(nm);
 	nm_review_free(nm);
 	nm_tend_free(nm);
 	nm_routes_free(nm);

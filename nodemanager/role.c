@@ -47,6 +47,7 @@ void nm_node_transit_update(struct nm *nm, struct nm_node *node, uint64_t now)
 		return;
 	}
 	nm_conns_retry(nm, now);
+	nm_standbys_retry(nm, now);
 	nm_review_all(nm);
 }
 

@@ -56,6 +56,27 @@ static void look_again(struct nm_conn *c, uint64_t now, uint64_t in)
 	look_at(c, now + in + nm_random_u64(c->nm) % NM_STANDBY_SPREAD_US);
 }
 
+static void set_lacks(struct nm_conn *c, bool lacks)
+{
+	if (c->standby_lacks == lacks)
+		return;
+	c->standby_lacks = lacks;
+	if (lacks) {
+		TAILQ_INSERT_TAIL(&c->nm->lacking, c, lack);
+		c->nm->lacking_count++;
+	} else {
+		TAILQ_REMOVE(&c->nm->lacking, c, lack);
+		c->nm->lacking_count--;
+	}
+}
+
+/* There is no way for one now. */
+static void lack(struct nm_conn *c, uint64_t now)
+{
+	look_again(c, now, NM_STANDBY_RETRY_US);
+	set_lacks(c, true);
+}
+
 static void want(struct nm_conn *c, uint64_t now)
 {
 	if (c->standby_count < c->nm->config.standby_paths && !c->local)
@@ -187,6 +208,7 @@ struct nm_path *nm_standby_take(struct nm *nm, struct nm_conn *c)
 	let_go(c, at);
 	c->standby_used = NULL;
 	timerq_cancel(&nm->timers, &c->standby_timer);
+	set_lacks(c, false);
 	return path;
 }
 
@@ -206,7 +228,7 @@ static void failed(struct nm *nm, struct nm_path *path, const struct nm_reply *w
 	(void)why;
 	let_go(c, place_of(c, path));
 	nm_path_remove(nm, path);
-	look_again(c, now, NM_STANDBY_RETRY_US);
+	lack(c, now);
 }
 
 static void broken(struct nm *nm, struct nm_path *path, uint64_t now)
@@ -343,6 +365,7 @@ static void due(struct timer *timer, uint64_t now)
 	struct nm_conn *c = timer->owner;
 	struct nm *nm = c->nm;
 	struct nm_path *path;
+	set_lacks(c, false);
 	/* Otherwise it is looked at when it is on a path again, or its end has reported. */
 	if (!c->established || !nm_conn_can_move(c))
 		return;
@@ -357,7 +380,52 @@ static void due(struct timer *timer, uint64_t now)
 	if (!may_search(nm, now))
 		look_again(c, now, NM_STANDBY_SPREAD_US);
 	else if (find(nm, c, now))
-		look_again(c, now, NM_STANDBY_RETRY_US);
+		lack(c, now);
+}
+
+static void lacking_due(struct timer *timer, uint64_t now)
+{
+	struct nm *nm = timer->owner;
+	struct nm_conn *c;
+	for (size_t n = 0; nm->lacking_due && n < NM_STANDBY_LOOKS; n++) {
+		nm->lacking_due--;
+		if (!(c = TAILQ_FIRST(&nm->lacking)))
+			break;
+		set_lacks(c, false);
+		look_again(c, now, 0);
+	}
+	nm->lacking_calm_us = now + NM_STANDBY_CALM_US;
+	if (nm->lacking_due && nm->lacking_count)
+		timerq_set(&nm->timers, timer, now + 1000000);
+}
+
+/* After a moment: a node that comes back brings more than one link. */
+void nm_standbys_retry(struct nm *nm, uint64_t now)
+{
+	uint64_t at = now + NM_STANDBY_DELAY_US;
+	nm->lacking_due = nm->lacking_count;
+	if (!nm->lacking_count || nm->lacking_timer.index)
+		return;
+	timerq_set(&nm->timers, &nm->lacking_timer,
+		   at < nm->lacking_calm_us ? nm->lacking_calm_us : at);
+}
+
+void nm_standbys_init(struct nm *nm)
+{
+	TAILQ_INIT(&nm->lacking);
+	timer_init(&nm->lacking_timer, lacking_due, nm);
+}
+
+void nm_standbys_free(struct nm *nm)
+{
+	timerq_cancel(&nm->timers, &nm->lacking_timer);
+}
+
+void nm_standby_free(struct nm *nm, struct nm_conn *c)
+{
+	set_lacks(c, false);
+	timerq_cancel(&nm->timers, &c->standby_timer);
+	nm_standby_drop(nm, c);
 }
 
 void nm_standby_init(struct nm_conn *c)

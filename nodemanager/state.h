@@ -50,6 +50,10 @@
 #define NM_STANDBY_SPREAD_US 500000u
 #define NM_STANDBY_RETRY_US 30000000u
 #define NM_STANDBYS_PER_SECOND 200
+/* A new link may be the way that some lacked: so many of them are looked at in a second, the rest
+ * of the searches is left to new connections; and not again for a while after that. */
+#define NM_STANDBY_LOOKS 100
+#define NM_STANDBY_CALM_US 3000000u
 #define NM_SWITCH_US 1000000u /* an end that complains more often is not heard */
 #define NM_REVIEWS_AT_ONCE 4  /* connections that are looked at for a better path, */
 #define NM_REVIEW_US 50000u   /* so often */
@@ -598,6 +602,8 @@ struct nm_conn {
 	const struct nm_path *standby_used; /* an end has gone over to it; only compared */
 	bool standbys_stay;		    /* `next` was one of them: the others are none of it */
 	struct timer standby_timer;	    /* to make one, or to see about those there are */
+	bool standby_lacks;		    /* there was no way for one: among nm.lacking */
+	TAILQ_ENTRY(nm_conn) lack;
 	uint64_t switched_us;
 	/* review.c */
 	bool is_urgent;
@@ -658,6 +664,12 @@ void nm_route_switched(struct nm *nm, struct nm_node *node, const struct msg_rou
 bool nm_path_is_standby(const struct nm_path *path);
 /* The number that each connection should have is another now. */
 void nm_standby_number_changed(struct nm *nm);
+/* There are more ways than before: those that found none look again soon. */
+void nm_standbys_retry(struct nm *nm, uint64_t now);
+void nm_standbys_init(struct nm *nm);
+void nm_standbys_free(struct nm *nm);
+/* The connection ends. */
+void nm_standby_free(struct nm *nm, struct nm_conn *c);
 
 /* --- review.c: connections move to better paths --------------------------------------------- */
 
@@ -742,6 +754,10 @@ struct nm {
 
 	uint64_t standby_second; /* that standby_count counts in */
 	unsigned standby_count;
+	TAILQ_HEAD(, nm_conn) lacking; /* a standby; who has waited longest first */
+	size_t lacking_count, lacking_due;
+	struct timer lacking_timer;
+	uint64_t lacking_calm_us; /* not looked at again before */
 
 	struct timer tend_timer, degree_timer;
 	size_t degree_at; /* who is looked at next, among `online` */

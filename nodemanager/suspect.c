@@ -73,8 +73,10 @@ void nm_end_suspect(struct nm *nm, struct nm_end *e, bool suspect, uint64_t now)
 	e->suspect = suspect;
 	nm_transport_cost_update(nm, t);
 	nm_event_transport(nm, NM_EVENT_TRANSPORT_SUSPECT, t, suspect ? "suspect" : "heard");
-	if (!suspect)
+	if (!suspect) {
+		nm_standbys_retry(nm, now);
 		return;
+	}
 	log_info("transport %u: node %s hears nothing under traffic", t->id,
 		 nm_node_text(e->node, name));
 	nm_transport_doubt_far(nm, t, e->node, now);

@@ -327,6 +327,7 @@ static void transport_up(struct nm *nm, struct nm_transport *t, uint64_t now)
 	log_info("transport %u (%s) is up", t->id, pair_text(t, pair));
 	nm_event_transport(nm, NM_EVENT_TRANSPORT_UP, t, NULL);
 	nm_conns_retry(nm, now);
+	nm_standbys_retry(nm, now);
 	nm_review_all(nm);
 	nm_link_up(nm, t->link, now);
 }

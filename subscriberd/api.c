@@ -3,13 +3,16 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/keyproof.h"
 #include "io/clock.h"
 
 #define ORDER_PREFIX "connect-"
+#define WHY_ALL_MAX 1024 /* of all ways to a gateway */
 
 /* --- reading what gateways say ------------------------------------------------------------ */
 
@@ -94,6 +97,7 @@ int sub_api_read_info(struct json_object *answer, struct sub_info *out, char *wh
 	if (!get_bool(answer, "success") || !get_bool(answer, "gateway"))
 		return malformed(why, "it is no gateway");
 	copy_text(out->name, sizeof out->name, answer, "name");
+	copy_text(out->id, sizeof out->id, answer, "id");
 	read_methods(get_object(answer, "methods", json_type_array), out);
 	terms = get_object(answer, "terms", json_type_object);
 	if (terms) {
@@ -153,8 +157,6 @@ static void read_dns(struct json_object *list, struct sub_lease *out)
 	}
 }
 
-#define SID_LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-
 int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *why)
 {
 	memset(out, 0, sizeof *out);
@@ -165,8 +167,7 @@ int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *
 	const char *sid = get_str(answer, "sid"), *method = get_str(answer, "method");
 	/* Methods write it into configurations of other programs: what gatewayd accepts as a sid,
 	 * and nothing that could be more than a word there. */
-	if (!sid[0] || strlen(sid) >= sizeof out->sid || sid[strspn(sid, SID_LETTERS)] ||
-	    !method[0] || strlen(method) > SUB_METHOD_NAME_MAX)
+	if (!sid_valid(sid) || !method[0] || strlen(method) > SUB_METHOD_NAME_MAX)
 		return malformed(why, "sid or method");
 	snprintf(out->sid, sizeof out->sid, "%s", sid);
 	snprintf(out->method, sizeof out->method, "%s", method);
@@ -228,6 +229,54 @@ struct json_object *sub_api_sid(const char *sid)
 	return params;
 }
 
+void sub_api_own(struct json_object *holder, const uint8_t secret[MESH_SECRET_BYTES],
+		 const struct mesh_id *gateway, struct ownerproof_call *c)
+{
+	struct json_object *owner = json_object_new_object();
+	struct ownerproof_key key;
+	uint8_t proof[OWNERPROOF_BYTES];
+	char text[MESH_ID_TEXT];
+
+	if (c->method[0]) /* requestConnection: the rest of its options is covered too */
+		c->options = json_object_to_json_string_ext(
+			holder, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	ownerproof_key(secret, gateway, &key);
+	if (owner && ownerproof_make(&key, gateway, c, proof) == 0) {
+		rpc_set_str(owner, "key", mesh_id_text(&key.public, text));
+		rpc_set_u64(owner, "stamp", c->stamp);
+		hex_encode(proof, sizeof proof, text);
+		rpc_set_str(owner, "proof", text);
+		rpc_set(holder, "owner", owner);
+	} else {
+		json_object_put(owner);
+	}
+	sodium_memzero(&key, sizeof key);
+}
+
+struct json_object *sub_api_challenge(const struct keyproof_ask *ask)
+{
+	struct json_object *params = json_object_new_object();
+	char hex[2 * KEYPROOF_BYTES + 1];
+
+	hex_encode(ask->challenge, sizeof ask->challenge, hex);
+	rpc_set_str(params, "challenge", hex);
+	return params;
+}
+
+void sub_api_read_proof(struct json_object *answer, const struct keyproof_ask *ask,
+			const char *place, struct sub_info *info)
+{
+	uint8_t proof[KEYPROOF_BYTES];
+	struct mesh_id id;
+
+	info->asked = true;
+	info->proven = mesh_id_parse(&id, info->id) == 0 &&
+		       hex_decode(get_str(answer, "proof"), proof, sizeof proof) == 0 &&
+		       keyproof_check(ask, &id, place, proof);
+	if (info->proven)
+		mesh_id_text(&id, info->id); /* written in one way */
+}
+
 struct json_object *sub_api_method_object(struct json_object *lease, const char *method)
 {
 	return get_object(lease, method, json_type_object);
@@ -253,38 +302,158 @@ static void set_quality(struct json_object *o, const struct sub_gateway *g)
 	rpc_set(o, "goodputBps", g->goodput_bps > 0 ? rounded(g->goodput_bps, 1) : NULL);
 }
 
-static const char *gateway_state(const struct sub_gateway *g, const struct sub_status *s,
-				 const struct sub_rank *r)
+struct ranked {
+	const struct sub_gateway *g;
+	struct sub_rank rank;
+	char found_by[SUB_WHY_MAX];
+};
+
+static const char *via_text(const struct sub_gateway *g)
 {
-	if (g == s->active.gateway)
-		return sub_state_name(s->active.state);
-	if (g == s->standby.gateway)
-		return s->standby.state == SUB_STANDBY ? "standby" : "opening standby";
-	return isinf(r->score) ? "unusable" : "ready";
+	return g->contact.via == SUB_VIA_MESH ? "mesh" : "http";
 }
 
-static struct json_object *gateway_json(const struct sub_api_hooks *h, const struct sub_gateway *g,
-					const struct sub_rank *r, const struct sub_status *s,
-					size_t place)
+#define OWN_NOTE                                                                                   \
+	"the gateway is on our own host: lease and tunnel are there, but what is sent into it "    \
+	"would come back here, so nothing is. Traffic needs a gateway on another host"
+
+/* We have a lease at the gateway of our own host. */
+static bool is_look(const struct sub_session_status *s)
 {
-	char found_by[SUB_WHY_MAX];
-	struct json_object *o = json_object_new_object(), *methods = json_object_new_array();
+	return s->state == SUB_ONLINE && s->gateway && s->gateway->own;
+}
+
+static const char *state_text(const struct sub_session_status *s)
+{
+	return is_look(s) ? "own host" : sub_state_name(s->state);
+}
+
+static const char *way_state(const struct ranked *w, const struct sub_status *s)
+{
+	if (w->g == s->active.gateway)
+		return state_text(&s->active);
+	if (w->g == s->standby.gateway)
+		return s->standby.state == SUB_STANDBY ? "standby" : "opening standby";
+	return isinf(w->rank.score) ? "unusable" : "ready";
+}
+
+/* The way that we use, or the best one. */
+static const struct ranked *way_used(const struct ranked *ways, size_t count,
+				     const struct sub_status *s)
+{
+	for (size_t i = 0; i < count; i++)
+		if (ways[i].g == s->active.gateway)
+			return &ways[i];
+	for (size_t i = 0; i < count; i++)
+		if (ways[i].g == s->standby.gateway)
+			return &ways[i];
+	return ways;
+}
+
+static bool item_listed(const char *list, const char *item)
+{
+	size_t len = strlen(item);
+
+	for (const char *at = list; (at = strstr(at, item)); at += len)
+		if ((at == list || at[-1] == ',') && (!at[len] || at[len] == ','))
+			return true;
+	return false;
+}
+
+/* Adds to a list what is not in it. */
+static void list_add(char *list, size_t size, const char *item)
+{
+	size_t len = strlen(list);
+
+	if (!item_listed(list, item))
+		snprintf(list + len, size - len, "%s%s", len ? "," : "", item);
+}
+
+static struct json_object *score_json(const struct sub_rank *r)
+{
+	return isinf(r->score) ? NULL : rounded(r->score, 10);
+}
+
+static struct json_object *ways_json(const struct ranked *ways, size_t count,
+				     const struct sub_status *s)
+{
+	struct json_object *list = json_object_new_array();
 	char key[SUB_KEY_MAX];
 
+	for (size_t i = 0; i < count; i++) {
+		const struct ranked *w = &ways[i];
+		struct json_object *o = json_object_new_object();
+		rpc_set_str(o, "key", sub_contact_key(&w->g->contact, key));
+		rpc_set_str(o, "via", via_text(w->g));
+		rpc_set(o, "foundBy", rpc_text(w->found_by));
+		rpc_set_str(o, "state", way_state(w, s));
+		rpc_set_str(o, "method", w->rank.method);
+		rpc_set(o, "score", score_json(&w->rank));
+		rpc_set(o, "rttMs", rounded(w->g->quality.rtt_ms, 100));
+		rpc_set(o, "why", rpc_text(w->rank.why));
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
+/* Why the best way stands where it does, and what the others are worth. */
+static void set_why(struct json_object *o, const struct ranked *ways, size_t count,
+		    const struct ranked *used)
+{
+	char why[WHY_ALL_MAX], key[SUB_KEY_MAX];
+	size_t len = (size_t)snprintf(why, sizeof why, "%s", ways->rank.why);
+
+	for (size_t i = 1; i < count && len < sizeof why; i++) {
+		const struct ranked *w = &ways[i];
+		const char *place = w->g->contact.via == SUB_VIA_MESH
+					    ? "the mesh"
+					    : sub_contact_key(&w->g->contact, key);
+		const char *also = w == used ? "in use" : "also";
+		if (isinf(w->rank.score) && strcmp(w->rank.why, ways->rank.why) == 0)
+			continue; /* said */
+		int n = isinf(w->rank.score)
+				? snprintf(why + len, sizeof why - len, "; not by %s: %s", place,
+					   w->rank.why)
+				: snprintf(why + len, sizeof why - len, "; %s by %s: %.1f", also,
+					   place, w->rank.score);
+		len += n > 0 ? (size_t)n : 0;
+	}
+	const struct sub_info *info = &ways->g->info;
+	if (info->asked && !info->proven && info->id[0] && len < sizeof why)
+		snprintf(why + len, sizeof why - len, "; does not prove that its key is %.8s",
+			 info->id);
+	rpc_set(o, "why", rpc_text(why));
+}
+
+/* One gateway by all its ways, the best first. */
+static struct json_object *gateway_json(const struct ranked *ways, size_t count,
+					const struct sub_status *s, size_t place)
+{
+	char found_by[WHY_ALL_MAX] = "", via[16] = "", key[SUB_KEY_MAX];
+	struct json_object *o = json_object_new_object(), *methods = json_object_new_array();
+	const struct sub_rank *r = &ways->rank;
+	const struct sub_gateway *g = ways->g;
+	const struct ranked *used = way_used(ways, count, s);
+
+	for (size_t i = 0; i < count; i++) {
+		list_add(found_by, sizeof found_by, ways[i].found_by);
+		list_add(via, sizeof via, via_text(ways[i].g));
+	}
 	if (isinf(r->score))
 		rpc_set(o, "rank", NULL);
 	else
 		rpc_set_u64(o, "rank", place);
 	rpc_set_str(o, "name", g->info.name);
+	rpc_set(o, "id", g->id[0] ? rpc_text(g->id) : NULL);
 	rpc_set_str(o, "key", sub_contact_key(&g->contact, key));
-	rpc_set(o, "foundBy", rpc_text(h->found_by(h->ctx, &g->contact, found_by)));
-	rpc_set_str(o, "via", g->contact.via == SUB_VIA_MESH ? "mesh" : "http");
+	rpc_set(o, "foundBy", rpc_text(found_by));
+	rpc_set_str(o, "via", via);
 	for (size_t i = 0; i < g->info.method_count; i++)
 		json_object_array_add(methods, rpc_text(g->info.methods[i]));
 	rpc_set_str(o, "method", r->method);
 	rpc_set(o, "methods", methods);
-	rpc_set_str(o, "state", gateway_state(g, s, r));
-	rpc_set(o, "score", isinf(r->score) ? NULL : rounded(r->score, 10));
+	rpc_set_str(o, "state", way_state(used, s));
+	rpc_set(o, "score", score_json(r));
 	rpc_set_bool(o, "pinned", r->pinned);
 	set_quality(o, g);
 	rpc_set_bool(o, "online", g->info.online);
@@ -296,19 +465,30 @@ static struct json_object *gateway_json(const struct sub_api_hooks *h, const str
 	rpc_set_u64(o, "firstSeen", g->first_seen_s);
 	rpc_set_u64(o, "lastSeen", g->last_seen_s);
 	rpc_set_str(o, "error", g->error);
-	rpc_set_str(o, "why", r->why);
+	set_why(o, ways, count, used);
+	rpc_set(o, "ways", ways_json(ways, count, s));
 	return o;
 }
-
-struct ranked {
-	const struct sub_gateway *g;
-	struct sub_rank rank;
-};
 
 static int by_rank(const void *a, const void *b)
 {
 	const struct ranked *x = a, *y = b;
 	return sub_rank_before(&y->rank, &x->rank) - sub_rank_before(&x->rank, &y->rank);
+}
+
+/* Behind its first way stand the others; how many they are. */
+static size_t gather(struct ranked *list, size_t count)
+{
+	size_t n = 1;
+
+	for (size_t i = 1; i < count; i++) {
+		if (!sub_gateway_same(list[0].g, list[i].g))
+			continue;
+		struct ranked way = list[i];
+		memmove(&list[n + 1], &list[n], (i - n) * sizeof *list);
+		list[n++] = way;
+	}
+	return n;
 }
 
 static void list_gateways(struct rpc_call *call, struct json_object *params, void *arg)
@@ -317,7 +497,7 @@ static void list_gateways(struct rpc_call *call, struct json_object *params, voi
 	struct ranked *list = calloc(SUB_GATEWAYS_MAX, sizeof *list);
 	struct json_object *result = json_object_new_object(), *array = json_object_new_array();
 	struct sub_status status;
-	size_t n = 0, it = 0;
+	size_t n = 0, it = 0, ways;
 	uint64_t now = daemon_now_us();
 
 	(void)params;
@@ -325,13 +505,16 @@ static void list_gateways(struct rpc_call *call, struct json_object *params, voi
 	while (list && n < SUB_GATEWAYS_MAX &&
 	       (list[n].g = sub_engine_next_gateway(h->engine, &it))) {
 		sub_engine_rank(h->engine, list[n].g, now, &list[n].rank);
+		h->found_by(h->ctx, &list[n].g->contact, list[n].found_by);
 		n++;
 	}
 	if (n)
 		qsort(list, n, sizeof *list, by_rank);
-	for (size_t i = 0; i < n; i++)
-		json_object_array_add(array,
-				      gateway_json(h, list[i].g, &list[i].rank, &status, i + 1));
+	for (size_t i = 0; i < n; i += ways) {
+		ways = gather(list + i, n - i);
+		json_object_array_add(array, gateway_json(list + i, ways, &status,
+							  json_object_array_length(array) + 1));
+	}
 	free(list);
 	rpc_set(result, "gateways", array);
 	rpc_reply(call, result);
@@ -396,7 +579,7 @@ static struct json_object *session_json(const struct sub_api_hooks *h,
 	rpc_set_str(o, "role", role);
 	rpc_set_str(o, "gateway", s->gateway->info.name);
 	rpc_set_str(o, "key", sub_contact_key(&s->gateway->contact, key));
-	rpc_set_str(o, "state", sub_state_name(s->state));
+	rpc_set_str(o, "state", state_text(s));
 	rpc_set_str(o, "method", s->method);
 	rpc_set_u64(o, "sinceSeconds", (now - s->since_us) / 1000000);
 	rpc_set(o, "rttMs", rounded(q->rtt_ms > 0 ? q->rtt_ms : s->gateway->quality.rtt_ms, 100));
@@ -428,22 +611,21 @@ static void status(struct rpc_call *call, struct json_object *params, void *arg)
 	struct sub_api_hooks *h = arg;
 	struct json_object *o = json_object_new_object();
 	struct sub_status s;
-	size_t it = 0, n = 0;
 	uint64_t now = daemon_now_us();
 
 	(void)params;
 	sub_engine_status(h->engine, &s);
-	while (sub_engine_next_gateway(h->engine, &it))
-		n++;
 	rpc_set_bool(o, "success", true);
 	rpc_set_str(o, "daemon", "subscriberd");
 	rpc_set_str(o, "version", MESHNET_VERSION);
-	rpc_set_str(o, "state", sub_state_name(s.active.state));
-	rpc_set_bool(o, "online", s.active.state == SUB_ONLINE);
+	rpc_set_str(o, "state", state_text(&s.active));
+	rpc_set_bool(o, "online", s.active.state == SUB_ONLINE && !is_look(&s.active));
+	if (is_look(&s.active))
+		rpc_set_str(o, "note", OWN_NOTE);
 	rpc_set_bool(o, "wanted", s.wanted);
 	if (s.order[0])
 		rpc_set_str(o, "ordered", s.order);
-	rpc_set_u64(o, "gateways", n);
+	rpc_set_u64(o, "gateways", sub_engine_gateways(h->engine));
 	rpc_set_u64(o, "failovers", s.failovers);
 	rpc_set_u64(o, "moves", s.moves);
 	rpc_set(o, "lastOutageMs", rounded((double)s.last_outage_us / 1000.0, 1000));
@@ -484,6 +666,8 @@ static void reply_order(const struct sub_api_hooks *h, struct rpc_call *call, in
 		rpc_set_str(o, "gateway", s.active.gateway->info.name);
 	if (state == SUB_ORDER_DONE)
 		rpc_set_str(o, "method", s.active.method);
+	if (state == SUB_ORDER_DONE && is_look(&s.active))
+		rpc_set_str(o, "note", OWN_NOTE);
 	rpc_reply(call, o);
 }
 

@@ -2,8 +2,11 @@
 #ifndef SUBSCRIBERD_API_H
 #define SUBSCRIBERD_API_H
 
+#include "core/ownerproof.h"
 #include "io/jsonrpc.h"
 #include "subscriberd/engine.h"
+
+struct keyproof_ask;
 
 /* An object for a method's options, with the gateway's access code ("" none). */
 struct json_object *sub_api_options(const char *code);
@@ -12,6 +15,15 @@ struct json_object *sub_api_request(const char *sid, const char *name, uint64_t 
 				    const char *method, struct json_object *options);
 /* Parameters of renewConnection and releaseConnection. */
 struct json_object *sub_api_sid(const char *sid);
+/* Adds to the options of requestConnection, or to the parameters of the other two, the proof that
+ * the call comes from us; c->options is set here. */
+void sub_api_own(struct json_object *holder, const uint8_t secret[MESH_SECRET_BYTES],
+		 const struct mesh_id *gateway, struct ownerproof_call *c);
+/* Parameters of nodeInfo that ask for a proof of its key. */
+struct json_object *sub_api_challenge(const struct keyproof_ask *ask);
+/* Did the answer that `info` was read from prove info->id, at that place?  Sets info->proven. */
+void sub_api_read_proof(struct json_object *answer, const struct keyproof_ask *ask,
+			const char *place, struct sub_info *info);
 /* The method's own object of a lease; NULL. */
 struct json_object *sub_api_method_object(struct json_object *lease, const char *method);
 

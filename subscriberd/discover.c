@@ -22,6 +22,7 @@
 #define NETWORK_TIMEOUTS 4    /* a network has so much longer to answer than a host */
 #define FLUSH_US 200000u      /* what was found is on disk this soon */
 #define PROGRESS_US 5000000u  /* events tell of it this often */
+#define WAYS_MAX 4	      /* to one gateway, found by walking */
 #define FIRST_WALK_US 500000u /* after the start: our node has had time to connect */
 
 /* One question that is on its way. */
@@ -337,32 +338,29 @@ static void found(struct discover *d, const struct sub_contact *c)
 	sub_engine_found(d->spec.engine, c, NULL, daemon_wall_s(), daemon_now_us());
 }
 
-/* The same gateway at another address, which the engine has already. */
+/* It says that it is a gateway which we reach in ways enough, or which is our own host's: if that
+ * is true it is not needed, otherwise even less.  What is not proven of the others hides nobody. */
 static bool known_elsewhere(const struct discover *d, const struct walk_host *h)
 {
+	const char *id = h->gateway->id;
 	const struct walk_host *other;
-	char key[SUB_KEY_MAX];
 	size_t it = 0;
 
-	while (h->gateway->id[0] && (other = walk_next_host(d->walk, &it))) {
-		if (other == h || other->gone || other->answer != WALK_GATEWAY ||
-		    strcmp(other->gateway->id, h->gateway->id) != 0)
-			continue;
-		struct sub_contact c = {.via = SUB_VIA_HTTP, .addr = other->gateway->addr};
-		if (net_host_is_own(&other->host) ||
-		    sub_engine_find(d->spec.engine, sub_contact_key(&c, key)))
+	if (!id[0])
+		return false;
+	while ((other = walk_next_host(d->walk, &it)))
+		if (other != h && !other->gone && other->answer == WALK_GATEWAY &&
+		    net_host_is_own(&other->host) && strcmp(other->gateway->id, id) == 0)
 			return true;
-	}
-	return false;
+	return sub_engine_ways(d->spec.engine, id, daemon_now_us()) >= WAYS_MAX;
 }
 
-/* Our own host's gateway would lead us in a circle: only who asks for it gets it. */
 static void op_gateway(void *ctx, const struct walk_host *h)
 {
 	struct discover *d = ctx;
 
 	tell(d, "scan.gateway", api_scan_gateway_json(h));
-	if (net_host_is_own(&h->host) || known_elsewhere(d, h))
+	if (!net_host_is_own(&h->host) && known_elsewhere(d, h))
 		return;
 	found(d, &(struct sub_contact){.via = SUB_VIA_HTTP, .addr = h->gateway->addr});
 	d->spec.changed(d->spec.ctx);
@@ -467,7 +465,7 @@ static int take_own(const struct nl_addr *a, void *ctx)
 }
 
 /* IPv4 first: the first is where our own host is asked.  Loopback is there without any network. */
-static void read_own(struct discover *d)
+static struct own read_own(void)
 {
 	struct own own = {.count = 0};
 	struct nl *nl = NULL;
@@ -478,7 +476,38 @@ static void read_own(struct discover *d)
 	}
 	nl_close(nl);
 	net_addr_parse(&own.addrs[own.count++], "127.0.0.1", 0);
-	walk_set_own(d->walk, own.addrs, own.count);
+	return own;
+}
+
+static bool own_address(const struct net_addr *addr)
+{
+	struct own own = read_own();
+
+	for (size_t i = 0; i < own.count; i++) {
+		own.addrs[i].port = addr->port;
+		if (net_addr_equal(&own.addrs[i], addr))
+			return true;
+	}
+	return net_addr_is_loopback(addr);
+}
+
+bool discover_is_own(const struct discover *d, const struct sub_gateway *g)
+{
+	const struct sub_contact *c = &g->contact;
+	const struct mesh_id *node = d->spec.app ? meshapp_node(d->spec.app) : NULL;
+	const struct walk_host *h;
+	size_t it = 0;
+
+	if (c->via == SUB_VIA_MESH && node && mesh_id_equal(node, &c->node))
+		return true;
+	if (c->via == SUB_VIA_HTTP && own_address(&c->addr))
+		return true;
+	/* Another way to what answered as the gateway here. */
+	while (g->id[0] && (h = walk_next_host(d->walk, &it)))
+		if (net_host_is_own(&h->host) && h->answer == WALK_GATEWAY &&
+		    strcmp(h->gateway->id, g->id) == 0)
+			return true;
+	return false;
 }
 
 /* Those of the set that are here; why the others are not is noted. */
@@ -507,9 +536,10 @@ static void start(struct discover *d, uint32_t wanted, uint32_t scan)
 	struct walk_policy policy = policy_of(config_of(d));
 	char text[GRAPH_NETWORKS_MAX];
 	uint32_t here = present(d, wanted);
+	struct own own = read_own();
 	struct discover_status s;
 
-	read_own(d);
+	walk_set_own(d->walk, own.addrs, own.count);
 	walk_set_policy(d->walk, &policy);
 	d->scan = scan;
 	if (!walk_start(d->walk, here, scan, daemon_wall_s(), daemon_now_us()))

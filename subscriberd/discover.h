@@ -53,6 +53,8 @@ int discover_scan(struct discover *d, const char *networks, char call_id[DISCOVE
 int discover_status(const struct discover *d, const char *call_id, struct discover_status *out);
 const struct walk *discover_walk(const struct discover *d);
 struct graph_store *discover_graph(struct discover *d);
+/* Is the gateway on our own host: at an address of ours, at our own node? */
+bool discover_is_own(const struct discover *d, const struct sub_gateway *g);
 /* "apptracker", "babel,kernel", "told by NAME", "configured", ...: how a gateway was found.
  * Returns out. */
 const char *discover_found_by(const struct discover *d, const struct sub_contact *c,

@@ -58,16 +58,28 @@ static struct sub_gateway *find_contact(const struct sub_engine *e, const struct
 	return NULL;
 }
 
-static struct sub_gateway *find_key(const struct sub_engine *e, const char *key)
+/* By the key of a way, or (*any) by what the gateway is called or has proven to be: then by the way
+ * that was heard last. */
+static struct sub_gateway *find_key(const struct sub_engine *e, const char *key, bool *any)
 {
 	char text[SUB_KEY_MAX];
+	struct sub_gateway *found = NULL;
+
+	*any = false;
 	for (size_t i = 0; i < e->count; i++) {
 		struct sub_gateway *g = e->gateways[i];
-		if (strcmp(sub_contact_key(&g->contact, text), key) == 0 ||
-		    (g->info.name[0] && strcmp(g->info.name, key) == 0))
+		if (strcmp(sub_contact_key(&g->contact, text), key) == 0) {
+			*any = false;
 			return g;
+		}
+		if (((g->info.name[0] && strcmp(g->info.name, key) == 0) ||
+		     (g->id[0] && strcmp(g->id, key) == 0)) &&
+		    (!found || (sub_gateway_same(g, found) && g->heard_us > found->heard_us))) {
+			found = g;
+			*any = true;
+		}
 	}
-	return NULL;
+	return found;
 }
 
 void sub_ask(struct sub_engine *e, struct sub_gateway *g)
@@ -79,6 +91,11 @@ void sub_ask(struct sub_engine *e, struct sub_gateway *g)
 		e->info_serial[i] = ++e->counter;
 		e->ops->ask_info(e->ctx, g, e->info_serial[i]);
 	}
+}
+
+static void look_whether_own(struct sub_engine *e, struct sub_gateway *g)
+{
+	g->own = e->ops->is_own && e->ops->is_own(e->ctx, g);
 }
 
 int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
@@ -101,9 +118,10 @@ int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 		*g = *known;
 	g->contact = *c;
 	g->asking = false;
-	g->heard_us = g->answered_us = g->cooldown_until_us = 0;
+	g->heard_us = g->answered_us = g->cooldown_until_us = g->proven_us = 0;
 	if (!g->first_seen_s)
 		g->first_seen_s = now_s;
+	look_whether_own(e, g);
 	e->gateways[e->count++] = g;
 	log_info("gateway found: %s", sub_contact_key(c, key));
 	sub_ask(e, g);
@@ -132,6 +150,9 @@ static void heard(struct sub_engine *e, struct sub_gateway *g, const struct sub_
 {
 	g->info = *info;
 	g->heard_us = g->answered_us = now;
+	g->silence[0] = '\0';
+	sub_ways_identify(e, g, info, now);
+	look_whether_own(e, g);
 	sub_gateway_proof(g, info->online);
 	if (rtt_ms > 0)
 		sub_quality_answer(&g->quality, rtt_ms, now);
@@ -168,6 +189,8 @@ void sub_engine_on_info(struct sub_engine *e, uint64_t serial, const struct sub_
 		g->asking = false;
 		if (error) {
 			sub_quality_silence(&g->quality, now);
+			snprintf(g->silence, sizeof g->silence, "%s", error);
+			g->proven_us = 0; /* who answers next may be somebody else */
 		} else {
 			g->last_seen_s = now_s;
 			heard(e, g, info, rtt_ms, now);
@@ -267,7 +290,7 @@ void sub_engine_set_policy(struct sub_engine *e, const struct sub_policy *policy
 	sub_min(&e->scan_at_us, now + policy->scan_interval_us);
 	for (unsigned i = 0; i < SUB_SLOTS; i++) {
 		struct sub_session *s = &e->sessions[i];
-		if (s->gateway && sub_names_have(&policy->terms.banned, s->gateway))
+		if (s->gateway && sub_ways_have(e, &e->policy.terms.banned, s->gateway))
 			sub_session_fail(e, s, FAULT_GATEWAY, "it is banned now", now);
 	}
 	sub_step(e, now);
@@ -295,11 +318,13 @@ static void accept_order(struct sub_engine *e, struct sub_gateway *g, uint64_t n
 	e->wanted = true;
 	e->standby_at_us = now;
 	e->pinned[0] = '\0';
+	e->pinned_any = e->order_any;
 	memcpy(e->pinned_method, e->order_method, sizeof e->pinned_method);
 	if (g) {
 		sub_contact_key(&g->contact, e->pinned);
 		g->cooldown_until_us = 0;
 		memset(g->faults, 0, sizeof g->faults);
+		sub_ways_share(e, g);
 	}
 	if (b->gateway && !sub_order_allows(e, b->gateway, b->method))
 		sub_session_end(e, b, now);
@@ -313,7 +338,8 @@ static void accept_order(struct sub_engine *e, struct sub_gateway *g, uint64_t n
 
 int64_t sub_engine_connect(struct sub_engine *e, const char *key, const char *method, uint64_t now)
 {
-	struct sub_gateway *g = key ? find_key(e, key) : NULL;
+	bool any = false;
+	struct sub_gateway *g = key ? find_key(e, key, &any) : NULL;
 
 	if (key && !g)
 		return -ENOENT;
@@ -323,6 +349,7 @@ int64_t sub_engine_connect(struct sub_engine *e, const char *key, const char *me
 	e->order_state = SUB_ORDER_PENDING;
 	e->order_why[0] = '\0';
 	snprintf(e->order_method, sizeof e->order_method, "%s", method ? method : "");
+	e->order_any = any;
 	if (g && !g->heard_us) {
 		e->order_asked = g;
 		sub_ask(e, g);
@@ -394,7 +421,9 @@ const struct sub_gateway *sub_engine_next_gateway(const struct sub_engine *e, si
 
 const struct sub_gateway *sub_engine_find(const struct sub_engine *e, const char *key)
 {
-	return find_key(e, key);
+	bool any;
+
+	return find_key(e, key, &any);
 }
 
 void sub_engine_rank(const struct sub_engine *e, const struct sub_gateway *g, uint64_t now,
@@ -406,5 +435,5 @@ void sub_engine_rank(const struct sub_engine *e, const struct sub_gateway *g, ui
 	struct sub_rank_question q = {.only = s ? s->method : NULL,
 				      .live = s && s->state >= SUB_STANDBY};
 
-	sub_rank(g, &e->policy.terms, &q, now, out);
+	sub_ways_rank(e, g, q, now, out);
 }

@@ -10,6 +10,10 @@
  * in use before the old one becomes the standby, so nothing is lost).
  *
  *   IDLE -> REQUESTING -> OPENING -> STANDBY <-> ONLINE
+ *
+ * A gateway on our own host leads in a circle, and is used by order only: for a look at how its
+ * leases and tunnels come and go.  Such a session is not probed, and the shell leads no traffic
+ * into it.
  */
 #ifndef SUBSCRIBERD_ENGINE_H
 #define SUBSCRIBERD_ENGINE_H
@@ -27,7 +31,7 @@ const char *sub_state_name(enum sub_state s);
 
 /* What requestConnection granted, as far as every method has it. */
 struct sub_lease {
-	char sid[65];
+	char sid[SID_MAX + 1];
 	char method[SUB_METHOD_NAME_MAX + 1];
 	uint64_t lease_seconds;
 	struct net_prefix ip4, ip6; /* ours; family 0: none */
@@ -64,7 +68,7 @@ enum sub_probe {
 
 struct sub_ops {
 	/* Each starts something; exactly one sub_engine_on_... call with `serial` follows, later.
-	 */
+	 * ask_info also has its key proven, as sub_gateway_unproven says. */
 	void (*ask_info)(void *ctx, const struct sub_gateway *g, uint64_t serial);
 	/* `sid`: of the lease that we had with this method there; "" none. */
 	void (*request)(void *ctx, unsigned slot, const struct sub_gateway *g, const char *method,
@@ -89,6 +93,8 @@ struct sub_ops {
 	 */
 	void (*go_offline)(void *ctx, bool hold);
 	void (*save)(void *ctx, const struct sub_gateway *g);
+	/* Is it on our own host?  May be NULL: none is. */
+	bool (*is_own)(void *ctx, const struct sub_gateway *g);
 	/* The list of apps and the configured addresses should be read again. */
 	void (*discover)(void *ctx);
 	/* For whoever watches.  May be NULL. */
@@ -141,9 +147,10 @@ void sub_engine_on_traffic(struct sub_engine *e, unsigned slot, uint64_t bytes,
 
 /*
  * Orders of the operator.  connect: this gateway (and method) and no other until disconnect (NULL:
- * the best); what is in use stays so until the new one is up.  A gateway that has not answered yet
- * is asked first, and nothing changes when it does not.  The number of the order, for
- * sub_engine_order; -ENOENT.  disconnect: stay offline until connect.
+ * the best), by the way that was named before its others, unless it is in use already.  What is in
+ * use stays so until the new one is up.  A gateway that has not answered yet is asked first, and
+ * nothing changes when it does not.  The number of the order, for sub_engine_order; -ENOENT.
+ * disconnect: stay offline until connect.
  */
 int64_t sub_engine_connect(struct sub_engine *e, const char *key, const char *method, uint64_t now);
 void sub_engine_disconnect(struct sub_engine *e, uint64_t now);
@@ -171,11 +178,15 @@ struct sub_status {
 	uint64_t last_detect_us; /* from the first sign of the fault to giving it up */
 	uint64_t last_switch_us; /* from giving it up to ONLINE */
 	bool wanted;		 /* false after disconnect */
-	const char *order;	 /* key of the gateway that was ordered; "" none */
+	const char *order;	 /* key of the way that was ordered; "" none */
 };
 void sub_engine_status(const struct sub_engine *e, struct sub_status *out);
-/* Walks the gateways in no order: *it = 0 first; NULL ends. */
+/* Walks the ways to gateways in no order: *it = 0 first; NULL ends. */
 const struct sub_gateway *sub_engine_next_gateway(const struct sub_engine *e, size_t *it);
+/* How many there are: several ways to one are one. */
+size_t sub_engine_gateways(const struct sub_engine *e);
+/* The ways by which the gateway with this key is proven to be reached now. */
+unsigned sub_engine_ways(const struct sub_engine *e, const char *id, uint64_t now);
 const struct sub_gateway *sub_engine_find(const struct sub_engine *e, const char *key);
 void sub_engine_rank(const struct sub_engine *e, const struct sub_gateway *g, uint64_t now,
 		     struct sub_rank *out);

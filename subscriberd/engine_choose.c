@@ -28,13 +28,25 @@
 /* One that has held for this long has no failures any more. */
 #define SOUND_US 60000000u
 
-bool sub_order_allows(const struct sub_engine *e, const struct sub_gateway *g, const char *method)
+static bool is_named(const struct sub_engine *e, const struct sub_gateway *g)
 {
 	char key[SUB_KEY_MAX];
 
+	return e->pinned[0] && strcmp(sub_contact_key(&g->contact, key), e->pinned) == 0;
+}
+
+/* Whichever way was named: it is the gateway that is meant. */
+bool sub_order_allows(const struct sub_engine *e, const struct sub_gateway *g, const char *method)
+{
+	const struct sub_gateway *w;
+	size_t it = 0;
+
 	if (e->pinned_method[0] && strcmp(e->pinned_method, method) != 0)
 		return false;
-	return !e->pinned[0] || strcmp(sub_contact_key(&g->contact, key), e->pinned) == 0;
+	bool found = !e->pinned[0];
+	while (!found && (w = sub_way_next(e, g, &it)))
+		found = is_named(e, w);
+	return found;
 }
 
 /* --- who is the best ---------------------------------------------------------------------- */
@@ -44,6 +56,7 @@ struct choice {
 	struct sub_rank rank;
 	bool last;   /* the other session is at this gateway too */
 	bool insist; /* the one lost a moment ago, by a method that has not failed */
+	bool named;  /* the way that was ordered */
 };
 
 static bool choice_before(const struct choice *a, const struct choice *b)
@@ -52,16 +65,13 @@ static bool choice_before(const struct choice *a, const struct choice *b)
 		return a->insist;
 	if (a->last != b->last)
 		return !a->last;
+	if (a->named != b->named)
+		return a->named;
 	return sub_rank_before(&a->rank, &b->rank);
 }
 
-/* Known by two contacts (over the mesh and by HTTP) it is one gateway, and no help for itself. */
-static bool same_gateway(const struct sub_gateway *a, const struct sub_gateway *b)
-{
-	return a == b || (a->info.name[0] && strcmp(a->info.name, b->info.name) == 0);
-}
-
-/* The best gateway with its best method, none of those that `x` and `y` (may be NULL) are at. */
+/* The best gateway with its best method, none of those that `x` and `y` (may be NULL) are at: by
+ * another way it is no help for itself. */
 static bool pick(const struct sub_engine *e, const struct sub_session *x,
 		 const struct sub_session *y, uint64_t now, struct choice *out)
 {
@@ -73,18 +83,18 @@ static bool pick(const struct sub_engine *e, const struct sub_session *x,
 		struct sub_rank_question q = {.only = e->pinned_method};
 		for (unsigned k = 0; k < 2; k++) {
 			if (!taken[k] || !taken[k]->gateway ||
-			    !same_gateway(taken[k]->gateway, c.g))
+			    !sub_gateway_same(taken[k]->gateway, c.g))
 				continue;
 			c.last = true;
 			q.except = taken[k]->method;
 		}
 		if (!sub_order_allows(e, c.g, e->pinned_method))
 			continue;
-		sub_rank(c.g, &e->policy.terms, &q, now, &c.rank);
-		if (c.g == e->insist && c.rank.method) {
-			struct sub_method_fault *m = sub_gateway_fault(c.g, c.rank.method, false);
-			c.insist = !m || m->failures == 0;
-		}
+		sub_ways_rank(e, c.g, q, now, &c.rank);
+		c.insist = e->insist && c.rank.method && sub_gateway_same(c.g, e->insist) &&
+			   c.g->answered_us >= e->insist_since_us &&
+			   !sub_ways_failed(e, c.g, c.rank.method);
+		c.named = !e->pinned_any && is_named(e, c.g);
 		if (isfinite(c.rank.score) && (!out->g || choice_before(&c, out)))
 			*out = c;
 	}
@@ -185,7 +195,7 @@ void sub_step(struct sub_engine *e, uint64_t now)
 
 /* --- is another one better? --------------------------------------------------------------- */
 
-static void forgive(struct sub_session *s, uint64_t now)
+static void forgive(struct sub_engine *e, struct sub_session *s, uint64_t now)
 {
 	if (s->state < SUB_STANDBY || now - s->since_us < SOUND_US)
 		return;
@@ -193,6 +203,7 @@ static void forgive(struct sub_session *s, uint64_t now)
 	struct sub_method_fault *m = sub_gateway_fault(s->gateway, s->method, false);
 	if (m)
 		m->failures = 0;
+	sub_ways_share(e, s->gateway);
 }
 
 static struct sub_rank rank_of(const struct sub_engine *e, const struct sub_session *s,
@@ -200,8 +211,8 @@ static struct sub_rank rank_of(const struct sub_engine *e, const struct sub_sess
 {
 	struct sub_rank r;
 
-	sub_rank(s->gateway, &e->policy.terms,
-		 &(struct sub_rank_question){.only = s->method, .live = true}, now, &r);
+	sub_ways_rank(e, s->gateway, (struct sub_rank_question){.only = s->method, .live = true},
+		      now, &r);
 	return r;
 }
 
@@ -307,8 +318,8 @@ void sub_consider(struct sub_engine *e, uint64_t now)
 	const char *why;
 
 	e->look_at_us = now + LOOK_US;
-	forgive(e->active, now);
-	forgive(b, now);
+	forgive(e, e->active, now);
+	forgive(e, b, now);
 	if (b->state == SUB_IDLE && !wants_second(e))
 		consider_any(e, now);
 	if (b->state != SUB_STANDBY)

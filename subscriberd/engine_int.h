@@ -1,5 +1,6 @@
 /* Inside the subscriber's engine: engine.c (gateways, orders, time), engine_session.c (one session
- * from its request to its end), engine_choose.c (which gateway, who is the standby, when to move).
+ * from its request to its end), engine_choose.c (which gateway, who is the standby, when to move),
+ * engine_ways.c (several ways to one gateway).
  */
 #ifndef SUBSCRIBERD_ENGINE_INT_H
 #define SUBSCRIBERD_ENGINE_INT_H
@@ -54,15 +55,20 @@ struct sub_engine {
 	bool wanted, holding;
 	uint64_t lost_us, gave_up_us, failovers, moves;
 	uint64_t last_outage_us, last_detect_us, last_switch_us;
-	/* Lost by a fault of its method while its RPC answers: its other methods come first. */
+	/* Lost by a fault of its method while its RPC answers: its other methods come first, by the
+	 * ways that have answered since then. */
 	struct sub_gateway *insist;
+	uint64_t insist_since_us;
 
 	/* The latest order. */
 	int64_t order;
 	enum sub_order_state order_state;
 	char order_why[SUB_WHY_MAX];
 	struct sub_gateway *order_asked; /* has to answer before the order counts */
+	bool order_any;			 /* pinned_any, when it counts */
 	char order_method[SUB_METHOD_NAME_MAX + 1];
+	/* `pinned_any`: the gateway was named, otherwise one way to it, which comes first. */
+	bool pinned_any;
 	char pinned[SUB_KEY_MAX], pinned_method[SUB_METHOD_NAME_MAX + 1];
 
 	uint64_t counter; /* numbers questions */
@@ -89,6 +95,27 @@ static inline void sub_min(uint64_t *a, uint64_t b)
 	if (b < *a)
 		*a = b;
 }
+
+/* --- engine_ways.c --- */
+/* Walks the ways to the gateway of `g`, with itself: *it = 0 first; NULL ends. */
+const struct sub_gateway *sub_way_next(const struct sub_engine *e, const struct sub_gateway *g,
+				       size_t *it);
+/* Is the gateway one of these, by whatever way? */
+bool sub_ways_have(const struct sub_engine *e, const struct sub_names *names,
+		   const struct sub_gateway *g);
+/* sub_rank for this way, pinned or banned when the gateway is. */
+void sub_ways_rank(const struct sub_engine *e, const struct sub_gateway *g,
+		   struct sub_rank_question q, uint64_t now, struct sub_rank *out);
+/* Has that method of the gateway failed lately? */
+bool sub_ways_failed(const struct sub_engine *e, const struct sub_gateway *g, const char *method);
+/* Has its RPC answered by any way since then? */
+bool sub_ways_answer(const struct sub_engine *e, const struct sub_gateway *g, uint64_t since);
+void sub_ways_ask(struct sub_engine *e, const struct sub_gateway *g);
+/* What was found out about the gateway's tunnels by this way holds for the others. */
+void sub_ways_share(struct sub_engine *e, const struct sub_gateway *g);
+/* Whose way it is, by an answer. */
+void sub_ways_identify(struct sub_engine *e, struct sub_gateway *g, const struct sub_info *info,
+		       uint64_t now);
 
 /* --- engine_session.c --- */
 /* What is to blame for the end of a session. */

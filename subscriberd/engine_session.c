@@ -12,6 +12,8 @@
 /* An interrupted tunnel has this long to come back (a daemon restarts). */
 #define TROUBLE_US 600000u
 #define FRESH_ANSWER_US 2000000u /* its RPC has answered within this: it answers */
+/* So many failures in a row, and a lease is given back: a new one is made anew. */
+#define ASKED_AGAIN 3u
 /* A gateway that has held for this long has no failures any more. */
 #define SOUND_US 60000000u
 
@@ -119,6 +121,7 @@ static void blame(struct sub_engine *e, struct sub_session *s, enum sub_fault fa
 		m->until_us = until;
 	else
 		g->cooldown_until_us = until;
+	sub_ways_share(e, g);
 	sub_save(e, g);
 }
 
@@ -138,21 +141,32 @@ static void count_loss(struct sub_engine *e, struct sub_session *s, enum sub_fau
 {
 	struct sub_gateway *g = s->gateway;
 	uint64_t began = fault_began(s);
-	bool answers = g->answered_us && g->answered_us + FRESH_ANSWER_US >= now &&
-		       g->answered_us >= began;
+	uint64_t fresh = now > FRESH_ANSWER_US ? now - FRESH_ANSWER_US : 0;
 
+	e->insist_since_us = began > fresh ? began : fresh;
 	e->lost_us = s->last_alive_us;
 	e->gave_up_us = now;
 	e->last_detect_us = began ? now - began : 0;
 	e->failovers++;
-	e->insist = fault == FAULT_METHOD && answers ? g : NULL;
+	e->insist = fault == FAULT_METHOD && sub_ways_answer(e, g, e->insist_since_us) ? g : NULL;
+}
+
+/* Its tunnel is dead and nobody else can be had, so it is asked again, and for the same lease: its
+ * daemon may have been started again, and the release would come after that. */
+static bool keeps_lease(const struct sub_engine *e, const struct sub_session *s, bool was_up,
+			enum sub_fault fault, uint64_t now)
+{
+	const struct sub_method_fault *m = sub_gateway_fault(s->gateway, s->method, false);
+
+	return (was_up || s->asked_again) && fault == FAULT_METHOD && e->wanted && m &&
+	       m->failures < ASKED_AGAIN && !sub_has_other(e, s, now);
 }
 
 void sub_session_fail(struct sub_engine *e, struct sub_session *s, enum sub_fault fault,
 		      const char *why, uint64_t now)
 {
 	char key[SUB_KEY_MAX], text[SUB_WHY_MAX];
-	bool was_online = s->state == SUB_ONLINE;
+	bool was_online = s->state == SUB_ONLINE, was_up = is_up(s);
 
 	snprintf(text, sizeof text, "%s", why); /* it may be the gateway's own */
 	log_warn("gateway %s (%s%s) given up: %s", sub_contact_key(&s->gateway->contact, key),
@@ -171,7 +185,8 @@ void sub_session_fail(struct sub_engine *e, struct sub_session *s, enum sub_faul
 	if (was_online && e->standby->state == SUB_STANDBY)
 		sub_promote(e, NULL, now);
 	/* The lease is told to end in case the gateway is only unreachable to us. */
-	release(e, s);
+	if (!keeps_lease(e, s, was_up, fault, now))
+		release(e, s);
 	drop(e, s, e->wanted, now);
 	sub_step(e, now);
 }
@@ -242,10 +257,11 @@ void sub_engine_on_lease(struct sub_engine *e, uint64_t serial, const struct sub
 
 static void begin_probes(struct sub_engine *e, struct sub_session *s, uint64_t now)
 {
+	uint64_t first = s->gateway->own ? TIMER_NEVER : now + e->policy.probe_interval_us;
+
 	memset(s->probes, 0, sizeof s->probes);
-	s->probes[SUB_PROBE_GATEWAY].at_us = now + e->policy.probe_interval_us;
-	s->probes[SUB_PROBE_UPLINK].at_us =
-		e->policy.probe_uplink ? now + e->policy.probe_interval_us : TIMER_NEVER;
+	s->probes[SUB_PROBE_GATEWAY].at_us = first;
+	s->probes[SUB_PROBE_UPLINK].at_us = e->policy.probe_uplink ? first : TIMER_NEVER;
 	s->least_rtt_ms = s->last_rtt_ms = 0;
 	s->trouble_at_us = TIMER_NEVER;
 	s->last_alive_us = now;
@@ -277,8 +293,10 @@ bool sub_session_online(struct sub_engine *e, struct sub_session *s, uint64_t no
 	}
 	if (sub_order_allows(e, s->gateway, s->method))
 		sub_order_settle(e, SUB_ORDER_DONE, "");
-	log_info("online through %s by %s with %s", s->gateway->info.name, s->method,
-		 net_prefix_text(own, ip));
+	log_info(s->gateway->own ? "%s is on our own host: its tunnel is up (%s, %s), and no "
+				   "traffic is led into it"
+				 : "online through %s by %s with %s",
+		 s->gateway->info.name, s->method, net_prefix_text(own, ip));
 	return true;
 }
 
@@ -319,7 +337,7 @@ void sub_engine_on_trouble(struct sub_engine *e, uint64_t serial, uint64_t now)
 {
 	struct sub_session *s = by_serial(e, serial);
 
-	if (!s || !is_up(s) || s->trouble_at_us != TIMER_NEVER)
+	if (!s || !is_up(s) || s->trouble_at_us != TIMER_NEVER || s->gateway->own)
 		return;
 	s->trouble_at_us = now + TROUBLE_US;
 	s->trouble_us = now;
@@ -429,19 +447,21 @@ static void probe_lost(struct sub_engine *e, struct sub_session *s, enum sub_pro
 	struct sub_session *other = s == e->active ? e->standby : e->active;
 
 	if (p->lost == 1) { /* Does its RPC answer?  Is the other one any better? */
-		sub_ask(e, s->gateway);
+		sub_ways_ask(e, s->gateway);
 		if (is_up(other) && e->policy.probe_uplink)
 			sub_min(&other->probes[SUB_PROBE_UPLINK].at_us, now);
 	}
 	p->at_us = now; /* make sure at once */
 	if (kind == SUB_PROBE_UPLINK) {
 		sub_gateway_proof(s->gateway, false);
+		sub_ways_share(e, s->gateway);
 		if (p->lost >= e->policy.probe_losses && target_counts(e, s, now))
 			sub_session_fail(e, s, FAULT_GATEWAY,
 					 "nothing answers beyond it: its uplink is down", now);
 		return;
 	}
 	sub_quality_silence(&s->gateway->tunnel, now);
+	sub_ways_share(e, s->gateway);
 	if (p->lost >= e->policy.probe_losses)
 		sub_session_fail(e, s, FAULT_METHOD, "it no longer answers through the tunnel",
 				 now);
@@ -454,17 +474,18 @@ static void probe_answered(struct sub_engine *e, struct sub_session *s, enum sub
 {
 	struct sub_gateway *g = s->gateway;
 
-	(void)e;
 	s->last_alive_us = now;
 	g->heard_us = now;
 	if (kind == SUB_PROBE_UPLINK) {
 		sub_gateway_proof(g, true);
+		sub_ways_share(e, g);
 		return;
 	}
 	s->last_rtt_ms = rtt_ms;
 	if (s->least_rtt_ms <= 0 || rtt_ms < s->least_rtt_ms)
 		s->least_rtt_ms = rtt_ms;
 	sub_quality_answer(&g->tunnel, rtt_ms, now);
+	sub_ways_share(e, g);
 }
 
 void sub_engine_on_probe(struct sub_engine *e, uint64_t serial, bool answered, double rtt_ms,
@@ -496,6 +517,7 @@ void sub_engine_on_traffic(struct sub_engine *e, unsigned slot, uint64_t bytes, 
 		return;
 	bool full = s->last_rtt_ms > s->least_rtt_ms * FULL_RTT_FACTOR + FULL_RTT_MS;
 	sub_gateway_carried(s->gateway, (double)bytes * 8e6 / (double)elapsed_us, full);
+	sub_ways_share(e, s->gateway);
 }
 
 /* --- time --------------------------------------------------------------------------------- */

@@ -4,17 +4,18 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WEIGHT 8 /* of the average against one sample */
+#include "core/keyproof.h"
+
+#define PROOF_US 300000000u /* a key is proven anew this often */
+#define WEIGHT 8	    /* of the average against one sample */
+
+_Static_assert(SUB_KEY_MAX == KEYPROOF_PLACE_MAX, "a key is what is proven of a place");
 
 const char *sub_contact_key(const struct sub_contact *c, char out[SUB_KEY_MAX])
 {
-	char id[MESH_ID_TEXT], addr[NET_ADDR_TEXT];
-
 	if (c->via == SUB_VIA_MESH)
-		snprintf(out, SUB_KEY_MAX, "mesh:%s/%s", mesh_id_text(&c->node, id), c->app);
-	else
-		snprintf(out, SUB_KEY_MAX, "http:%s", net_addr_text(&c->addr, addr));
-	return out;
+		return keyproof_mesh(&c->node, c->app, out);
+	return keyproof_http(&c->addr, out);
 }
 
 bool sub_contact_equal(const struct sub_contact *a, const struct sub_contact *b)
@@ -24,6 +25,16 @@ bool sub_contact_equal(const struct sub_contact *a, const struct sub_contact *b)
 	if (a->via == SUB_VIA_HTTP)
 		return net_addr_equal(&a->addr, &b->addr);
 	return mesh_id_equal(&a->node, &b->node) && strcmp(a->app, b->app) == 0;
+}
+
+bool sub_gateway_same(const struct sub_gateway *a, const struct sub_gateway *b)
+{
+	return a == b || (a->id[0] && strcmp(a->id, b->id) == 0);
+}
+
+bool sub_gateway_unproven(const struct sub_gateway *g, uint64_t now)
+{
+	return !g->proven_us || now - g->proven_us >= PROOF_US;
 }
 
 void sub_quality_answer(struct sub_quality *q, double rtt_ms, uint64_t now)

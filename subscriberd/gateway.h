@@ -12,11 +12,13 @@
 #include "base/addr.h"
 #include "base/id.h"
 #include "base/limits.h"
+#include "base/sid.h"
 
 #define SUB_METHODS_MAX 16
 #define SUB_METHOD_NAME_MAX 15
 #define SUB_WHY_MAX 200
 #define SUB_KEY_MAX 160
+#define SUB_SILENT_US 35000000u /* a gateway not heard for this long is not tried */
 
 /* How a gateway is reached: an app in the mesh, or HTTP at an address. */
 enum sub_via { SUB_VIA_MESH, SUB_VIA_HTTP };
@@ -45,6 +47,8 @@ void sub_quality_silence(struct sub_quality *q, uint64_t now);
 /* From nodeInfo. */
 struct sub_info {
 	char name[NAME_MAX_BYTES + 1];
+	char id[MESH_ID_TEXT]; /* the key that it says is its own; "" none */
+	bool asked, proven;    /* for a proof of that; it has given it */
 	char methods[SUB_METHODS_MAX][SUB_METHOD_NAME_MAX + 1];
 	size_t method_count;
 	bool online; /* its uplink is proven */
@@ -60,8 +64,12 @@ struct sub_method_fault {
 	uint64_t until_us; /* not tried before this */
 };
 
+/* One way to a gateway.  Those of the same gateway (sub_gateway_same) are one entry for people, and
+ * what was found out about its tunnels is kept the same in all of them (engine_ways.c). */
 struct sub_gateway {
 	struct sub_contact contact;
+	char id[MESH_ID_TEXT]; /* proven: who answers here holds this key; "" not (yet) */
+	uint64_t proven_us;    /* monotonic, when it last was; 0: it has to be again */
 	struct sub_info info;
 	struct sub_quality quality; /* of nodeInfo */
 	struct sub_quality tunnel;  /* of probes through a tunnel of ours there */
@@ -74,11 +82,19 @@ struct sub_gateway {
 	unsigned failures;	    /* in a row */
 	uint64_t cooldown_until_us; /* not tried before this, after a failure */
 	struct sub_method_fault faults[SUB_METHODS_MAX];
-	bool asking;  /* a nodeInfo is under way */
-	char sid[65]; /* the session we had or have there; "" none */
+	bool own;	       /* on our own host: what is sent there comes back here */
+	bool asking;	       /* a nodeInfo is under way */
+	char sid[SID_MAX + 1]; /* the session we had or have there; "" none */
 	char sid_method[SUB_METHOD_NAME_MAX + 1];
 	char error[SUB_WHY_MAX]; /* the last refusal or failure; "" none */
+	char silence[64];	 /* why its nodeInfo was not answered the last time; "" it was */
 };
+
+/* Two ways to one gateway.  What it only says of itself is no reason: anybody could say it. */
+bool sub_gateway_same(const struct sub_gateway *a, const struct sub_gateway *b);
+
+/* Should it be asked for a proof of its key? */
+bool sub_gateway_unproven(const struct sub_gateway *g, uint64_t now);
 
 void sub_gateway_proof(struct sub_gateway *g, bool online);
 /* A second in which the tunnel carried `bps`; `full`: with packets waiting, so it was all that it

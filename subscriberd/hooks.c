@@ -89,7 +89,7 @@ static void goes(struct sub_hooks *h, const struct sub_event *e)
 
 void sub_hooks_event(struct sub_hooks *h, const struct sub_event *e)
 {
-	if (!h || !e->gateway || !e->lease ||
+	if (!h || !e->gateway || e->gateway->own || !e->lease ||
 	    (e->kind != SUB_EVENT_STATE && e->kind != SUB_EVENT_STANDBY))
 		return;
 	if (e->to == SUB_ONLINE)

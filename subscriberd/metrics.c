@@ -37,7 +37,8 @@ void sub_metrics_write(struct metrics *m, const struct sub_engine *e,
 	metrics_family(m, "meshnet_subscriberd_state", METRIC_GAUGE,
 		       "1 at the state that the session is in.");
 	for (unsigned i = SUB_IDLE; i <= SUB_ONLINE; i++)
-		metrics_sample(m, "state", sub_state_name((enum sub_state)i), s.active.state == i);
+		metrics_sample(m, "state", sub_state_name((enum sub_state)i),
+			       s.active.state == i && !(i == SUB_ONLINE && s.active.gateway->own));
 	metrics_counter(m, "meshnet_subscriberd_failovers_total",
 			"Gateways that were given up while in use.", s.failovers);
 	metrics_counter(m, "meshnet_subscriberd_moves_total",

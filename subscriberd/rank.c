@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SILENT_US 35000000u   /* a gateway not heard for this long is not tried */
 #define LOSS_MS 1000.0	      /* for a gateway that answers nothing */
 #define FAILURE_MS 50.0	      /* for each recent failure */
 #define UPLINK_FAULT_MS 500.0 /* for one whose uplink was never proven lately */
@@ -33,7 +32,8 @@ bool sub_names_have(const struct sub_names *names, const struct sub_gateway *g)
 		const char *n = names->text[i];
 		/* "http:ADDR:PORT" is known by ADDR:PORT too. */
 		if (strcmp(n, key) == 0 || (g->info.name[0] && strcmp(n, g->info.name) == 0) ||
-		    (id[0] && strcmp(n, id) == 0) || (ip[0] && strcmp(n, ip) == 0) ||
+		    (id[0] && strcmp(n, id) == 0) || (g->id[0] && strcmp(n, g->id) == 0) ||
+		    (ip[0] && strcmp(n, ip) == 0) ||
 		    (ip[0] && strcmp(n, key + strlen("http:")) == 0))
 			return true;
 	}
@@ -109,14 +109,18 @@ static int method_of(const struct sub_gateway *g, const struct sub_terms *t,
 }
 
 /* Why it cannot be used at all; NULL when it can. */
-static const char *unusable(const struct sub_gateway *g, const struct sub_terms *t, bool live,
-			    uint64_t now)
+static const char *unusable(const struct sub_gateway *g, const struct sub_terms *t,
+			    const struct sub_rank_question *q, uint64_t now)
 {
-	if (sub_names_have(&t->banned, g))
+	bool live = q->live;
+
+	if (q->banned || sub_names_have(&t->banned, g))
 		return "is banned";
+	if (g->own && !q->ordered)
+		return "is on our own host: it would lead in a circle";
 	if (!g->heard_us)
 		return "has not answered yet";
-	if (now > g->heard_us + SILENT_US)
+	if (now > g->heard_us + SUB_SILENT_US)
 		return "is silent";
 	if (!g->info.online)
 		return "its uplink is down";
@@ -188,16 +192,17 @@ static unsigned method_failures(const struct sub_gateway *g, const char *method)
 void sub_rank(const struct sub_gateway *g, const struct sub_terms *terms,
 	      const struct sub_rank_question *q, uint64_t now, struct sub_rank *out)
 {
-	const char *no = unusable(g, terms, q->live, now), *no_method;
+	const char *no = unusable(g, terms, q, now), *no_method;
 	int method = method_of(g, terms, q, now, &no_method);
 	struct sub_quality m = measured(g, now);
 	struct sum s = {.text = out->why};
 
-	*out = (struct sub_rank){.score = HUGE_VAL, .pinned = sub_names_have(&terms->pinned, g)};
+	*out = (struct sub_rank){.score = HUGE_VAL,
+				 .pinned = q->pinned || sub_names_have(&terms->pinned, g)};
 	if (no || method < 0) {
+		const char *because = g->silence[0] ? g->silence : g->error;
 		no = no ? no : no_method;
-		snprintf(out->why, SUB_WHY_MAX, "%s%s%.130s", no, g->error[0] ? ": " : "",
-			 g->error);
+		snprintf(out->why, SUB_WHY_MAX, "%s%s%.130s", no, because[0] ? ": " : "", because);
 		return;
 	}
 	if (out->pinned)

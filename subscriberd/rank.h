@@ -12,7 +12,7 @@
 
 #define SUB_NAMES_MAX 32
 
-/* Names, addresses (with or without port), node ids or keys of gateways. */
+/* Names, addresses (with or without port), node ids or proven keys of gateways, keys of ways. */
 struct sub_names {
 	char text[SUB_NAMES_MAX][SUB_KEY_MAX];
 	size_t count;
@@ -40,11 +40,12 @@ struct sub_rank {
 };
 
 /* `only`: no other method than this ("" or NULL: any of the terms); `except`: not this one (may be
- * NULL); `live`: we have a session there, so that neither a full gateway nor an old fault matters.
- * `now` is monotonic. */
+ * NULL); `pinned`, `banned`: another way to it is; `ordered`: it was named in
+ * an order; `live`: we have a session there, so that neither
+ * a full gateway nor an old fault matters. `now` is monotonic. */
 struct sub_rank_question {
 	const char *only, *except;
-	bool live;
+	bool live, pinned, banned, ordered;
 };
 void sub_rank(const struct sub_gateway *g, const struct sub_terms *terms,
 	      const struct sub_rank_question *q, uint64_t now, struct sub_rank *out);

@@ -8,9 +8,11 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "core/keyproof.h"
 #include "io/config_value.h"
 #include "io/events.h"
 #include "io/jsonrpc.h"
+#include "io/keyfile.h"
 #include "io/metrics.h"
 #include "io/resolv.h"
 #include "libmeshapp/meshapp.h"
@@ -39,6 +41,8 @@ struct shell {
 	struct sub_engine *engine;
 	struct sub_store *store;
 	struct sub_host *host;
+	struct keypair keys; /* ours; what our leases are bound to comes from it */
+	uint64_t stamp;
 	struct carrier *carrier;
 	struct discover *discover;
 	struct meshapp *app;
@@ -59,8 +63,10 @@ struct shell {
 		struct json_object *answer; /* kept from the grant until the tunnel is open */
 		struct net_addr server;	    /* asked for it; family 0: over the mesh */
 		uint64_t carried;	    /* bytes, at the last tick */
+		bool own;		    /* a gateway on our own host: for a look only */
 	} slots[SUB_SLOTS];
 	int in_use;			 /* slot; -1 none */
+	bool looking;			 /* at our own host's gateway, and not online */
 	bool renew_inside, renew_failed; /* where a renewal was last asked for; it failed there */
 	bool quiet;			 /* the daemon ends: no callbacks into the engine */
 };
@@ -69,6 +75,8 @@ struct question {
 	struct shell *shell;
 	uint64_t serial;
 	unsigned slot;
+	struct keyproof_ask ask; /* of nodeInfo; where it was asked; "": for no proof */
+	char place[SUB_KEY_MAX];
 };
 
 static void rearm(struct shell *s);
@@ -77,7 +85,7 @@ static struct question *question_new(struct shell *s, uint64_t serial, unsigned 
 {
 	struct question *q = malloc(sizeof *q);
 	if (q)
-		*q = (struct question){s, serial, slot};
+		*q = (struct question){.shell = s, .serial = serial, .slot = slot};
 	return q;
 }
 
@@ -94,6 +102,8 @@ static void on_info(const struct rpc_answer *answer, double rtt_ms, void *arg)
 		error = sub_api_failure(answer);
 	else if (sub_api_read_info(answer->result, &info, why) != 0)
 		error = why;
+	else if (q->place[0])
+		sub_api_read_proof(answer->result, &q->ask, q->place, &info);
 	sub_engine_on_info(q->shell->engine, q->serial, &info, rtt_ms, error, daemon_wall_s(),
 			   daemon_now_us());
 	rearm(q->shell);
@@ -104,8 +114,19 @@ static void op_ask_info(void *ctx, const struct sub_gateway *g, uint64_t serial)
 {
 	struct shell *s = ctx;
 	struct question *q = question_new(s, serial, 0);
-	if (q)
-		carrier_call(s->carrier, &g->contact, "nodeInfo", NULL, ASK_TIMEOUT_US, on_info, q);
+	struct json_object *params = NULL;
+	uint8_t random[KEYPROOF_BYTES];
+
+	if (!q)
+		return;
+	if (sub_gateway_unproven(g, daemon_now_us())) {
+		randombytes_buf(random, sizeof random);
+		keyproof_ask(&q->ask, random);
+		sub_contact_key(&g->contact, q->place);
+		params = sub_api_challenge(&q->ask);
+	}
+	carrier_call(s->carrier, &g->contact, "nodeInfo", params, ASK_TIMEOUT_US, on_info, q);
+	json_object_put(params);
 }
 
 static void on_lease(const struct rpc_answer *answer, double rtt_ms, void *arg)
@@ -129,6 +150,33 @@ static void on_lease(const struct rpc_answer *answer, double rtt_ms, void *arg)
 	free(q);
 }
 
+/* Says with a call that it is ours (core/ownerproof.h).  Over the mesh the node does that. */
+static void own(struct shell *s, const struct sub_gateway *g, struct json_object *holder,
+		struct ownerproof_call *c)
+{
+	uint64_t now = daemon_wall_us();
+	struct mesh_id gateway;
+
+	/* What it only says is its key may be another's, to whom it would hand on our proof. */
+	if (g->contact.via == SUB_VIA_MESH || mesh_id_parse(&gateway, g->id) != 0)
+		return;
+	s->stamp = now > s->stamp ? now : s->stamp + 1;
+	(void)sub_store_set_stamp(s->store,
+				  s->stamp); /* the clock may be wrong at the next start */
+	c->stamp = s->stamp;
+	sub_api_own(holder, s->keys.secret, &gateway, c);
+}
+
+static struct json_object *sid_params(struct shell *s, const struct sub_gateway *g,
+				      const char *method, const char *sid)
+{
+	struct json_object *params = sub_api_sid(sid);
+
+	own(s, g, params,
+	    &(struct ownerproof_call){.call = method, .sid = sid, .method = "", .options = ""});
+	return params;
+}
+
 static void op_request(void *ctx, unsigned slot, const struct sub_gateway *g, const char *method,
 		       const char *sid, uint64_t serial)
 {
@@ -142,6 +190,8 @@ static void op_request(void *ctx, unsigned slot, const struct sub_gateway *g, co
 
 	if (m && m->client_options && m->client_options(&env, options, why) != 0)
 		log_warn("method %s: %s", method, why);
+	own(s, g, options,
+	    &(struct ownerproof_call){.call = "requestConnection", .sid = sid, .method = method});
 	params = sub_api_request(sid, daemon_host_name("", name, sizeof name),
 				 s->daemon->cfg->subscriber_rpc_port, method, options);
 	s->slots[slot].server =
@@ -176,7 +226,7 @@ static void on_renewed(const struct rpc_answer *answer, double rtt_ms, void *arg
 static void call_with_sid(struct shell *s, const struct sub_gateway *g, const char *method,
 			  const char *sid, carrier_cb *cb, void *arg)
 {
-	struct json_object *params = sub_api_sid(sid);
+	struct json_object *params = sid_params(s, g, method, sid);
 
 	carrier_call(s->carrier, &g->contact, method, params, REQUEST_TIMEOUT_US, cb, arg);
 	json_object_put(params);
@@ -212,7 +262,7 @@ static void op_renew(void *ctx, const struct sub_gateway *g, const char *sid, ui
 		return;
 	/* One that does not answer there is asked outside the next time. */
 	s->renew_inside = !s->renew_failed && inside_contact(s, sid, &to);
-	params = sub_api_sid(sid);
+	params = sid_params(s, g, "renewConnection", sid);
 	carrier_call(s->carrier, &to, "renewConnection", params, REQUEST_TIMEOUT_US, on_renewed, q);
 	json_object_put(params);
 }
@@ -252,7 +302,7 @@ static void op_tunnel_open(void *ctx, unsigned slot, const struct sub_gateway *g
 	struct session *const all[SUB_SLOTS] = {s->slots[0].session, s->slots[1].session};
 	struct session_grant grant = {.lease = lease, .answer = to->answer, .server = to->server};
 
-	(void)g;
+	to->own = g->own;
 	session_close(to->session);
 	session_interface_name(s->daemon->cfg->subscriber_interface,
 			       hostjournal_nl(sub_host_journal(s->host)), all, SUB_SLOTS,
@@ -281,6 +331,8 @@ static int op_stand_by(void *ctx, unsigned slot, const struct sub_lease *lease)
 	int err = 0;
 
 	(void)lease;
+	if (s->slots[slot].own)
+		return 0;
 	if (!net_addr_equal(&server, &s->slots[slot].server))
 		err = sub_host_reach(s->host, slot, &server);
 	if (!err)
@@ -312,8 +364,14 @@ static void set_name_servers(struct shell *s, const char *interface, const struc
 static int op_go_online(void *ctx, unsigned slot, const struct sub_lease *lease)
 {
 	struct shell *s = ctx;
-	int err = sub_host_online(s->host, slot);
+	int err;
 
+	s->looking = s->slots[slot].own;
+	if (s->looking) {
+		daemon_status(s->daemon, "at the gateway of our own host");
+		return 0;
+	}
+	err = sub_host_online(s->host, slot);
 	if (err && s->in_use < 0)
 		sub_host_offline(s->host, false); /* what was half made would hold us offline */
 	if (err)
@@ -328,6 +386,8 @@ static void op_go_offline(void *ctx, bool hold)
 {
 	struct shell *s = ctx;
 
+	hold = hold && !s->looking; /* nothing went through it */
+	s->looking = false;
 	s->in_use = -1;
 	sub_host_offline(s->host, hold);
 	if (!hold)
@@ -360,6 +420,11 @@ static void op_save(void *ctx, const struct sub_gateway *g)
 	sub_store_save(((struct shell *)ctx)->store, g);
 }
 
+static bool op_is_own(void *ctx, const struct sub_gateway *g)
+{
+	return discover_is_own(((struct shell *)ctx)->discover, g);
+}
+
 static void on_app_state(struct meshapp *app, bool up, const char *text)
 {
 	struct shell *s = meshapp_arg(app);
@@ -390,6 +455,7 @@ static const struct sub_ops ops = {
 	.go_online = op_go_online,
 	.go_offline = op_go_offline,
 	.save = op_save,
+	.is_own = op_is_own,
 	.discover = op_discover,
 	.event = op_event,
 };
@@ -666,6 +732,10 @@ static int open_state(struct shell *s)
 	if (!err)
 		err = sub_store_open(&s->store, path, s->daemon->cfg);
 	if (!err)
+		err = keyfile_load(s->daemon->state_dir, s->daemon->name, &s->keys);
+	if (!err)
+		s->stamp = sub_store_stamp(s->store);
+	if (!err)
 		err = resolv_open(&s->resolv, s->daemon->base, s->daemon->state_dir,
 				  s->daemon->name);
 	return err;
@@ -816,6 +886,7 @@ void sub_shell_free(struct daemon *d)
 	resolv_close(s->resolv);
 	sub_host_close(s->host);
 	sub_store_close(s->store);
+	keyfile_wipe(&s->keys);
 	if (s->timer)
 		event_free(s->timer);
 	if (s->tick)

@@ -7,7 +7,7 @@
 
 #include "io/store.h"
 
-enum { Q_SAVE, Q_LOAD, Q_PRUNE, Q_NAME, Q_SET_NAME };
+enum { Q_SAVE, Q_LOAD, Q_PRUNE, Q_NAME, Q_SET_NAME, Q_STAMP, Q_SET_STAMP };
 
 #define KEEP_ROWS 1024 /* gateways remembered at most */
 
@@ -31,6 +31,9 @@ static const char *const statements[] = {
 		     "(SELECT key FROM gateways ORDER BY last_seen DESC LIMIT ?1)"),
 	[Q_NAME] = "SELECT app FROM self",
 	[Q_SET_NAME] = "INSERT INTO self (app) VALUES (?1)",
+	[Q_STAMP] = "SELECT last FROM stamp",
+	[Q_SET_STAMP] = ("INSERT INTO stamp (only, last) VALUES (1, ?1) "
+			 "ON CONFLICT (only) DO UPDATE SET last = ?1"),
 };
 
 static const char *const migrations[] = {
@@ -47,6 +50,8 @@ static const char *const migrations[] = {
 	"ALTER TABLE gateways ADD COLUMN uplink_fault REAL NOT NULL DEFAULT 0; "
 	"ALTER TABLE gateways ADD COLUMN goodput_bps REAL NOT NULL DEFAULT 0; "
 	"CREATE TABLE self (app TEXT NOT NULL) STRICT",
+	"CREATE TABLE stamp (only INTEGER PRIMARY KEY CHECK (only = 1), last INTEGER NOT NULL) "
+	"STRICT",
 };
 
 static const struct store_spec spec = STORE_SPEC(migrations, statements);
@@ -147,4 +152,18 @@ int sub_store_app(struct sub_store *s, const char *fresh, char *out, size_t size
 	snprintf(out, size, "%s", known ? store_str(&r, 0) : fresh);
 	int err = store_end(&r);
 	return err || known ? err : store_run(s->db, Q_SET_NAME, store_of_str(fresh));
+}
+
+uint64_t sub_store_stamp(struct sub_store *s)
+{
+	struct store_rows r = store_query(s->db, Q_STAMP);
+	uint64_t last = store_next(&r) ? store_u64(&r, 0) : 0;
+
+	store_end(&r);
+	return last;
+}
+
+int sub_store_set_stamp(struct sub_store *s, uint64_t stamp)
+{
+	return store_run(s->db, Q_SET_STAMP, store_of_u64(stamp));
 }

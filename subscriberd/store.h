@@ -17,4 +17,7 @@ int sub_store_load(struct sub_store *s, size_t max, sub_store_visit *visit, void
 /* Our app id in the mesh, which our leases are bound to: `fresh` at the first start, and the same
  * ever after.  0 or -errno; `out` is usable in any case. */
 int sub_store_app(struct sub_store *s, const char *fresh, char *out, size_t size);
+/* The last number that a call of ours has carried (core/ownerproof.h); 0: none yet. */
+uint64_t sub_store_stamp(struct sub_store *s);
+int sub_store_set_stamp(struct sub_store *s, uint64_t stamp);
 #endif

@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "io/jsonrpc.h"
+#include "io/sockaddr.h"
 
 #define TIMEOUT_DEFAULT_US 10000000u
 #define CALL_ID 1u /* one call a connection: the id only has to come back */
@@ -25,6 +27,10 @@ struct rpc_client {
 	struct rpc_answer answer;
 	int error; /* why evhttp gave up */
 	bool starting;
+	/* evhttp's own, while it connects. */
+	bufferevent_data_cb on_read, on_write;
+	bufferevent_event_cb on_event;
+	void *ev_arg;
 };
 
 static void answer_down(struct rpc_answer *a, int error, const char *text)
@@ -146,11 +152,70 @@ static void answer_from_http(struct rpc_client *c, struct evhttp_request *req)
 	}
 }
 
-static void request_error(enum evhttp_request_error error, void *arg)
+/* On loopback the refusal comes so soon that errno is of something else by then. */
+static bool is_connect_error(int err)
+{
+	static const int all[] = {ECONNREFUSED, EHOSTUNREACH, ENETUNREACH,  ETIMEDOUT,
+				  ECONNRESET,	ENETDOWN,     EHOSTDOWN,    EACCES,
+				  EPERM,	ENOPROTOOPT,  EADDRNOTAVAIL};
+
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		if (all[i] == err)
+			return true;
+	return false;
+}
+
+/* evhttp tells nobody why a connect failed; its bufferevent does, once, and then errno is gone. */
+static void on_connecting(struct bufferevent *bev, short what, void *arg)
 {
 	struct rpc_client *c = arg;
 	int saved = errno;
 
+	if (what & BEV_EVENT_ERROR)
+		c->error = is_connect_error(saved) ? saved : ECONNREFUSED;
+	bufferevent_setcb(bev, c->on_read, c->on_write, c->on_event, c->ev_arg);
+	errno = saved;
+	c->on_event(bev, what, c->ev_arg); /* `c` may be gone after it */
+}
+
+static void watch_connect(struct rpc_client *c)
+{
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(c->conn);
+
+	bufferevent_getcb(bev, &c->on_read, &c->on_write, &c->on_event, &c->ev_arg);
+	if (c->on_event)
+		bufferevent_setcb(bev, c->on_read, c->on_write, on_connecting, c);
+}
+
+/* Why nothing could be sent there at all: the kernel has no way, or may not use it.  It says so for
+ * a datagram as well, without sending one. */
+static int no_way(struct evhttp_connection *conn)
+{
+	struct net_addr a;
+	struct sockaddr_storage ss;
+	socklen_t len;
+	char *host = NULL;
+	uint16_t port = 0;
+	int fd, err = 0;
+
+	evhttp_connection_get_peer(conn, &host, &port);
+	if (!host || net_addr_parse(&a, host, port) != 0)
+		return EHOSTUNREACH;
+	len = sockaddr_from_net(&ss, &a);
+	fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || connect(fd, (const struct sockaddr *)&ss, len) != 0)
+		err = errno;
+	if (fd >= 0)
+		close(fd);
+	return err ? err : EHOSTUNREACH;
+}
+
+static void request_error(enum evhttp_request_error error, void *arg)
+{
+	struct rpc_client *c = arg;
+
+	if (c->error) /* it did not even connect */
+		return;
 	switch (error) {
 	case EVREQ_HTTP_TIMEOUT:
 		c->error = ETIMEDOUT;
@@ -158,11 +223,8 @@ static void request_error(enum evhttp_request_error error, void *arg)
 	case EVREQ_HTTP_DATA_TOO_LONG:
 		c->error = EMSGSIZE;
 		break;
-	case EVREQ_HTTP_EOF:
-		/* evhttp has this for a failed connect too; errno then says more. */
-		c->error = saved == ECONNREFUSED || saved == ENETUNREACH || saved == EHOSTUNREACH
-				   ? saved
-				   : ECONNRESET;
+	case EVREQ_HTTP_EOF: /* evhttp has this for a connect that fails at once too */
+		c->error = c->starting ? no_way(c->conn) : ECONNRESET;
 		break;
 	default:
 		c->error = EPROTO;
@@ -177,9 +239,8 @@ static void request_done(struct evhttp_request *req, void *arg)
 	if (req && evhttp_request_get_response_code(req) != 0) {
 		answer_from_http(c, req);
 	} else {
-		/* Only a connect that failed comes without an error; its errno is lost. */
 		if (!c->error)
-			c->error = c->starting ? EHOSTUNREACH : ECONNREFUSED;
+			c->error = ECONNREFUSED; /* only a connect that failed has none */
 		answer_down(&c->answer, -c->error, strerror(c->error));
 	}
 	event_active(c->timer, EV_TIMEOUT, 0);
@@ -221,10 +282,13 @@ static void client_start(struct rpc_client *c)
 	c->starting = true;
 	if (evhttp_make_request(c->conn, req, EVHTTP_REQ_POST, "/") != 0 && c->req) {
 		c->req = NULL;
-		answer_down(&c->answer, -EHOSTUNREACH, strerror(EHOSTUNREACH));
+		c->error = no_way(c->conn);
+		answer_down(&c->answer, -c->error, strerror(c->error));
 		event_active(c->timer, EV_TIMEOUT, 0);
 	}
 	c->starting = false;
+	if (c->req)
+		watch_connect(c);
 }
 
 struct rpc_client *rpc_client_call(struct event_base *base, const struct rpc_target *target,

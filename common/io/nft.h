@@ -40,6 +40,14 @@ int nft_table_mark(struct nft *nft, const char *table, uint64_t *mark);
 int nft_table_intact(struct nft *nft, const char *table, uint64_t mark);
 
 /* ---- gateway ---- */
+/* A lease is an element of the table's maps for each direction and family, with a counter in it. */
+struct nft_lease {
+	const char *interface;	  /* the tunnel interface its packets come from */
+	struct net_addr ip4, ip6; /* family 0: none */
+	uint8_t mac[6];
+	bool has_mac; /* packets must come from `mac` too: links with link-layer addresses */
+};
+
 struct nft_gateway {
 	const char *table; /* "meshnet_gw" */
 	/* The tunnels' interfaces: names, or "mgw*" for all that begin so.  0 .. NFT_TUNNELS_MAX;
@@ -65,6 +73,9 @@ struct nft_gateway {
 	/* What subscribers may reach on this host itself: ICMP echo always, and these ports. */
 	const uint16_t *open_ports;
 	size_t open_port_count;
+	/* Those that are in it from the beginning: who has one must not notice a replacement. */
+	const struct nft_lease *leases;
+	size_t lease_count;
 };
 /*
  * Anti-spoofing: from a tunnel only (interface, source address) pairs of leases pass, counted; to a
@@ -75,13 +86,6 @@ struct nft_gateway {
  */
 int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool replace);
 
-/* A lease is an element of the table's maps for each direction and family, with a counter in it. */
-struct nft_lease {
-	const char *interface;	  /* the tunnel interface its packets come from */
-	struct net_addr ip4, ip6; /* family 0: none */
-	uint8_t mac[6];
-	bool has_mac; /* packets must come from `mac` too: links with link-layer addresses */
-};
 /* Any number of them in one transaction.  -EEXIST when an address of one is in use; nothing is
  * changed then. */
 int nft_leases_add(struct nft *nft, const char *table, const struct nft_lease *leases,

@@ -233,32 +233,18 @@ static void put_nat(struct nft_script *s, const struct gateway_script *g)
 			       gw->table, g->borrowed, gw->uplink);
 }
 
-int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool replace)
-{
-	struct gateway_script g = {.gw = gw};
-	struct nft_script s;
-
-	if (!gateway_valid(gw))
-		return -EINVAL;
-	interface_set(g.tunnels, gw->tunnels, gw->tunnel_count);
-	interface_set(g.borrowed, gw->borrowed, gw->borrowed_count);
-	nft_script_init(&s);
-	nft_script_table(&s, gw->table, replace);
-	put_objects(&s, gw);
-	put_source(&s, &g);
-	put_forward(&s, &g);
-	put_input(&s, &g);
-	put_target(&s, &g);
-	put_nat(&s, &g);
-	return nft_script_run(nft, &s, EEXIST);
-}
-
-/* ---- leases ---- */
-
 static bool lease_valid(const struct nft_lease *l)
 {
 	return nft_interface_ok(l->interface) && (!l->ip4.family || l->ip4.family == 4) &&
 	       (!l->ip6.family || l->ip6.family == 6);
+}
+
+static bool leases_valid(const struct nft_lease *leases, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!lease_valid(&leases[i]))
+			return false;
+	return true;
 }
 
 /* An address that is held to a link-layer address. */
@@ -294,16 +280,37 @@ static void put_lease(struct nft_script *s, const char *verb, const char *table,
 	}
 }
 
+int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool replace)
+{
+	struct gateway_script g = {.gw = gw};
+	struct nft_script s;
+
+	if (!gateway_valid(gw) || !leases_valid(gw->leases, gw->lease_count))
+		return -EINVAL;
+	interface_set(g.tunnels, gw->tunnels, gw->tunnel_count);
+	interface_set(g.borrowed, gw->borrowed, gw->borrowed_count);
+	nft_script_init(&s);
+	nft_script_table(&s, gw->table, replace);
+	put_objects(&s, gw);
+	put_source(&s, &g);
+	put_forward(&s, &g);
+	put_input(&s, &g);
+	put_target(&s, &g);
+	put_nat(&s, &g);
+	for (size_t n = 0; n < gw->lease_count; n++)
+		put_lease(&s, "create", gw->table, &gw->leases[n]);
+	return nft_script_run(nft, &s, EEXIST);
+}
+
+/* ---- leases ---- */
+
 static int leases_run(struct nft *nft, const char *verb, const char *table,
 		      const struct nft_lease *leases, size_t count, int quiet)
 {
 	struct nft_script s;
 
-	if (!nft_name_ok(table, NFT_TABLE_NAME_MAX))
+	if (!nft_name_ok(table, NFT_TABLE_NAME_MAX) || !leases_valid(leases, count))
 		return -EINVAL;
-	for (size_t i = 0; i < count; i++)
-		if (!lease_valid(&leases[i]))
-			return -EINVAL;
 	if (!count)
 		return 0;
 	nft_script_init(&s);

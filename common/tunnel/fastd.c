@@ -148,7 +148,7 @@ struct fd_gateway;
 struct fd_lease {
 	LIST_ENTRY(fd_lease) link;
 	struct fd_gateway *gw;
-	char sid[TUNNEL_SID_MAX + 1], tag[FASTD_TAG_TEXT];
+	char sid[SID_MAX + 1], tag[FASTD_TAG_TEXT];
 	char interface[IFNAMSIZ];
 	unsigned number; /* of its port and in the interface's name */
 	bool has_number;

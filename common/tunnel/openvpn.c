@@ -152,7 +152,7 @@ struct ovpn_guest {
 	bool asking;
 	bool again; /* renews its keys */
 	uint64_t cid, kid;
-	char sid[TUNNEL_SID_MAX + 1], password[OVPN_PASSWORD_TEXT];
+	char sid[SID_MAX + 1], password[OVPN_PASSWORD_TEXT];
 };
 
 struct ovpn_gateway {
@@ -614,7 +614,7 @@ static int gateway_counters(void *arg, const char *sid, struct tunnel_counters *
 
 struct ovpn_client {
 	struct tunnel_env env;
-	char sid[TUNNEL_SID_MAX + 1], password[OVPN_PASSWORD_TEXT];
+	char sid[SID_MAX + 1], password[OVPN_PASSWORD_TEXT];
 	char fingerprint[SELFSIGNED_FINGERPRINT_TEXT];
 	struct net_addr server;
 	bool tcp;

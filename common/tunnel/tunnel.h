@@ -23,11 +23,11 @@
 
 #include "base/id.h"
 #include "base/prefix.h"
+#include "base/sid.h"
 
 /* Of the configuration: one of each method. */
 #define TUNNEL_SECTIONS "mesh,wireguard,direct,gre,ipip,vxlan,openvpn,fastd,softether,socks,cjdns"
 #define TUNNEL_WHY_MAX 160
-#define TUNNEL_SID_MAX 64
 #define TUNNEL_LEASES_MAX 65536u /* of one gateway and method */
 
 struct config;
@@ -89,7 +89,7 @@ struct tunnel_counters {
 
 /* ---- subscriber ---- */
 struct tunnel_grant {			    /* from requestConnection's answer */
-	const char *sid;		    /* 1 .. TUNNEL_SID_MAX characters of [A-Za-z0-9-_] */
+	const char *sid;		    /* as sid_valid() has it */
 	struct net_prefix ip4, ip6;	    /* ours, with prefix length; family 0: none */
 	struct net_addr gateway4, gateway6; /* the gateway's tunnel addresses */
 	struct net_addr server;		    /* the gateway's own address if we reached it over IP */

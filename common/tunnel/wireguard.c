@@ -126,7 +126,7 @@ static int timer_in(struct event *ev, uint64_t us)
 
 struct wg_lease {
 	LIST_ENTRY(wg_lease) link;
-	char sid[TUNNEL_SID_MAX + 1];
+	char sid[SID_MAX + 1];
 	uint8_t sid_key[TUNOPT_SID_KEY], key[WG_KEY_BYTES];
 	struct net_addr ip4, ip6;
 	uint64_t up, down;	   /* bytes through devices that are gone */

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+import urllib.request
 
 PASSWORD = b"NONE"
 OWN, NEAR, FAR = (f"v20.0000.0000.0000.{label}.{key}.k" for label, key in (
@@ -131,7 +132,26 @@ def batctl(table):
     print(json.dumps(tables[table]))
 
 
-if sys.argv[1] == "serve":
+# --- a host that passes for a gateway: it has the true one answer every question ---
+
+class Impostor(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        request = urllib.request.Request(sys.argv[3], body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=5) as reply:
+            answer = reply.read()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+if sys.argv[1] == "pass-for":
+    http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[2])), Impostor).serve_forever()
+elif sys.argv[1] == "serve":
     threading.Thread(target=cjdns, daemon=True).start()
     http.server.ThreadingHTTPServer(("127.0.0.1", 9090), Jsoninfo).serve_forever()
 else:

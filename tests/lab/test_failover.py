@@ -163,6 +163,34 @@ def test_somebody_takes_the_kill_switch_away(mesh):
     wait(lambda: "meshnet_sub" in mesh["sub"].run("nft", "list", "tables"), 8, "it is back")
 
 
+def test_found_by_tracker_and_by_address(mesh):
+    """One gateway, reached in two ways: when it has to be asked anew and one is dead, by the other."""
+    gw1, http = mesh["gw1"], f"http:{mesh.address('gw1')}:65533"
+    mesh.meshctl("sub", "disconnect")
+    mesh.meshctl("sub", "connect-gateway", mesh.address("gw1"), "-p", "65533", "-m", "mesh")
+    assert mesh.session()["key"] == http
+
+    def one_entry():
+        gateway, = [g for g in mesh.subscriber("listGateways")["gateways"] if g["name"] == "gw1"]
+        return len(gateway["ways"]) == 2 and gateway
+    gateway = wait(one_entry, 5, "the two ways are one gateway")
+    assert {w["via"] for w in gateway["ways"]} == {"mesh", "http"}
+    assert gateway["state"] == "online" and gateway["foundBy"].count(",") == 1
+    assert http in gateway["why"] or "by the mesh" in gateway["why"]
+    assert "mesh,http" in mesh.meshctl("sub", "gateways") or "http,mesh" in mesh.meshctl("sub", "gateways")
+    gw1.run("nft", "add", "table", "inet", "deaf")
+    gw1.run("nft", "add", "chain", "inet", "deaf", "c", "{ type filter hook input priority 0; }")
+    gw1.run("nft", "add", "rule", "inet", "deaf", "c", "tcp", "dport", "65533", "ip", "saddr",
+            "10.77.0.0/16", "reject", "with", "tcp", "reset")
+    mesh.meshctl("gw1", "end-session", mesh.session()["sid"])
+    wait(lambda: mesh.status()["online"] and mesh.session()["key"].startswith("mesh:"), 15,
+         "it is used by its other way")
+    assert mesh.session()["gateway"] == "gw1" and mesh.fetch()
+    gw1.run("nft", "delete", "table", "inet", "deaf")
+    mesh.subscriber("connect")
+    mesh.both()
+
+
 def test_what_is_left_behind(mesh):
     """Nothing but the kill switch, and --cleanup takes that too."""
     daemon, before = mesh.d["sub-subscriberd"], mesh.before["sub"]

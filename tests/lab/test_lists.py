@@ -87,3 +87,10 @@ def test_meshctl_pages_by_itself(crowd):
         assert listed["total"] == len(listed[key]) == len({n["id"] for n in listed[key]})
         assert count * 0.99 < listed["total"] <= count and "offset" not in listed
     assert crowd.meshctl("s", "list-nodes").count("\n") == NODES + 1
+
+
+def test_completion_offers_them_all(crowd):
+    """Page by page, as far as the half second for a Tab goes."""
+    names = {n["name"] for n in json.loads(crowd.meshctl("s", "list-nodes", "--json"))["nodes"]}
+    offered = crowd.meshctl("s", "complete", "--", "list-transports", "").split()
+    assert set(offered) <= names and len(offered) > 500

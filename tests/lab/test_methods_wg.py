@@ -8,6 +8,7 @@ both, two subscribers for each.
    w1 w2 f1 f2   subscriberd: wireguard, wireguard, fastd, fastd; no default route
 """
 import contextlib
+import json
 import os
 import re
 import signal
@@ -292,6 +293,127 @@ def test_wireguard_roams(net):
         ns.ip("addr", "del", "10.77.1.9/24", "dev", "to-gw")
         time.sleep(0.4)
     assert echo.outage() < 0.4 * SLOW
+
+
+class Listener(threading.Thread):
+    """Reads the calls that pass an interface in the clear, as anybody on the way can."""
+
+    def __init__(self, ns, interface):
+        super().__init__()
+        self.sock = ns.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+        self.sock.bind((interface, 0x0800))
+        self.sock.settimeout(0.1)
+        self.heard, self.ended = b"", False
+
+    def run(self):
+        while not self.ended:
+            with contextlib.suppress(TimeoutError):
+                frame = self.sock.recv(65536)
+                ip = frame[14:]
+                tcp = ip[(ip[0] & 15) * 4:]
+                if ip[9] == 6 and tcp[2:4] == (65533).to_bytes(2, "big"):
+                    self.heard += tcp[(tcp[12] >> 4) * 4:int.from_bytes(ip[2:4], "big")]
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended = True
+        self.join()
+        self.sock.close()
+
+    def calls(self, method):
+        """The parameters of all that were heard."""
+        found, decoder = [], json.JSONDecoder()
+        for at in re.finditer(rb"\r\n\r\n(?=\{)", self.heard):
+            call = decoder.raw_decode(self.heard[at.end():].decode("latin-1"))[0]
+            if call["method"] == method:
+                found.append(call["params"])
+        return found
+
+
+def readdress(ns, new, old):
+    ns.sysctl("net.ipv4.conf.to-gw.promote_secondaries", 1)
+    ns.ip("addr", "add", f"{new}/24", "dev", "to-gw")
+    ns.ip("addr", "del", f"{old}/24", "dev", "to-gw")
+
+
+def test_roamed_and_killed(net):
+    """The subscriber is killed and comes up at another address: the lease is still its own.  It is
+    nobody else's, whatever he read of it."""
+    d, before = net.subscribers["w1"], net.session("w1")
+    with Listener(net["gw"], net["gw"].links["w1"][0]) as listener:
+        d.kill()
+        readdress(net["w1"], "10.77.1.9", "10.77.1.2")
+        began = time.monotonic()
+        net.start_subscriber("w1")
+        net.wait_online("w1")
+        print(f"roamed and killed: online {time.monotonic() - began:.2f} s after the start")
+    after = net.session("w1")
+    assert time.monotonic() - began < 2 * SLOW
+    assert (after["sid"], after["ipv4"]) == (before["sid"], before["ipv4"])
+    assert (before["host"], after["host"]) == ("10.77.1.2", "10.77.1.9")
+
+    recorded = listener.calls("requestConnection")
+    assert [c["sid"] for c in recorded] == [before["sid"]]
+    stranger, gateway = net["w2"], net["w2"].links["gw"][2]
+    spoken = recorded[0]["options"]
+    unproven = {k: v for k, v in spoken.items() if k != "owner"}
+    forged = {**spoken, "owner": {**spoken["owner"], "stamp": spoken["owner"]["stamp"] + 1}}
+    for options, words in ((spoken, "a later call"), (unproven, "cannot be used"), (forged, "proof")):
+        got = tools.rpc(stranger, 65533, "requestConnection", {**recorded[0], "options": options},
+                        host=gateway)
+        assert not got["success"] and words in got["errorMsg"], got
+    for call in ("renewConnection", "releaseConnection"):
+        for more in ({}, {"owner": spoken["owner"]}):
+            got = tools.rpc(stranger, 65533, call, {"sid": before["sid"], **more}, host=gateway)
+            assert not got["success"], got
+    assert net.session("w1")["host"] == "10.77.1.9" and net.online("w1")
+
+
+def test_roamed_and_released(net):
+    """Its address changes while it runs, and what it ends then is ended."""
+    sid = net.session("w1")["sid"]
+    readdress(net["w1"], "10.77.1.2", "10.77.1.9")
+    assert net.subscribers["w1"].stop()[0] == 0
+    wait(lambda: sid not in net.sessions(), 2, "the lease is released")
+    net.start_subscriber("w1")
+    net.wait_online("w1")
+
+
+@pytest.mark.skipif(len(WANTED) < 2, reason="one method only")
+def test_a_method_is_taken_away(net, tmp_path):
+    """SIGHUP without wireguard: its leases end, with all that belongs to them, and those of fastd lose
+    nothing.  With it again it is offered again, and who is waiting for it comes back."""
+    ended, state = tmp_path / "ended", net["gw"].host_state()
+    session, section = net.session("w1"), net.gatewayd.config["gateway"]
+    section["OnRelease"] = f"/bin/sh -c 'echo $1 $2 $3 >>{ended}' hook"
+    section["Methods"] = "fastd"
+    net.wait_online("f1")
+    with Echo(net["f1"]) as echo:
+        net.gatewayd.write_config()
+        net.gatewayd.signal(signal.SIGHUP)
+        wait(lambda: [m["name"] for m in net.gateway("nodeInfo")["methods"]] == ["fastd"], 3,
+             "wireguard is not offered")
+        wait(lambda: f"release {session['sid']} wireguard" in ended.read_text(encoding="utf-8"), 2,
+             "OnRelease runs")
+        wait(lambda: tools.rpc(net["w1"], 65532, "status")["state"] != "online", 5,
+             "the subscriber knows that it has no tunnel")
+        time.sleep(0.2)
+    assert not echo.lost(), f"{len(echo.lost())} of {len(echo.sent)} lost"
+    assert all(s["method"] == "fastd" for s in net.sessions().values())
+    assert not net.programs("gw", "wireguard-go")
+    assert session["interface"] not in net["gw"].host_state()["links"].split()
+    assert session["interface"] not in net["gw"].run("nft", "list", "ruleset")
+    got = net.gateway("requestConnection", method="wireguard", options={})
+    assert not got["success"] and "is not offered" in got["errorMsg"]
+    section["Methods"] = ",".join(WANTED)
+    net.gatewayd.write_config()
+    net.gatewayd.signal(signal.SIGHUP)
+    net.wait_online("w1", 20)
+    assert net.session("w1")["method"] == "wireguard"
+    assert net["gw"].host_state()["links"] == state["links"]
 
 
 def until_new(net, ns, program, old):

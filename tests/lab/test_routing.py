@@ -166,7 +166,7 @@ def test_relay_dies(diamond, stream, manager):
     wait(lambda: diamond.relays() == ["r2"], 20, "the manager knows that it runs over r2")
     wait(lambda: all(diamond.transport(*pair)["status"] == "connected" for pair in LINKS), 20,
          "all transports are up")
-    wait(lambda: diamond.rules("r1", standby=True), 40, "a new standby path is there")
+    wait(lambda: diamond.rules("r1", standby=True), 8, "a new standby path is there, soon")
     stream.finish()
     assert pause < 1.5
     wait(lambda: not any(diamond.rpc("listRoutes", node=n)["routes"] for n in NODES), 5,

@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import time
 
 import pytest
 
@@ -319,6 +320,36 @@ def test_the_same_gateway_at_several_addresses_is_one(row):
          == ["gate-h3", "gate-h6"], 5, f"one line each: {listed}")
     for g in row.meshctl_json("h1", "gateways")["gateways"]:
         assert g["foundBy"]
+        ways = {w["key"] for w in g["ways"]}
+        assert 2 <= len(ways) <= 4 and g["key"] in ways and len(g["id"]) == 64
+    assert row.ask("status")["gateways"] == 2
+
+
+def test_who_passes_for_a_gateway_is_another_one(row):
+    """h4 has h3's gateway answer in its place, proof and all: but that one names its own address."""
+    row.subscriber.config["subscriber"].update(
+        Gateways="10.40.3.2:7000", BannedGateways="10.40.3.2", Methods="vxlan")
+    row.subscriber.write_config()
+    impostor = row.run("h4", "impostor", "/usr/bin/python3", row.batctl, "pass-for", "7000",
+                       "http://10.40.3.1:65533/")
+    wait(lambda: 7000 in [p for _, p in row["h4"].listening()], 5, "the impostor listens")
+    row.subscriber.restart()
+    wait(lambda: row.ask("status"), 5, "the subscriber is back")
+
+    def listed():
+        found = {g["key"]: g for g in row.ask("listGateways")["gateways"]}
+        impostor = found.pop("http:10.40.3.2:7000", {})
+        return impostor.get("name") and len(found) == 2 and (impostor, list(found.values()))
+    false, true = wait(listed, 10, "both are listed")
+    assert false["name"] == "gate-h3" and false["id"] is None and len(false["ways"]) == 1
+    assert false["state"] == "unusable" and "is banned; does not prove" in false["why"]
+    assert sorted(g["name"] for g in true) == ["gate-h3", "gate-h6"]
+    wait(lambda: all(g["id"] and g["state"] == "ready" for g in listed()[1]), 5, "the true ones are ready")
+    for g in listed()[1]:
+        assert g["why"].count("; also by http:") == len(g["ways"]) - 1
+    impostor.stop()
+    row.subscriber.config["subscriber"].update(Gateways="", BannedGateways="", Methods="wireguard")
+    row.subscriber.write_config()
 
 
 def test_a_scan_that_need_not_reach_everybody(row):
@@ -405,6 +436,8 @@ def test_two_daemons_on_one_host(empty):
     empty["one"].ip("addr", "add", "10.50.0.1/24", "dev", "eth0")
     for name in ("eth0", "wire"):
         empty["one"].ip("link", "set", name, "up")
+    empty["one"].ip("route", "add", "default", "via", "10.50.0.2")
+    before = empty["one"].ip("route", "get", "198.51.100.80")
     gateway = empty.daemon("one", "gatewayd", {"gateway": {
         "Name": "provider", "Node": "", "Methods": "wireguard", "Pool4": "10.60.0.0/24",
         "UplinkInterface": "eth0"}})
@@ -416,11 +449,23 @@ def test_two_daemons_on_one_host(empty):
     assert [(g["address"], g["name"], g["own"]) for g in found] == [
         ("10.50.0.1:65533", "provider", True)]
     # Its own gateway is used by nobody unasked.
-    assert empty.meshctl_json("one", "gateways")["gateways"] == []
-    empty.meshctl("one", "connect-gateway", "10.50.0.1", "-p", "65533")
+    rpc(empty["one"], PORT, "connect")
+    own, = wait(lambda: [g for g in empty.meshctl_json("one", "gateways")["gateways"] if g["id"]], 5,
+                "it is listed")
+    assert own["state"] == "unusable" and "on our own host" in own["why"]
+    assert rpc(empty["one"], 65533, "listSessions")["sessions"] == []
+    said = empty.meshctl("one", "connect-gateway", "10.50.0.1", "-p", "65533")
+    assert "note: the gateway is on our own host" in said
     lease = wait(lambda: rpc(empty["one"], 65533, "listSessions")["sessions"], 10, "a lease is granted")
     assert lease[0]["host"] == "10.50.0.1" and lease[0]["ipv4"].startswith("10.60.0.")
-    subscriber.wait_log("online through provider")
+    subscriber.wait_log("is on our own host: its tunnel is up")
+    # It does not look online, and takes nothing away from the host.
+    status = rpc(empty["one"], PORT, "status")
+    assert not status["online"] and status["state"] == status["session"]["state"] == "own host"
+    assert "own host" in status["note"] and "own host" in empty.meshctl("one", "gateways")
+    assert empty["one"].ip("route", "get", "198.51.100.80") == before
+    time.sleep(2)
+    assert rpc(empty["one"], PORT, "status")["session"]["sid"] == lease[0]["sid"]
     assert {os.path.basename(f) for d in (gateway, subscriber) for f in os.listdir(d.state_dir)
             if f.endswith(".db")} >= {"gatewayd.db", "subscriberd.db", "subscriberd.graph.db"}
     empty.meshctl("one", "disconnect")

@@ -434,7 +434,7 @@ static void test_strangers(void **state)
 {
 	struct fixture *f = *state;
 	struct lease_binding squatter = app(host("10.0.0.66"), 1, "sub");
-	char sid[LEASE_SID_MAX + 1];
+	char sid[SID_MAX + 1];
 
 	/* somebody else's sid */
 	assert_true(ask(f, "s", "mesh", mesh(1, "sub"), T0));
@@ -456,6 +456,91 @@ static void test_strangers(void **state)
 	assert_true(f->lease->who.proven);
 	assert_false(gw_engine_release(f->e, f->lease->sid, &squatter, T0, &f->why));
 	assert_int_equal(gw_engine_lease_count(f->e), 2);
+}
+
+static struct lease_binding keyed(const char *address, uint8_t key, uint64_t stamp)
+{
+	struct lease_binding b = host(address);
+
+	b.key.b[3] = key;
+	b.stamp = stamp;
+	return b;
+}
+
+/* Who has the key goes on at another address, and nobody else does, what calls they recorded. */
+static void test_owner(void **state)
+{
+	struct fixture *f = *state;
+	struct lease_binding c;
+	struct net_addr ip4;
+
+	assert_true(ask(f, NULL, "null", keyed("10.0.0.5", 1, 5), T0));
+	char sid[SID_MAX + 1];
+	snprintf(sid, sizeof(sid), "%s", f->lease->sid);
+	ip4 = f->lease->ip4;
+	assert_true(ask(f, sid, "null", keyed("10.0.0.5", 1, 5), T0)); /* sent twice */
+	/* recorded, and repeated from elsewhere; without the key; with another */
+	assert_false(ask(f, sid, "null", keyed("10.0.0.6", 1, 5), T0));
+	assert_refused(f, false, "a later call");
+	assert_false(ask(f, NULL, "null", keyed("10.0.0.6", 1, 4), T0));
+	assert_refused(f, false, "a later call");
+	assert_false(ask(f, sid, "null", host("10.0.0.6"), T0));
+	assert_refused(f, false, "cannot be used");
+	assert_false(ask(f, sid, "null", keyed("10.0.0.6", 2, 9), T0));
+	assert_refused(f, false, "cannot be used");
+	/* behind the same address translation */
+	assert_false(ask(f, sid, "null", host("10.0.0.5"), T0));
+	assert_refused(f, false, "cannot be used");
+	assert_true(ask(f, NULL, "null", keyed("10.0.0.5", 2, 1), T0));
+	assert_string_not_equal(f->lease->sid, sid);
+	c = host("10.0.0.5");
+	assert_false(gw_engine_release(f->e, sid, &c, T0, &f->why));
+	/* the owner, from elsewhere */
+	assert_int_equal(f->w.closed, 0);
+	assert_true(ask(f, sid, "null", keyed("10.0.0.7", 1, 6), T0));
+	assert_string_equal(f->lease->sid, sid);
+	assert_true(net_addr_equal(&f->lease->ip4, &ip4));
+	assert_int_equal(f->w.closed, 1);
+	assert_ip(&row_find(&f->w, sid)->who.host, "10.0.0.7");
+	assert_int_equal(row_find(&f->w, sid)->who.stamp, 6);
+	assert_true(ask(f, NULL, "null", keyed("10.0.0.7", 1, 7), T0)); /* without its sid */
+	assert_string_equal(f->lease->sid, sid);
+	assert_int_equal(f->w.closed, 1);
+	assert_int_equal(row_find(&f->w, sid)->who.stamp, 7);
+	assert_false(ask(f, sid, "null", keyed("10.0.0.5", 1, 5), T0));
+	assert_refused(f, false, "a later call");
+	/* renewed and released from anywhere, each call once */
+	c = keyed("10.0.0.8", 1, 8);
+	assert_true(renew(f, sid, &c, T0 + 1));
+	assert_int_equal(row_find(&f->w, sid)->who.stamp, 8);
+	assert_ip(&f->lease->who.host, "10.0.0.7");
+	assert_false(renew(f, sid, &c, T0 + 1));
+	assert_false(gw_engine_release(f->e, sid, &c, T0 + 1, &f->why));
+	c.stamp = 9;
+	assert_true(gw_engine_release(f->e, sid, &c, T0 + 1, &f->why));
+	assert_int_equal(gw_engine_lease_count(f->e), 1);
+}
+
+/* It cannot follow its owner: on a full disk all stays as it was, without a tunnel it is over. */
+static void test_owner_moves_in_vain(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_true(ask(f, "s", "null", keyed("10.0.0.5", 1, 1), T0));
+	f->w.save_rc = -ENOSPC;
+	assert_false(ask(f, "s", "null", keyed("10.0.0.6", 1, 2), T0));
+	assert_refused(f, true, "disk is full");
+	f->w.save_rc = 0;
+	assert_ip(&gw_engine_lease(f->e, "s")->who.host, "10.0.0.5");
+	assert_int_equal(gw_engine_lease(f->e, "s")->who.stamp, 1);
+	assert_int_equal(f->w.closed, 0);
+	f->w.open_rc = -EIO;
+	assert_false(ask(f, "s", "null", keyed("10.0.0.6", 1, 3), T0));
+	assert_refused(f, true, "no tunnel today");
+	f->w.open_rc = 0;
+	assert_int_equal(gw_engine_lease_count(f->e), 0);
+	assert_null(row_find(&f->w, "s"));
+	assert_int_equal(pool_left(gw_engine_pool4(f->e)), 253);
 }
 
 /* A subscriber that lost its sid and makes another gets a new lease in place of the old one. */
@@ -871,13 +956,17 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_grant),		T(test_idempotent),	  T(test_method_choice),
-		T(test_uplink),		T(test_renew_release),	  T(test_expiry),
-		T(test_strangers),	T(test_new_sid),	  T(test_limits),
-		T(test_pool_exhausted), T(test_store_errors),	  T(test_unsettled),
-		T(test_usage),		T(test_quota_slows_down), T(test_quota_ends),
-		T(test_codes),		T(test_account_names),	  T(test_tunnel_errors),
-		T(test_restart),	T(test_long_run),
+		T(test_grant),	       T(test_idempotent),
+		T(test_method_choice), T(test_uplink),
+		T(test_renew_release), T(test_expiry),
+		T(test_strangers),     T(test_new_sid),
+		T(test_limits),	       T(test_pool_exhausted),
+		T(test_store_errors),  T(test_unsettled),
+		T(test_usage),	       T(test_quota_slows_down),
+		T(test_quota_ends),    T(test_codes),
+		T(test_account_names), T(test_tunnel_errors),
+		T(test_restart),       T(test_long_run),
+		T(test_owner),	       T(test_owner_moves_in_vain),
 	};
 
 	log_set_sink(quiet);

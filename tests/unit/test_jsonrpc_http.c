@@ -22,6 +22,7 @@
 
 #include "base/log.h"
 #include "io/jsonrpc.h"
+#include "netns.h"
 
 struct fixture {
 	struct event_base *base;
@@ -576,6 +577,52 @@ static void test_client_sync(void **state)
 	assert_non_null(strstr(a.text, "bad..name"));
 }
 
+/* In a network of its own: who is asked, and why that fails. */
+static int ask_nowhere(const char *host, int want)
+{
+	const struct rpc_target to = {host, 9, NULL, 3000000};
+	struct rpc_answer a;
+
+	rpc_client_sync(&to, "who", NULL, &a);
+	int ok = a.outcome == RPC_OUTCOME_DOWN && a.code == -want &&
+		 strcmp(a.text, strerror(want)) == 0;
+	if (!ok)
+		fprintf(stderr, "%s: %d (%s), not %s\n", host, a.code, a.text, strerror(want));
+	rpc_answer_free(&a);
+	return !ok;
+}
+
+static int ask_all_nowhere(void)
+{
+	if (!netns_enter())
+		return 77;
+	free(netns_output("ip link set lo up; ip link add v0 type veth peer name v1;"
+			  "ip link set v0 up; ip link set v1 up; ip addr add 10.8.0.1/24 dev v0;"
+			  "echo 1 >/proc/sys/net/ipv4/neigh/v0/mcast_solicit;"
+			  "echo 50 >/proc/sys/net/ipv4/neigh/v0/retrans_time_ms;"
+			  "ip route add unreachable 10.9.0.0/16;"
+			  "ip route add prohibit 10.10.0.0/16"));
+	return ask_nowhere("127.0.0.1", ECONNREFUSED) + ask_nowhere("::1", ECONNREFUSED) +
+	       ask_nowhere("10.1.1.1", ENETUNREACH) + ask_nowhere("10.9.0.1", EHOSTUNREACH) +
+	       ask_nowhere("10.10.0.1", EACCES) +
+	       ask_nowhere("10.8.0.2", EHOSTUNREACH) /* nobody has it: known after a moment */;
+}
+
+static void test_client_nowhere(void **state)
+{
+	pid_t child = fork();
+	int status;
+
+	(void)state;
+	if (child == 0)
+		_exit(ask_all_nowhere());
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77)
+		skip();
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -588,7 +635,7 @@ int main(void)
 		T(test_client_gone),   T(test_listen_errors),
 		T(test_client),	       T(test_client_down),
 		T(test_client_babble), T(test_client_cancel),
-		T(test_client_sync),
+		T(test_client_sync),   T(test_client_nowhere),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

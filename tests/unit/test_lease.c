@@ -46,25 +46,25 @@ static struct lease *lease_new(const char *sid, struct lease_binding who)
 static void test_sid(void **state)
 {
 	static const uint8_t random[LEASE_SID_RANDOM_BYTES] = {0xde, 0xad, [15] = 0x0f};
-	char sid[LEASE_SID_MAX + 1], longest[LEASE_SID_MAX + 2];
+	char sid[SID_MAX + 1], longest[SID_MAX + 2];
 
 	(void)state;
 	memset(longest, 'a', sizeof(longest));
-	longest[LEASE_SID_MAX + 1] = '\0';
-	assert_false(lease_sid_valid(longest));
-	longest[LEASE_SID_MAX] = '\0';
-	assert_true(lease_sid_valid(longest));
-	assert_true(lease_sid_valid("A-z_09"));
-	assert_true(lease_sid_valid("x"));
-	assert_false(lease_sid_valid(""));
-	assert_false(lease_sid_valid("a b"));
-	assert_false(lease_sid_valid("a/b"));
-	assert_false(lease_sid_valid("a.b"));
-	assert_false(lease_sid_valid("s\xc3\xa9"));
-	assert_false(lease_sid_valid("a\n"));
+	longest[SID_MAX + 1] = '\0';
+	assert_false(sid_valid(longest));
+	longest[SID_MAX] = '\0';
+	assert_true(sid_valid(longest));
+	assert_true(sid_valid("A-z_09"));
+	assert_true(sid_valid("x"));
+	assert_false(sid_valid(""));
+	assert_false(sid_valid("a b"));
+	assert_false(sid_valid("a/b"));
+	assert_false(sid_valid("a.b"));
+	assert_false(sid_valid("s\xc3\xa9"));
+	assert_false(sid_valid("a\n"));
 	lease_sid_make(random, sid);
 	assert_string_equal(sid, "dead000000000000000000000000000f");
-	assert_true(lease_sid_valid(sid));
+	assert_true(sid_valid(sid));
 }
 
 static void test_belongs(void **state)

@@ -141,7 +141,7 @@ static const struct net_prefix *denied(void)
 
 static const char *const tunnels[] = {"mgw*"};
 
-static int table_make(bool replace)
+static int table_make_with(bool replace, const struct nft_lease *leases, size_t count)
 {
 	static const uint16_t port = 65533;
 	static struct net_prefix allowed;
@@ -158,10 +158,17 @@ static int table_make(bool replace)
 		.allowed_count = 1,
 		.open_ports = &port,
 		.open_port_count = 1,
+		.leases = leases,
+		.lease_count = count,
 	};
 
 	allowed = prefix("203.0.113.200");
 	return nft_gateway_create(nft, &gw, replace);
+}
+
+static int table_make(bool replace)
+{
+	return table_make_with(replace, NULL, 0);
 }
 
 static struct nft_lease lease(void)
@@ -402,6 +409,28 @@ static void test_leases(void **state)
 	end();
 }
 
+/* A table that takes the place of another has the leases in it from the beginning. */
+static void test_replaced_with_leases(void **state)
+{
+	struct nft_lease l[2] = {lease(), {.interface = "a\" }; flush"}};
+	uint64_t mark, other;
+	struct read_lease r;
+
+	(void)state;
+	begin();
+	assert_int_equal(nft_table_mark(nft, TABLE, &mark), 0);
+	assert_int_equal(table_make_with(true, l, 2), -EINVAL);
+	round_trip(&sub4, &inet4, &up4);
+	assert_int_equal(table_make_with(true, l, 1), 0);
+	round_trip(&sub4, &inet4, &up4);
+	counters(&r);
+	assert_int_equal(r.count, 1);
+	assert_int_equal(r.c.up.packets, 1);
+	assert_int_equal(nft_table_mark(nft, TABLE, &other), 0);
+	assert_int_equal(mark, other);
+	end();
+}
+
 #define MANY 600
 static void test_many_leases(void **state)
 {
@@ -604,11 +633,17 @@ static void test_killswitch(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_masquerade),	cmocka_unit_test(test_spoofed),
-		cmocka_unit_test(test_denied_networks), cmocka_unit_test(test_isolation),
-		cmocka_unit_test(test_host_ports),	cmocka_unit_test(test_leases),
-		cmocka_unit_test(test_many_leases),	cmocka_unit_test(test_intact),
-		cmocka_unit_test(test_borrowed),	cmocka_unit_test(test_foreign_table_stays),
+		cmocka_unit_test(test_masquerade),
+		cmocka_unit_test(test_spoofed),
+		cmocka_unit_test(test_denied_networks),
+		cmocka_unit_test(test_isolation),
+		cmocka_unit_test(test_host_ports),
+		cmocka_unit_test(test_leases),
+		cmocka_unit_test(test_replaced_with_leases),
+		cmocka_unit_test(test_many_leases),
+		cmocka_unit_test(test_intact),
+		cmocka_unit_test(test_borrowed),
+		cmocka_unit_test(test_foreign_table_stays),
 		cmocka_unit_test(test_killswitch),
 	};
 	return cmocka_run_group_tests_name("nft", tests, setup, teardown);

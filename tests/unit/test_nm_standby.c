@@ -239,9 +239,9 @@ static void test_transit(void **state)
 	assert_int_equal(standby_of(r, 1).out_transport, 0);
 	assert_int_equal(r->held[5 - used].rule_count, 0);
 	assert_int_equal(r->held[used].rule_count, 2);
-	/* The word is taken back, and a standby is found at the next look. */
+	/* The word is taken back, and a standby is found soon. */
 	assert_int_equal(nm_set_transit(r->nm, &relay, true, r->now), 0);
-	pass(r, 60);
+	pass(r, 5);
 	assert_int_equal(standby_rules(r, 5 - used), 2);
 	rec_free(r);
 }
@@ -268,6 +268,46 @@ static void test_neighbours(void **state)
 	rec_pump(r);
 	assert_int_equal(standby_rules(r, 3), 0);
 	assert_int_equal(rec_status(r).connections, 1);
+	rec_free(r);
+}
+
+/* A second way comes into being: who lacked a standby has one soon, not at its next look. */
+static void test_new_link(void **state)
+{
+	(void)state;
+	struct rec *r = rec_new();
+	r->config.standby_paths = 1;
+	rec_start(r);
+	for (unsigned n = 1; n <= 4; n++)
+		node_join(r, n, n, 1);
+	rec_link(r, 1, 2), rec_link(r, 2, 4);
+	struct msg m = ask_connect(4, "echo", 7);
+	node_say(r, 1, &m);
+	rec_pump(r);
+	pass(r, 4);
+	assert_int_equal(rec_count(r, 1, MSG_StandbyRoute), 0); /* there is none */
+	rec_link(r, 1, 3);
+	pass(r, 1); /* no way yet, and it is looked at all the same */
+	assert_int_equal(standby_rules(r, 3), 0);
+	uint32_t last = rec_link(r, 3, 4);
+	pass(r, 5);
+	assert_int_equal(standby_rules(r, 3), 2);
+	/* It goes, and comes again. */
+	mesh_lose(r, 3, last);
+	pass(r, 20);
+	assert_int_equal(standby_rules(r, 3), 2);
+	/* One that ends while it lacks one is looked for no more. */
+	struct mesh_id relay = node_id(3);
+	assert_int_equal(nm_set_transit(r->nm, &relay, false, r->now), 0);
+	pass(r, 4);
+	assert_int_equal(standby_rules(r, 3), 0);
+	m = (struct msg){.type = MSG_ConnectionShutdown};
+	m.connection_shutdown.connection =
+		rec_need(r, 1, MSG_ConnectionOn)->connection_on.connection;
+	node_say(r, 1, &m);
+	assert_int_equal(nm_set_transit(r->nm, &relay, true, r->now), 0);
+	pass(r, 60);
+	assert_int_equal(standby_rules(r, 3), 0);
 	rec_free(r);
 }
 
@@ -463,6 +503,7 @@ int main(void)
 		cmocka_unit_test(test_neighbours),   cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_refused),	     cmocka_unit_test(test_several),
 		cmocka_unit_test(test_second_taken), cmocka_unit_test(test_number),
+		cmocka_unit_test(test_new_link),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
