@@ -11,6 +11,12 @@ SAN     ?= 0
 FUZZ    ?= 0
 PREFIX  ?= /usr/local
 DESTDIR ?=
+SYSCONFDIR  ?= /etc
+INITDIR     ?= $(SYSCONFDIR)/init.d
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+SYSCTLDIR   ?= $(PREFIX)/lib/sysctl.d
 ifeq ($(FUZZ),1)
 # libFuzzer is clang's; the library is instrumented with it too.
 CC       = clang
@@ -258,8 +264,44 @@ install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$
 	-$(if $(DESTDIR),,ldconfig 2>/dev/null)
 endef
 
-install: programs library install-data
+# --- init systems -------------------------------------------------------------------------------
+# $(BUILD)/init/: LSB scripts, of one template, and units with @PREFIX@ filled in.
+INIT_DIR := $(BUILD)/init
+UNITS    := $(notdir $(wildcard etc/systemd/*.service))
+init_summary_nodemanager := registers nodes, makes links between them, finds and installs routes
+init_summary_node        := carries packets of the mesh and serves the apps of this host
+init_summary_apptracker  := keeps the list of who offers what in the mesh
+init_summary_gatewayd    := shares this host's Internet uplink with subscribers of the mesh
+init_summary_subscriberd := keeps this host online through gateways of the mesh
+init_after_nodemanager   := meshnet-apptracker
+init_after_node          := meshnet-nodemanager
+init_after_gatewayd      := meshnet-node
+init_after_subscriberd   := meshnet-node
+init_cleanup_gatewayd    := yes
+init_cleanup_subscriberd := yes
+# Remade each time: PREFIX may be another one.
+init-files:
+	@mkdir -p $(INIT_DIR)
+	@$(foreach d,$(DAEMONS),sed -e 's|@NAME@|$(d)|' -e 's|@PREFIX@|$(PREFIX)|' -e 's|@OWNER@|meshnet|' \
+		-e "s|@SUMMARY@|$(init_summary_$(d))|" -e 's|@AFTER@|$(init_after_$(d))|' \
+		-e 's| *$$||' -e 's|@CLEANUP@|$(or $(init_cleanup_$(d)),no)|' \
+		etc/init.d/meshnet.in >$(INIT_DIR)/meshnet-$(d) && chmod 755 $(INIT_DIR)/meshnet-$(d) &&) true
+	@$(foreach u,$(UNITS),sed 's|@PREFIX@|$(PREFIX)|' etc/systemd/$(u) >$(INIT_DIR)/$(u) &&) true
+.PHONY: init-files
+
+define install_init
+	install -d $(DESTDIR)$(INITDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) \
+		$(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(SYSCTLDIR)
+	install -m 755 $(DAEMONS:%=$(INIT_DIR)/meshnet-%) $(DESTDIR)$(INITDIR)
+	install -m 644 $(UNITS:%=$(INIT_DIR)/%) $(DESTDIR)$(UNITDIR)
+	install -m 644 etc/systemd/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/meshnet.conf
+	install -m 644 etc/systemd/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/meshnet.conf
+	install -m 644 etc/systemd/sysctl.conf $(DESTDIR)$(SYSCTLDIR)/50-meshnet.conf
+endef
+
+install: programs library init-files install-data
 	install -d $(DESTDIR)$(PREFIX)/bin
+	$(install_init)
 	$(if $(SANFLAGS),,$(install_library))
 	$(foreach p,$(PREFIXED),install -m 755 $(BIN)/$(p:meshnet-%=%) $(DESTDIR)$(PREFIX)/bin/$(p) &&) true
 	install -m 755 $(BIN)/meshctl $(DESTDIR)$(PREFIX)/bin/meshctl
@@ -289,6 +331,9 @@ uninstall:
 		$(addprefix $(DESTDIR)$(BASH_COMPLETION)/,$(PREFIXED) meshctl) \
 		$(addprefix $(DESTDIR)$(ZSH_COMPLETION)/,_meshnet _meshctl)
 	rm -f $(addprefix $(DESTDIR)$(DOCDIR)/,$(notdir $(DOCS)))
+	rm -f $(DAEMONS:%=$(DESTDIR)$(INITDIR)/meshnet-%) $(UNITS:%=$(DESTDIR)$(UNITDIR)/%) \
+		$(DESTDIR)$(SYSUSERSDIR)/meshnet.conf $(DESTDIR)$(TMPFILESDIR)/meshnet.conf \
+		$(DESTDIR)$(SYSCTLDIR)/50-meshnet.conf
 	-rmdir $(DESTDIR)$(DOCDIR)
 
 clean:

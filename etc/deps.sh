@@ -22,7 +22,9 @@ vm="qemu-system-x86 busybox-static kmod python3-pytest"
 packaging="python3-pytest
 	debootstrap
 	mandoc
-	zsh"
+	zsh
+	busybox-static
+	shellcheck"
 networks="babeld bird2 frr yggdrasil"
 browser=chromium
 [ "${NO_BROWSER:-0}" = 0 ] || browser=

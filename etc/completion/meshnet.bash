@@ -5,7 +5,7 @@ _meshnet()
 	local IFS=$'\n' found help
 	help=$("$1" --help 2>/dev/null) || return
 	case $3 in
-	-f)
+	-f | --background)
 		compopt -o filenames
 		COMPREPLY=($(compgen -f -- "$2"))
 		return

@@ -7,7 +7,7 @@ _meshnet()
 	local -a found
 	help=$("${words[1]}" --help 2>/dev/null) || return 1
 	case ${words[CURRENT-1]} in
-	-f)
+	-f | --background)
 		_files
 		return
 		;;
