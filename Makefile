@@ -11,6 +11,12 @@ SAN     ?= 0
 FUZZ    ?= 0
 PREFIX  ?= /usr/local
 DESTDIR ?=
+SYSCONFDIR  ?= /etc
+INITDIR     ?= $(SYSCONFDIR)/init.d
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+SYSCTLDIR   ?= $(PREFIX)/lib/sysctl.d
 ifeq ($(FUZZ),1)
 # libFuzzer is clang's; the library is instrumented with it too.
 CC       = clang
@@ -234,45 +240,108 @@ bench:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) programs bench-bins
 	@$(PYTHON) tests/bench/run $(NAMES)
 
+# --- what stands where when it is installed -----------------------------------------------------
+LIBDIR  ?= $(PREFIX)/lib
+MANDIR  ?= $(PREFIX)/share/man
+DOCDIR  ?= $(PREFIX)/share/doc/meshnet
+BASH_COMPLETION := $(PREFIX)/share/bash-completion/completions
+ZSH_COMPLETION  := $(PREFIX)/share/zsh/site-functions
+# The prefix `meshnet-` keeps clear of Node.js, which owns the name `node`.
+PREFIXED := $(addprefix meshnet-,$(filter-out meshctl,$(PROGRAMS)))
+PAGES    := $(notdir $(wildcard docs/man/*.[1-8])) meshnet.cfg.5
+DOCS     := README.md LICENSE common/PROTOCOL.md etc/meshnet-example.cfg $(wildcard docs/*.md) \
+            docs/example-app.c
+# Pages name the folder that they are installed with.
+page_docdir = sed 's|/usr/local/share/doc/meshnet|$(DOCDIR)|'
+section_of  = $(subst .,,$(suffix $(1)))
+
 define install_library
-install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig \
-		$(DESTDIR)$(PREFIX)/share/man/man3
+install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(MANDIR)/man3
 	install -m 644 $(LIBAPP_DIR)/include/meshapp.h $(DESTDIR)$(PREFIX)/include
-	install -m 644 $(BUILD)/libmeshapp.a $(BUILD)/$(SO_FILE) $(DESTDIR)$(PREFIX)/lib
-	ln -sf $(SO_FILE) $(DESTDIR)$(PREFIX)/lib/libmeshapp.so
-	install -m 644 $(LIBAPP_DIR)/libmeshapp.3 $(DESTDIR)$(PREFIX)/share/man/man3
-	$(call write_pc,$(PREFIX),$${prefix}/include,$${prefix}/lib,$(DESTDIR)$(PREFIX)/lib/pkgconfig/meshapp.pc)
+	install -m 644 $(BUILD)/libmeshapp.a $(BUILD)/$(SO_FILE) $(DESTDIR)$(LIBDIR)
+	ln -sf $(SO_FILE) $(DESTDIR)$(LIBDIR)/libmeshapp.so
+	$(page_docdir) $(LIBAPP_DIR)/libmeshapp.3 >$(DESTDIR)$(MANDIR)/man3/libmeshapp.3
+	$(call write_pc,$(PREFIX),$${prefix}/include,$(LIBDIR:$(PREFIX)/%=$${prefix}/%),$(DESTDIR)$(LIBDIR)/pkgconfig/meshapp.pc)
+	chmod 644 $(DESTDIR)$(MANDIR)/man3/libmeshapp.3 $(DESTDIR)$(LIBDIR)/pkgconfig/meshapp.pc
 	-$(if $(DESTDIR),,ldconfig 2>/dev/null)
 endef
 
-# The prefix `meshnet-` keeps clear of Node.js, which owns the name `node`.
-install: programs library
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/meshnet
-	$(if $(SANFLAGS),,$(install_library))
-	$(foreach p,$(filter-out meshctl,$(PROGRAMS)),install -m 755 $(BIN)/$(p) \
-		$(DESTDIR)$(PREFIX)/bin/meshnet-$(p) &&) true
-	install -m 755 $(BIN)/meshctl $(DESTDIR)$(PREFIX)/bin/meshctl
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
-		$(DESTDIR)$(PREFIX)/share/zsh/site-functions
-	install -m 644 etc/completion/meshctl.bash \
-		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/meshctl
-	install -m 644 etc/completion/meshctl.zsh \
-		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_meshctl
-	install -m 644 README.md LICENSE common/PROTOCOL.md etc/meshnet-example.cfg docs/*.md \
-		docs/example-app.c $(DESTDIR)$(PREFIX)/share/doc/meshnet
+# --- init systems -------------------------------------------------------------------------------
+# $(BUILD)/init/: LSB scripts, of one template, and units with @PREFIX@ filled in.
+INIT_DIR := $(BUILD)/init
+UNITS    := $(notdir $(wildcard etc/systemd/*.service))
+init_summary_nodemanager := registers nodes, makes links between them, finds and installs routes
+init_summary_node        := carries packets of the mesh and serves the apps of this host
+init_summary_apptracker  := keeps the list of who offers what in the mesh
+init_summary_gatewayd    := shares this host's Internet uplink with subscribers of the mesh
+init_summary_subscriberd := keeps this host online through gateways of the mesh
+init_after_nodemanager   := meshnet-apptracker
+init_after_node          := meshnet-nodemanager
+init_after_gatewayd      := meshnet-node
+init_after_subscriberd   := meshnet-node
+init_cleanup_gatewayd    := yes
+init_cleanup_subscriberd := yes
+# Remade each time: PREFIX may be another one.
+init-files:
+	@mkdir -p $(INIT_DIR)
+	@$(foreach d,$(DAEMONS),sed -e 's|@NAME@|$(d)|' -e 's|@PREFIX@|$(PREFIX)|' -e 's|@OWNER@|meshnet|' \
+		-e "s|@SUMMARY@|$(init_summary_$(d))|" -e 's|@AFTER@|$(init_after_$(d))|' \
+		-e 's| *$$||' -e 's|@CLEANUP@|$(or $(init_cleanup_$(d)),no)|' \
+		etc/init.d/meshnet.in >$(INIT_DIR)/meshnet-$(d) && chmod 755 $(INIT_DIR)/meshnet-$(d) &&) true
+	@$(foreach u,$(UNITS),sed 's|@PREFIX@|$(PREFIX)|' etc/systemd/$(u) >$(INIT_DIR)/$(u) &&) true
+.PHONY: init-files
 
+define install_init
+	install -d $(DESTDIR)$(INITDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) \
+		$(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(SYSCTLDIR)
+	install -m 755 $(DAEMONS:%=$(INIT_DIR)/meshnet-%) $(DESTDIR)$(INITDIR)
+	install -m 644 $(UNITS:%=$(INIT_DIR)/%) $(DESTDIR)$(UNITDIR)
+	install -m 644 etc/systemd/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/meshnet.conf
+	install -m 644 etc/systemd/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/meshnet.conf
+	install -m 644 etc/systemd/sysctl.conf $(DESTDIR)$(SYSCTLDIR)/50-meshnet.conf
+endef
+
+install: programs library init-files install-data
+	install -d $(DESTDIR)$(PREFIX)/bin
+	$(install_init)
+	$(if $(SANFLAGS),,$(install_library))
+	$(foreach p,$(PREFIXED),install -m 755 $(BIN)/$(p:meshnet-%=%) $(DESTDIR)$(PREFIX)/bin/$(p) &&) true
+	install -m 755 $(BIN)/meshctl $(DESTDIR)$(PREFIX)/bin/meshctl
+
+install-data:
+	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
+		$(DESTDIR)$(BASH_COMPLETION) $(DESTDIR)$(ZSH_COMPLETION) $(DESTDIR)$(DOCDIR)
+	$(foreach p,$(filter-out %.5,$(PAGES)),install -m 644 docs/man/$(p) \
+		$(DESTDIR)$(MANDIR)/man$(call section_of,$(p)) &&) true
+	awk -v docdir=$(DOCDIR) -f docs/man/keys.awk etc/meshnet-example.cfg docs/man/meshnet.cfg.5.in \
+		>$(DESTDIR)$(MANDIR)/man5/meshnet.cfg.5
+	chmod 644 $(DESTDIR)$(MANDIR)/man5/meshnet.cfg.5
+	$(foreach p,$(PREFIXED),install -m 644 etc/completion/meshnet.bash \
+		$(DESTDIR)$(BASH_COMPLETION)/$(p) &&) true
+	install -m 644 etc/completion/meshctl.bash $(DESTDIR)$(BASH_COMPLETION)/meshctl
+	install -m 644 etc/completion/meshnet.zsh $(DESTDIR)$(ZSH_COMPLETION)/_meshnet
+	install -m 644 etc/completion/meshctl.zsh $(DESTDIR)$(ZSH_COMPLETION)/_meshctl
+	install -m 644 $(DOCS) $(DESTDIR)$(DOCDIR)
+
+# The library as well, whether this SAN has one or not.
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/include/meshapp.h $(DESTDIR)$(PREFIX)/lib/libmeshapp.* \
-		$(DESTDIR)$(PREFIX)/lib/pkgconfig/meshapp.pc $(DESTDIR)$(PREFIX)/share/man/man3/libmeshapp.3
-	rm -f $(foreach p,$(filter-out meshctl,$(PROGRAMS)),$(DESTDIR)$(PREFIX)/bin/meshnet-$(p))
-	rm -f $(DESTDIR)$(PREFIX)/bin/meshctl \
-		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/meshctl \
-		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_meshctl
-	rm -rf $(DESTDIR)$(PREFIX)/share/doc/meshnet
+	rm -f $(DESTDIR)$(PREFIX)/include/meshapp.h $(DESTDIR)$(LIBDIR)/pkgconfig/meshapp.pc \
+		$(addprefix $(DESTDIR)$(LIBDIR)/libmeshapp.,a so so.$(SO_VERSION)) \
+		$(DESTDIR)$(MANDIR)/man3/libmeshapp.3
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PREFIXED) meshctl) \
+		$(foreach p,$(PAGES),$(DESTDIR)$(MANDIR)/man$(call section_of,$(p))/$(p)) \
+		$(addprefix $(DESTDIR)$(BASH_COMPLETION)/,$(PREFIXED) meshctl) \
+		$(addprefix $(DESTDIR)$(ZSH_COMPLETION)/,_meshnet _meshctl)
+	rm -f $(addprefix $(DESTDIR)$(DOCDIR)/,$(notdir $(DOCS)))
+	rm -f $(DAEMONS:%=$(DESTDIR)$(INITDIR)/meshnet-%) $(UNITS:%=$(DESTDIR)$(UNITDIR)/%) \
+		$(DESTDIR)$(SYSUSERSDIR)/meshnet.conf $(DESTDIR)$(TMPFILESDIR)/meshnet.conf \
+		$(DESTDIR)$(SYSCTLDIR)/50-meshnet.conf
+	-rmdir $(DESTDIR)$(DOCDIR)
 
 clean:
 	rm -rf build
-.PHONY: test test-vm test-packaging sim demo lint fuzz bench install uninstall clean
+.PHONY: test test-vm test-packaging sim demo lint fuzz bench install install-data \
+	uninstall clean
 
 .SECONDARY:
 -include $(shell find $(BUILD)/obj $(BUILD)/pic $(BUILD)/unit $(BUILD)/fuzz -name '*.d' 2>/dev/null)

@@ -6,6 +6,7 @@ static const struct daemon_spec spec = {
 	.sections = "general,daemon,database,apptracker",
 	.start = tracker_start,
 	.free = tracker_shutdown,
+	.own_user = true,
 };
 
 int main(int argc, char **argv)

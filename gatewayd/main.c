@@ -13,6 +13,7 @@ int main(int argc, char **argv)
 		.reload = gw_shell_reload,
 		.free = gw_shell_free,
 		.cleanup = gw_shell_cleanup,
+		.privileges = gw_shell_privileges,
 	};
 
 	return daemon_main(&spec, argc, argv);

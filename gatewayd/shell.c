@@ -16,11 +16,13 @@
 #include "gatewayd/store.h"
 #include "gatewayd/stream.h"
 #include "gatewayd/uplink.h"
+#include "io/config_value.h"
 #include "io/events.h"
 #include "io/hostjournal.h"
 #include "io/jsonrpc.h"
 #include "io/keyfile.h"
 #include "io/metrics.h"
+#include "io/privileges.h"
 #include "libmeshapp/meshapp.h"
 
 struct gw_shell {
@@ -655,6 +657,16 @@ void gw_shell_free(struct daemon *d)
 	keyfile_wipe(&s->keys);
 	free(s);
 	d->ctx = NULL;
+}
+
+uint64_t gw_shell_privileges(const struct config *cfg)
+{
+	uint64_t caps = PRIVILEGES_NETWORK;
+
+	/* Its programs know one state directory only: each gets a mount namespace. */
+	if (config_list_has(cfg->gateway_methods, "softether"))
+		caps |= PRIVILEGE(CAP_SYS_ADMIN);
+	return caps;
 }
 
 int gw_shell_cleanup(struct daemon *d)

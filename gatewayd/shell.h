@@ -12,4 +12,6 @@ int gw_shell_start(struct daemon *d);
 void gw_shell_reload(struct daemon *d);
 void gw_shell_free(struct daemon *d);
 int gw_shell_cleanup(struct daemon *d);
+/* The capabilities of daemon_spec. */
+uint64_t gw_shell_privileges(const struct config *cfg);
 #endif

@@ -28,6 +28,8 @@ static const struct daemon_spec spec = {
 	.start = start,
 	.stop = stop,
 	.free = release,
+	.own_user = true,
+	.privileges = node_privileges,
 };
 
 int main(int argc, char **argv)

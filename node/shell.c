@@ -13,7 +13,9 @@
 #include "core/seal.h"
 #include "io/chan.h"
 #include "io/keyfile.h"
+#include "io/privileges.h"
 #include "io/statushttp.h"
+#include "io/sysctl.h"
 #include "io/tun.h"
 #include "node/delay.h"
 #include "node/engine.h"
@@ -405,6 +407,26 @@ int node_check(const struct config *cfg, config_report *report, void *report_ctx
 		report(report_ctx, "node: AppTalkAddr and AppTalkUnix are both empty: no app could "
 				   "use this node");
 	return cfg->node_app_talk_addr[0] || cfg->node_app_talk_unix[0] ? 0 : -EINVAL;
+}
+
+/* Unknown (another network namespace than the first may not see it): not enough. */
+static bool limit_allows(const char *key, uint64_t bytes)
+{
+	char value[SYSCTL_VALUE_MAX];
+
+	return sysctl_read(key, value, sizeof value) == 0 && strtoull(value, NULL, 10) >= bytes;
+}
+
+uint64_t node_privileges(const struct config *cfg)
+{
+	uint64_t buffer = cfg->transport_socket_buffer;
+
+	if (!limit_allows("net.core.rmem_max", buffer) ||
+	    !limit_allows("net.core.wmem_max", buffer))
+		return PRIVILEGE(CAP_NET_ADMIN);
+	if (!cfg->node_firewall_mark)
+		return 0;
+	return privileges_raw_marks() ? PRIVILEGE(CAP_NET_RAW) : PRIVILEGE(CAP_NET_ADMIN);
 }
 
 /* A host may well be called 12345678, a node may not: it would be taken for an id. */

@@ -8,6 +8,7 @@ static const struct daemon_spec spec = {
 	.stop = nm_shell_stop,
 	.reload = nm_shell_reload,
 	.free = nm_shell_free,
+	.own_user = true,
 };
 
 int main(int argc, char **argv)

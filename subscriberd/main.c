@@ -13,6 +13,7 @@ static const struct daemon_spec spec = {
 	.reload = sub_shell_reload,
 	.free = sub_shell_free,
 	.cleanup = sub_shell_cleanup,
+	.privileges = sub_shell_privileges,
 };
 
 int main(int argc, char **argv)

@@ -14,6 +14,7 @@
 #include "io/jsonrpc.h"
 #include "io/keyfile.h"
 #include "io/metrics.h"
+#include "io/privileges.h"
 #include "io/resolv.h"
 #include "libmeshapp/meshapp.h"
 #include "subscriberd/api.h"
@@ -893,6 +894,20 @@ void sub_shell_free(struct daemon *d)
 		event_free(s->tick);
 	free(s);
 	d->ctx = NULL;
+}
+
+uint64_t sub_shell_privileges(const struct config *cfg)
+{
+	uint64_t caps = PRIVILEGES_NETWORK;
+
+	/* Its programs know one state directory only: each gets a mount namespace. */
+	if (config_list_has(cfg->subscriber_methods, "softether"))
+		caps |= PRIVILEGE(CAP_SYS_ADMIN);
+	/* Their sockets belong to users of their own. */
+	if (config_list_has(cfg->subscriber_networks, "bird") ||
+	    config_list_has(cfg->subscriber_networks, "frr"))
+		caps |= PRIVILEGE(CAP_DAC_OVERRIDE);
+	return caps;
 }
 
 int sub_shell_cleanup(struct daemon *d)

@@ -10,4 +10,6 @@ void sub_shell_stop(struct daemon *d);
 void sub_shell_reload(struct daemon *d);
 void sub_shell_free(struct daemon *d);
 int sub_shell_cleanup(struct daemon *d);
+/* The capabilities of daemon_spec. */
+uint64_t sub_shell_privileges(const struct config *cfg);
 #endif

@@ -57,7 +57,7 @@ int appline_load(const struct appline *l, struct config **cfg)
 
 void appline_log(const struct appline *l, const struct config *cfg)
 {
-	daemon_log_open(cfg->daemon_log_format);
+	daemon_log_open(cfg->daemon_log_format, l->program, false);
 	log_set_level(l->debug ? LOG_LEVEL_DEBUG : daemon_log_level(cfg->general_log_level));
 }
 

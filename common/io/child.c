@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "io/clock.h"
+#include "io/privileges.h"
 
 #define CHILD_MINUTE_US 60000000u
 #define CHILD_READ_BYTES 4096
@@ -272,8 +273,11 @@ static int spawn(struct child *c, const struct child_spec *spec, int out)
 		rc = spawn_actions(&fa, in, out, spec->on_output != NULL);
 		if (!rc)
 			rc = spawn_attributes(&attr);
-		if (!rc)
+		if (!rc) {
+			privileges_lend(spec->privileges);
 			rc = posix_spawnp(&c->pid, argv[0], &fa, &attr, argv, env);
+			privileges_lend(0);
+		}
 		posix_spawnattr_destroy(&attr);
 		posix_spawn_file_actions_destroy(&fa);
 	}

@@ -32,6 +32,7 @@ struct child_spec {
 	const char *name;	 /* for the log */
 	const char *const *argv; /* argv[0]: a path, or a name looked up in PATH */
 	const char *const *env;	 /* NULL: ours */
+	uint64_t privileges;	 /* capabilities that it gets, of those that we kept; 0: none */
 	const char *input;	 /* all of its stdin, at most CHILD_INPUT_MAX bytes; NULL: none */
 	child_exit_cb *on_exit;	 /* may be NULL */
 	child_line_cb *on_line;	 /* NULL: to the log at info level */

@@ -261,3 +261,13 @@ const char *config_key_range(const struct config_key *k, char *out, size_t size)
 		snprintf(out, size, "%s", k->kind == CONFIG_CHOICE ? k->words : fixed[k->kind]);
 	return out;
 }
+
+bool config_list_has(const char *list, const char *word)
+{
+	char item[64];
+
+	while (config_list_next(&list, item, sizeof item))
+		if (strcasecmp(item, word) == 0)
+			return true;
+	return false;
+}

@@ -24,6 +24,8 @@ bool config_name_equal(const char *a, const char *b);
  * char *at = cfg->gateway_methods; while (config_list_next(&at, item, sizeof item)) ...
  */
 bool config_list_next(const char **at, char *out, size_t size);
+/* Is `word` an element?  Compared without case. */
+bool config_list_has(const char *list, const char *word);
 bool config_list_contains(const char *list, const char *item);
 
 /* "10.0.0.0/8"; without "/BITS" one address.  0 or -EINVAL. */

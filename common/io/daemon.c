@@ -5,20 +5,20 @@
 #include <getopt.h>
 #include <signal.h>
 #include <sodium.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "io/background.h"
 #include "io/config_value.h"
 #include "io/daemon_log.h"
 #include "io/keyfile.h"
+#include "io/notify.h"
+#include "io/privileges.h"
 
 #ifndef MESHNET_VERSION
 #define MESHNET_VERSION "unknown"
@@ -36,50 +36,24 @@ struct daemon_priv {
 	const struct daemon_spec *spec;
 	struct config_source source;
 	const char *options[OPTIONS_MAX];
-	struct event *on_term, *on_int, *on_hup, *deadline;
+	struct event *on_term, *on_int, *on_hup, *deadline, *watchdog;
 	enum mode mode;
 	bool debug, stopping, held, ready_held, ending;
+	uint64_t privileges; /* kept, as far as there were any */
 	int exit_code, lock_fd;
+	const char *pid_file; /* --background */
+	int background_fd;    /* who waits for us to be ready; -1: nobody */
 };
 
+static void log_apply(struct daemon *d)
+{
+	struct daemon_priv *p = d->priv;
+
+	daemon_log_open(d->cfg->daemon_log_format, d->name, p->pid_file && p->background_fd < 0);
+	log_set_level(p->debug ? LOG_LEVEL_DEBUG : daemon_log_level(d->cfg->general_log_level));
+}
+
 /* --- the service manager ------------------------------------------------------------------ */
-
-int daemon_notify(const char *path, const char *text)
-{
-	struct sockaddr_un sun = {.sun_family = AF_UNIX};
-	size_t len = strlen(path);
-	ssize_t sent;
-	int fd, rc = 0;
-
-	if ((path[0] != '/' && path[0] != '@') || len >= sizeof sun.sun_path)
-		return -EINVAL;
-	memcpy(sun.sun_path, path, len);
-	if (path[0] == '@')
-		sun.sun_path[0] = '\0';
-	else
-		len++;
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	sent = sendto(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&sun,
-		      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
-	if (sent < 0)
-		rc = -errno;
-	close(fd);
-	return rc;
-}
-
-static void notify(const char *text)
-{
-	const char *path = getenv("NOTIFY_SOCKET");
-	int rc;
-
-	if (!path || !*path)
-		return;
-	rc = daemon_notify(path, text);
-	if (rc)
-		log_warn("service manager: %s", strerror(-rc));
-}
 
 void daemon_status(struct daemon *d, const char *text)
 {
@@ -97,7 +71,14 @@ void daemon_hold_ready(struct daemon *d)
 
 void daemon_ready(struct daemon *d)
 {
-	d->priv->ready_held = false;
+	struct daemon_priv *p = d->priv;
+
+	p->ready_held = false;
+	if (p->background_fd >= 0) {
+		background_ready(p->background_fd);
+		p->background_fd = -1;
+		log_apply(d);
+	}
 	log_info("%s %s is ready", d->name, MESHNET_VERSION);
 	notify("READY=1");
 }
@@ -124,10 +105,12 @@ static void help_keys(const char *sections)
 static void help_print(const struct daemon_spec *spec)
 {
 	printf("%s: %s\n\n"
-	       "usage: %s [-f FILE] [-o section.key=value]... [-d] [--check%s]\n\n"
+	       "usage: %s [-f FILE] [-o section.key=value]... [-d] [--background FILE]\n"
+	       "       [--check%s]\n\n"
 	       "  -f FILE               configuration file (default " CONFIG_DEFAULT_PATH ")\n"
 	       "  -o section.key=value  one key; wins over the file; repeatable\n"
 	       "  -d                    log debug lines\n"
+	       "  --background FILE     return when it is ready; its process id is put into FILE\n"
 	       "  --check               validate the configuration and exit\n"
 	       "%s"
 	       "  --version, --help\n\n"
@@ -171,6 +154,9 @@ static int option_take(struct daemon_priv *p, int c, char **argv)
 	case 'd':
 		p->debug = true;
 		return 0;
+	case 'b':
+		p->pid_file = optarg;
+		return 0;
 	case 'c':
 		p->mode = MODE_CHECK;
 		return 0;
@@ -189,9 +175,13 @@ static int option_take(struct daemon_priv *p, int c, char **argv)
 static int arguments_parse(struct daemon_priv *p, int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"check", no_argument, NULL, 'c'},   {"cleanup", no_argument, NULL, 'C'},
-		{"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'},
-		{"debug", no_argument, NULL, 'd'},   {0},
+		{"check", no_argument, NULL, 'c'},
+		{"cleanup", no_argument, NULL, 'C'},
+		{"version", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'},
+		{"debug", no_argument, NULL, 'd'},
+		{"background", required_argument, NULL, 'b'},
+		{0},
 	};
 	int c, rc;
 
@@ -246,11 +236,44 @@ static int configuration_load(struct daemon *d, struct config **out, config_repo
 	return rc;
 }
 
-static void log_apply(struct daemon *d)
+static uint64_t privileges_wanted(const struct daemon *d)
 {
-	daemon_log_open(d->cfg->daemon_log_format);
-	log_set_level(d->priv->debug ? LOG_LEVEL_DEBUG
-				     : daemon_log_level(d->cfg->general_log_level));
+	const struct daemon_spec *spec = d->priv->spec;
+
+	return spec->privileges ? spec->privileges(d->cfg) : 0;
+}
+
+/* What was given up does not come back. */
+static void privileges_compare(const struct daemon *d)
+{
+	uint64_t missing = privileges_wanted(d) & ~d->priv->privileges;
+	char text[256];
+
+	if (missing)
+		log_warn("what is configured now needs a restart: privileges %s",
+			 privileges_text(missing, text));
+}
+
+/* Also makes the state directory. */
+static int privileges_drop(struct daemon *d)
+{
+	struct daemon_priv *p = d->priv;
+	uint64_t wanted = privileges_wanted(d), have = privileges_have();
+	const char *user = d->cfg->daemon_user;
+	char text[256];
+	int rc = p->spec->own_user ? privileges_become(user, d->state_dir, d->name)
+				   : privileges_dir(user, d->state_dir);
+
+	if (!rc)
+		rc = keyfile_make_dir(d->state_dir);
+	if (rc || p->mode == MODE_CLEANUP)
+		return rc;
+	/* Whoever runs without them was told what does not work when it was tried, not here. */
+	p->privileges = wanted;
+	if (have)
+		log_debug("uid %d, privileges %s", (int)geteuid(),
+			  privileges_text(wanted & have, text));
+	return privileges_limit(wanted);
 }
 
 static void on_reload(evutil_socket_t fd, short what, void *ctx)
@@ -269,6 +292,7 @@ static void on_reload(evutil_socket_t fd, short what, void *ctx)
 	} else {
 		log_info("configuration reloaded, %u keys changed", config_replace(d->cfg, fresh));
 		log_apply(d);
+		privileges_compare(d);
 		if (d->priv->spec->reload)
 			d->priv->spec->reload(d);
 	}
@@ -386,6 +410,7 @@ static int signals_open(struct daemon *d)
 	p->on_int = evsignal_new(d->base, SIGINT, on_stop, d);
 	p->on_hup = evsignal_new(d->base, SIGHUP, on_reload, d);
 	p->deadline = evtimer_new(d->base, on_deadline, d);
+	p->watchdog = notify_watchdog(d->base);
 	if (!p->on_term || !p->on_int || !p->on_hup || !p->deadline)
 		return -ENOMEM;
 	event_priority_set(p->on_term, 0);
@@ -412,6 +437,7 @@ static void loop_close(struct daemon *d)
 	event_drop(p->on_int);
 	event_drop(p->on_hup);
 	event_drop(p->deadline);
+	event_drop(p->watchdog);
 	if (d->base)
 		event_base_free(d->base);
 }
@@ -496,13 +522,20 @@ static int daemon_run(struct daemon *d)
 	struct daemon_priv *p = d->priv;
 	int code;
 
+	if (p->mode == MODE_RUN && p->pid_file) {
+		code = background_enter(p->pid_file, &p->background_fd);
+		if (code) {
+			fprintf(stderr, "%s: %s\n", d->name, strerror(-code));
+			return 1;
+		}
+	}
 	log_apply(d);
 	if (sodium_init() < 0) {
 		log_error("libsodium does not start");
 		return 1;
 	}
 	d->state_dir = d->cfg->general_state_dir;
-	if (keyfile_make_dir(d->state_dir) || state_lock(d))
+	if (privileges_drop(d) || state_lock(d))
 		return 1;
 	if (p->mode == MODE_CLEANUP) {
 		code = p->spec->cleanup(d) ? 1 : 0;
@@ -516,7 +549,7 @@ static int daemon_run(struct daemon *d)
 
 int daemon_main(const struct daemon_spec *spec, int argc, char **argv)
 {
-	struct daemon_priv priv = {.spec = spec, .lock_fd = -1};
+	struct daemon_priv priv = {.spec = spec, .lock_fd = -1, .background_fd = -1};
 	struct daemon d = {.name = spec->name, .priv = &priv};
 	int code;
 

@@ -1,6 +1,8 @@
 /*
- * What every daemon's main is: arguments (-f -o --check --cleanup -d --version --help), the
- * configuration, logs, the state directory and its lock, signals, readiness.  A daemon's main.c is
+ * What every daemon's main is: arguments (-f -o --check --cleanup -d --background
+ * --version --help), the
+ * configuration, logs, privileges, the state directory and its lock, signals, readiness.  A
+ * daemon's main.c is
  *
  *     static const struct daemon_spec spec = {.name = "node", .summary = "...",
  *             .sections = "general,daemon,node,transport,connection,congestion",
@@ -50,6 +52,11 @@ struct daemon_spec {
 	/* Optional: --cleanup; takes back what a killed run left on the host, without `start`. Runs
 	 * under the lock of the state directory.  0 or -errno (logged). */
 	int (*cleanup)(struct daemon *d);
+	/* Started as root it becomes daemon.User (io/privileges.h); otherwise it stays uid 0. */
+	bool own_user;
+	/* Optional: the capabilities that it keeps, all others are given up before `start`, and not
+	 * come back with a SIGHUP.  --cleanup keeps what it was started with. */
+	uint64_t (*privileges)(const struct config *cfg);
 };
 
 int daemon_main(const struct daemon_spec *spec, int argc, char **argv);
@@ -71,7 +78,4 @@ int daemon_state_path(const struct daemon *d, const char *suffix, char *out, siz
 void daemon_want_files(size_t count);
 /* The configured name, or the host name when it is empty (cut to `size`).  Returns `out`. */
 const char *daemon_host_name(const char *configured, char *out, size_t size);
-
-/* One datagram to `path` (first byte '@': an abstract socket).  0 or -errno.  For tests. */
-int daemon_notify(const char *path, const char *text);
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -60,12 +61,20 @@ static bool stderr_is_journal(void)
 	       st.st_dev == dev && st.st_ino == ino;
 }
 
-void daemon_log_open(const char *format)
+static void sink_syslog(enum log_level level, const char *line)
 {
+	syslog((int)level, "%s", line);
+}
+
+void daemon_log_open(const char *format, const char *name, bool background)
+{
+	bool to_syslog = background || !strcmp(format, "syslog");
 	bool journal =
 		!strcmp(format, "journal") || (strcmp(format, "plain") != 0 && stderr_is_journal());
 
-	log_set_sink(journal ? sink_journal : sink_plain);
+	if (to_syslog)
+		openlog(name, LOG_PID | LOG_NDELAY, LOG_DAEMON);
+	log_set_sink(to_syslog ? sink_syslog : journal ? sink_journal : sink_plain);
 }
 
 enum log_level daemon_log_level(const char *word)

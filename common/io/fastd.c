@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "io/helper.h"
 #include "io/keyfile.h"
+#include "io/privileges.h"
 
 #define CIPHER "salsa2012+umac"
 #define RUN_US 2000000u /* for a program that only answers */
@@ -293,6 +294,7 @@ static int start(struct fastd *f, struct event_base *base, struct hostjournal *j
 	const char *const argv[] = {"fastd", "--config", path, NULL};
 	const struct helper_spec spec = {.name = "fastd",
 					 .argv = argv,
+					 .privileges = PRIVILEGES_NETWORK,
 					 .socket = f->socket,
 					 .on_exit = on_exit_of,
 					 .on_line = on_line,

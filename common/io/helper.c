@@ -57,6 +57,7 @@ static int start(struct helper *h, struct event_base *base, const struct helper_
 		.name = h->name,
 		.argv = spec->argv,
 		.env = env,
+		.privileges = spec->privileges,
 		.on_exit = spec->on_exit,
 		.on_line = spec->on_line ? spec->on_line : log_line,
 		.arg = spec->arg,

@@ -19,6 +19,7 @@ struct helper_spec {
 	const char *name;	 /* for the log and the journal */
 	const char *const *argv; /* as child_spec's */
 	const char *const *env; /* "NAME=value" besides ours, at most HELPER_ENV_MAX; may be NULL */
+	uint64_t privileges;	/* as child_spec's */
 	const char *socket;	/* path of a socket that goes with it; NULL: none */
 	child_exit_cb *on_exit; /* as child_spec's */
 	child_line_cb *on_line; /* NULL: to the log at debug level */

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "io/child.h"
 #include "io/clock.h"
+#include "io/privileges.h"
 
 #define ENV_MAX 256 /* ours and the event's */
 #define STOP_US 1000000u
@@ -179,8 +180,12 @@ static int start(struct run *r)
 	static const struct timeval longest = {HOOK_SECONDS_MAX, 0};
 	const char *env[ENV_MAX + 1];
 	size_t n = 0;
-	struct child_spec spec = {
-		.name = r->name, .argv = r->argv, .env = env, .on_exit = on_exit_status, .arg = r};
+	struct child_spec spec = {.name = r->name,
+				  .argv = r->argv,
+				  .env = env,
+				  .privileges = PRIVILEGES_NETWORK,
+				  .on_exit = on_exit_status,
+				  .arg = r};
 
 	for (const char *const *e = r->env; *e; e++)
 		env[n++] = *e;

@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "io/clock.h"
+#include "io/privileges.h"
 #include "io/wguapi.h"
 
 #define SOCKET_PATH "/var/run/wireguard/%s.sock"
@@ -228,6 +229,7 @@ static int go_open(struct wgdev *d, char why[WGDEV_WHY_MAX])
 	const struct helper_spec spec = {.name = "wireguard-go",
 					 .argv = argv,
 					 .env = env,
+					 .privileges = PRIVILEGES_NETWORK,
 					 .socket = d->socket,
 					 .on_exit = go_exited,
 					 .arg = d};

@@ -19,6 +19,7 @@
 #include "io/child.h"
 #include "io/config.h"
 #include "io/netlink.h"
+#include "io/privileges.h"
 #include "scan/exchange.h"
 #include "scan/text.h"
 
@@ -284,6 +285,7 @@ static int start_table(struct batman_request *q)
 			      tables[q->step], NULL};
 	const struct child_spec spec = {.name = "batctl",
 					.argv = argv,
+					.privileges = PRIVILEGE(CAP_NET_ADMIN),
 					.on_exit = on_exit_of,
 					.on_output = on_output,
 					.arg = q};

@@ -31,6 +31,7 @@
 #include "io/config.h"
 #include "io/hostjournal.h"
 #include "io/keyfile.h"
+#include "io/privileges.h"
 #include "io/selfsigned.h"
 #include "io/tun.h"
 #include "tunnel/ovpnmgmt.h"
@@ -110,6 +111,7 @@ static int start_program(struct child **out, const struct tunnel_env *env, const
 	const char *argv[] = {program(), "--config", path, NULL};
 	struct child_spec spec = {.name = "openvpn",
 				  .argv = argv,
+				  .privileges = PRIVILEGES_NETWORK,
 				  .on_exit = on_exit,
 				  .on_line = on_line,
 				  .arg = arg};

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "io/keyfile.h"
+#include "io/privileges.h"
 
 #define SERVER "/usr/libexec/softether/vpnserver/vpnserver"
 #define CLIENT "/usr/libexec/softether/vpnclient/vpnclient"
@@ -78,8 +79,12 @@ int se_start(struct helper **out, const struct tunnel_env *env, enum tunnel_end 
 			      "execsvc",
 			      NULL};
 	static const char *const more[] = {"LANG=C", NULL};
-	struct helper_spec spec = {
-		.name = "softether", .argv = argv, .env = more, .on_exit = on_exit, .arg = arg};
+	struct helper_spec spec = {.name = "softether",
+				   .argv = argv,
+				   .env = more,
+				   .privileges = PRIVILEGES_NETWORK | PRIVILEGE(CAP_SYS_ADMIN),
+				   .on_exit = on_exit,
+				   .arg = arg};
 	int rc = config_path(path, env, file);
 
 	if (!rc)

@@ -86,6 +86,7 @@ class Root:
         tar = base_tar(self.arch)
         self.path = tempfile.mkdtemp(prefix=self.name + "-", dir=FOLDER)
         subprocess.run(["tar", "-C", self.path, "--numeric-owner", "-xf", tar], check=True)
+        os.chmod(self.path, 0o755)  # it is the / of users that are not root
         return self
 
     def __exit__(self, *_):

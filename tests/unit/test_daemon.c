@@ -20,6 +20,7 @@
 
 #include "base/log.h"
 #include "io/daemon.h"
+#include "io/notify.h"
 
 static char dir[64], config_file[128], state_option[128], output[20000];
 static int notify_fd = -1;
@@ -423,13 +424,13 @@ static void test_notify_paths(void **state)
 	close(notify_fd);
 	snprintf(path, sizeof path, "%s/n.sock", dir);
 	assert_int_equal(notify_open(path), 0);
-	assert_int_equal(daemon_notify(path, "READY=1"), 0);
+	assert_int_equal(notify_to(path, "READY=1"), 0);
 	assert_int_equal(recv(notify_fd, got, sizeof got - 1, 0), 7);
 	assert_string_equal(got, "READY=1");
 	unlink(path);
-	assert_int_equal(daemon_notify(path, "READY=1"), -ENOENT);
-	assert_int_equal(daemon_notify("relative", "READY=1"), -EINVAL);
-	assert_int_equal(daemon_notify("", "READY=1"), -EINVAL);
+	assert_int_equal(notify_to(path, "READY=1"), -ENOENT);
+	assert_int_equal(notify_to("relative", "READY=1"), -EINVAL);
+	assert_int_equal(notify_to("", "READY=1"), -EINVAL);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

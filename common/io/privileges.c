@@ -1,0 +1,263 @@
+#include "io/privileges.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/securebits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "io/keyfile.h"
+
+static int fail(const char *what, int error)
+{
+	log_error("%s: %s", what, strerror(error));
+	return -error;
+}
+
+/* --- capabilities ------------------------------------------------------------------------- */
+
+struct caps {
+	uint64_t effective, permitted, inheritable;
+};
+
+static void caps_get(struct caps *c)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {0};
+
+	*c = (struct caps){0};
+	if (syscall(SYS_capget, &head, data))
+		return;
+	c->effective = data[0].effective | (uint64_t)data[1].effective << 32;
+	c->permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
+	c->inheritable = data[0].inheritable | (uint64_t)data[1].inheritable << 32;
+}
+
+static int caps_set(uint64_t effective, uint64_t permitted, uint64_t inheritable)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	for (unsigned i = 0; i < 2; i++) {
+		data[i].effective = (uint32_t)(effective >> 32 * i);
+		data[i].permitted = (uint32_t)(permitted >> 32 * i);
+		data[i].inheritable = (uint32_t)(inheritable >> 32 * i);
+	}
+	return syscall(SYS_capset, &head, data) ? -errno : 0;
+}
+
+uint64_t privileges_have(void)
+{
+	struct caps c;
+
+	caps_get(&c);
+	return c.permitted;
+}
+
+/* EINVAL: a capability that this kernel does not know. */
+static void bounding_limit(uint64_t keep)
+{
+	for (unsigned cap = 0; cap < 64; cap++)
+		if (!(keep & PRIVILEGE(cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) &&
+		    errno == EINVAL)
+			break;
+}
+
+int privileges_limit(uint64_t keep)
+{
+	struct caps c;
+	int rc;
+
+	caps_get(&c);
+	keep &= c.permitted;
+	/* Both need CAP_SETPCAP, which a container may not have given us. */
+	(void)caps_set(c.permitted, c.permitted, c.inheritable);
+	bounding_limit(keep);
+	(void)prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED, 0, 0, 0);
+	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	rc = caps_set(keep, keep, keep);
+	if (rc)
+		return fail("cannot drop capabilities", -rc);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return fail("no_new_privs", errno);
+	return 0;
+}
+
+void privileges_lend(uint64_t caps)
+{
+	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	for (unsigned cap = 0; cap < 64 && caps >> cap; cap++)
+		if (caps & PRIVILEGE(cap))
+			(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
+}
+
+bool privileges_raw_marks(void)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	const int mark = 1;
+	struct caps c;
+	bool good;
+
+	if (fd < 0)
+		return false;
+	caps_get(&c);
+	good = caps_set(PRIVILEGE(CAP_NET_RAW), c.permitted, c.inheritable) == 0 &&
+	       setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark) == 0;
+	(void)caps_set(c.effective, c.permitted, c.inheritable);
+	close(fd);
+	return good;
+}
+
+const char *privileges_text(uint64_t caps, char out[256])
+{
+	static const struct {
+		unsigned cap;
+		const char *name;
+	} names[] = {
+		{CAP_DAC_OVERRIDE, "dac_override"}, {CAP_NET_BIND_SERVICE, "net_bind_service"},
+		{CAP_NET_ADMIN, "net_admin"},	    {CAP_NET_RAW, "net_raw"},
+		{CAP_SYS_ADMIN, "sys_admin"},
+	};
+	size_t n = 0;
+
+	snprintf(out, 256, "none");
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		if (!(caps & PRIVILEGE(names[i].cap)))
+			continue;
+		n += (size_t)snprintf(out + n, 256 - n, "%s%s", n ? "," : "", names[i].name);
+		caps &= ~PRIVILEGE(names[i].cap);
+	}
+	if (caps)
+		snprintf(out + n, 256 - n, "%sothers (%#llx)", n ? "," : "",
+			 (unsigned long long)caps);
+	return out;
+}
+
+/* --- the user ----------------------------------------------------------------------------- */
+
+/* 0; -ENOENT: there is none, and it was not asked for. */
+static int user_find(const char *user, struct passwd **out)
+{
+	if (!*user)
+		return -ENOENT;
+	errno = 0;
+	*out = getpwnam(user);
+	if (*out && (*out)->pw_uid != 0)
+		return 0;
+	if (*out || strcmp(user, PRIVILEGES_USER) == 0)
+		return -ENOENT;
+	log_error("daemon.User = %s: there is no such user", user);
+	return -EINVAL;
+}
+
+/* One that is there stays as it is: it may be anything that somebody named by mistake. */
+static int dir_make(const char *dir, gid_t group)
+{
+	struct stat st;
+	int rc;
+
+	if (stat(dir, &st) == 0)
+		return 0;
+	rc = keyfile_make_dir(dir);
+	if (!rc && (chown(dir, 0, group) || chmod(dir, PRIVILEGES_DIR_MODE)))
+		rc = fail(dir, errno);
+	return rc;
+}
+
+int privileges_dir(const char *user, const char *dir)
+{
+	struct passwd *pw;
+	int rc = geteuid() ? -ENOENT : user_find(user, &pw);
+
+	if (rc)
+		return rc == -ENOENT ? keyfile_make_dir(dir) : rc;
+	/* The socket of a node that runs as the user ([node] AppTalkUnix) is open to its group. */
+	(void)setgroups(1, &pw->pw_gid);
+	return dir_make(dir, pw->pw_gid);
+}
+
+/* Whoever may write in the directory must not have us give it somebody else's file: no links. */
+static void file_give(int folder, const char *name, const struct passwd *pw)
+{
+	int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return;
+	if (!fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_nlink == 1 && st.st_uid == 0 &&
+	    fchown(fd, pw->pw_uid, pw->pw_gid))
+		log_warn("%s: %s", name, strerror(errno));
+	close(fd);
+}
+
+/* What the daemon has made when it still ran as root. */
+static void files_give(const char *dir, const char *name, const struct passwd *pw)
+{
+	size_t len = strlen(name);
+	DIR *d = opendir(dir);
+	const struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (strncmp(e->d_name, name, len) == 0 &&
+		    (e->d_name[len] == '.' || e->d_name[len] == '-'))
+			file_give(dirfd(d), e->d_name, pw);
+	if (d)
+		closedir(d);
+}
+
+/* With its groups, and back. */
+static bool user_can_use(const struct passwd *pw, const char *dir)
+{
+	bool good = initgroups(pw->pw_name, pw->pw_gid) == 0 && setegid(pw->pw_gid) == 0 &&
+		    seteuid(pw->pw_uid) == 0 &&
+		    faccessat(AT_FDCWD, dir, R_OK | W_OK | X_OK, AT_EACCESS) == 0;
+
+	if (seteuid(0) || setegid(0))
+		return false;
+	return good;
+}
+
+static int user_set(const struct passwd *pw)
+{
+	/* Otherwise the last of these takes all capabilities away, FirewallMark's too. */
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || initgroups(pw->pw_name, pw->pw_gid) ||
+	    setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) ||
+	    setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid))
+		return fail(pw->pw_name, errno);
+	return 0;
+}
+
+int privileges_become(const char *user, const char *dir, const char *name)
+{
+	struct passwd *pw = NULL;
+	int rc = geteuid() ? -ENOENT : user_find(user, &pw);
+
+	if (rc)
+		return rc == -ENOENT ? 0 : rc;
+	rc = dir_make(dir, pw->pw_gid);
+	if (rc)
+		return rc;
+	if (user_can_use(pw, dir)) {
+		files_give(dir, name, pw);
+		return user_set(pw);
+	}
+	if (setgroups(0, NULL))
+		return fail("setgroups", errno);
+	if (strcmp(user, PRIVILEGES_USER) == 0) {
+		log_warn("%s: user %s may not write there, so uid 0 is kept, without privileges",
+			 dir, user);
+		return 0;
+	}
+	log_error("daemon.User = %s: may not write in %s (chown root:%s, chmod 1770)", user, dir,
+		  user);
+	return -EACCES;
+}
