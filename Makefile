@@ -3,10 +3,30 @@
 #   BUILD=D  another build directory;  CC=clang  another compiler
 #   CRYPTO=libcrypto|sodium  whose ChaCha20-Poly1305 seals bulk data (same bytes; own BUILD each);
 #                            libcrypto is loaded at run time, libsodium takes over where it is missing
+#   CROSS=T  for another CPU, by its compiler T-gcc (aarch64-linux-gnu, s390x-linux-gnu, ...) into
+#            build/T; its libraries are unpacked into build/cross/T, or SYSROOT=D has them
+ifneq ($(CROSS),)
+TOOL     := $(CROSS)-
+BUILD    ?= build/$(CROSS)
+ifndef SYSROOT
+SYSROOT  := build/cross/$(CROSS)
+SYSROOT_WHOLE := $(SYSROOT)/.whole
+endif
+ROOTFLAGS := --sysroot=$(abspath $(SYSROOT))
+export PKG_CONFIG_SYSROOT_DIR := $(abspath $(SYSROOT))
+export PKG_CONFIG_LIBDIR := $(abspath $(SYSROOT))/usr/lib/$(CROSS)/pkgconfig:$(abspath $(SYSROOT))/usr/lib/pkgconfig
+endif
 CC      ?= gcc
 ifeq ($(origin CC),default)
-CC := gcc
+CC      := $(TOOL)gcc
 endif
+ifeq ($(origin AR),default)
+AR      := $(TOOL)ar
+endif
+ifeq ($(origin LD),default)
+LD      := $(TOOL)ld
+endif
+OBJCOPY ?= $(TOOL)objcopy
 SAN     ?= 0
 FUZZ    ?= 0
 PREFIX  ?= /usr/local
@@ -41,11 +61,11 @@ $(error CRYPTO=$(CRYPTO): wanted libcrypto or sodium)
 endif
 PKGS    := libevent libevent_pthreads json-c libsodium sqlite3 libmnl libnftables libcrypto
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Werror
-CFLAGS  := -std=c17 -D_GNU_SOURCE -DMESHNET_VERSION='"$(VERSION)"' $(OPT) $(WARN) $(SANFLAGS) \
+CFLAGS  := $(ROOTFLAGS) -std=c17 -D_GNU_SOURCE -DMESHNET_VERSION='"$(VERSION)"' $(OPT) $(WARN) $(SANFLAGS) \
            -fstack-protector-strong -fno-math-errno -Icommon -Iapps -I. $(CRYPTO_FLAGS) $(EXTRA_CFLAGS)
 # Every program maps what it uses and no more.  libcrypto is loaded when it is first needed
 # (core/seal.c).  Square roots are one instruction, so that a node needs no libm.
-LDFLAGS := -Wl,--as-needed $(SANFLAGS) $(EXTRA_LDFLAGS)
+LDFLAGS := $(ROOTFLAGS) -Wl,--as-needed $(SANFLAGS) $(EXTRA_LDFLAGS)
 LDLIBS  := -levent_extra -levent_core -ljson-c -lsodium -lsqlite3 -lmnl -lnftables -linih -lm
 
 BIN      := $(BUILD)/bin
@@ -97,18 +117,20 @@ help:
 
 # Installs what is missing from Debian; with everything there it costs one dpkg-query.
 deps:
-	@etc/deps.sh build
+	@etc/deps.sh $(if $(CROSS),cross=$(CROSS),build)
+$(SYSROOT_WHOLE):
+	@etc/sysroot.sh $(CROSS) $(SYSROOT)
 
-$(BUILD)/obj/%.o: %.c
+$(BUILD)/obj/%.o: %.c | $(SYSROOT_WHOLE)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(LIBMESHNET): $(COMMON_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(AR) rcs $@ $^
 $(LIBPARTS): $(PART_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(AR) rcs $@ $^
 
 define program
 $(BIN)/$(1): $(BUILD)/obj/$(2)/main.o $(call part_obj,$(2)) $(call part_obj,$(3)) $(LIBMESHNET)
@@ -135,7 +157,7 @@ LIBAPP_SRC  := $(wildcard $(LIBAPP_DIR)/*.c) $(wildcard common/base/*.c) \
                common/core/channel.c common/core/noise.c common/core/pkt.c
 LIBAPP_OBJ  := $(LIBAPP_SRC:%.c=$(BUILD)/pic/%.o)
 LIBAPP_LIBS := -levent_extra -levent_core -lsodium
-$(BUILD)/pic/%.o: %.c
+$(BUILD)/pic/%.o: %.c | $(SYSROOT_WHOLE)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIC -fno-semantic-interposition -MMD -MP -c $< -o $@
 $(BUILD)/$(SO_FILE): $(LIBAPP_OBJ) $(LIBAPP_DIR)/meshapp.map
@@ -147,8 +169,8 @@ $(BUILD)/libmeshapp.a: $(LIBAPP_OBJ) $(LIBAPP_DIR)/meshapp.map
 	@rm -f $@
 	sed -n 's/^\t\(mesh[a-z_]*\);$$/\1/p' $(LIBAPP_DIR)/meshapp.map >$(BUILD)/pic/public
 	$(LD) -r $(LIBAPP_OBJ) -o $(BUILD)/pic/meshapp.o
-	objcopy --keep-global-symbols=$(BUILD)/pic/public $(BUILD)/pic/meshapp.o
-	ar rcs $@ $(BUILD)/pic/meshapp.o
+	$(OBJCOPY) --keep-global-symbols=$(BUILD)/pic/public $(BUILD)/pic/meshapp.o
+	$(AR) rcs $@ $(BUILD)/pic/meshapp.o
 # $(call write_pc,PREFIX,INCLUDEDIR,LIBDIR,FILE)
 write_pc = sed -e 's|@PREFIX@|$(1)|' -e 's|@INCLUDEDIR@|$(2)|' -e 's|@LIBDIR@|$(3)|' \
 	-e 's|@VERSION@|$(VERSION)|' $(LIBAPP_DIR)/meshapp.pc.in >$(4)

@@ -198,7 +198,7 @@ static struct tracker_config engine_config(const struct config *cfg)
 {
 	struct tracker_config c;
 	tracker_config_default(&c);
-	c.apps_max = cfg->apptracker_max_apps;
+	c.apps_max = (size_t)cfg->apptracker_max_apps;
 	c.managers = cfg->apptracker_managers;
 	return c;
 }

@@ -413,10 +413,10 @@ void node_engine_get_status(const struct node_engine *e, struct node_status *out
 		struct transport_stats s;
 		transport_get_stats(l->transport, &s);
 		out->transports_up += transport_get_state(l->transport) == TRANSPORT_CONNECTED;
-		out->queued_bytes += s.queue_bytes + s.inflight_bytes;
+		out->queued_bytes += (size_t)(s.queue_bytes + s.inflight_bytes);
 		out->tx_bytes += s.tx_bytes;
 		out->rx_bytes += s.rx_bytes;
-		out->egress_bytes += s.queue_bytes;
+		out->egress_bytes += (size_t)s.queue_bytes;
 		out->by_state[transport_get_state(l->transport)]++;
 		out->suspect += transport_is_suspect(l->transport);
 		link_count(&out->sum, &s);

@@ -453,10 +453,10 @@ static void engine_config(const struct node_shell *s, struct node_engine_config 
 	node_name(cfg->node_name, c->name);
 	snprintf(c->token, sizeof c->token, "%s", cfg->node_token);
 	c->connect = cfg->node_connect;
-	c->max_apps = cfg->node_max_apps;
-	c->max_transports = cfg->node_max_transports;
-	c->max_routes = cfg->node_max_routes;
-	c->max_connections = c->max_connections_per_app = cfg->node_max_connections;
+	c->max_apps = (size_t)cfg->node_max_apps;
+	c->max_transports = (size_t)cfg->node_max_transports;
+	c->max_routes = (size_t)cfg->node_max_routes;
+	c->max_connections = c->max_connections_per_app = (size_t)cfg->node_max_connections;
 	c->liveness_us = cfg->transport_liveness_timeout * 1000;
 	c->rekey_us = cfg->transport_rekey_interval * 1000000;
 	c->codel_target_us = cfg->congestion_codel_target;
@@ -465,8 +465,8 @@ static void engine_config(const struct node_shell *s, struct node_engine_config 
 		strcmp(cfg->congestion_algorithm, "cubic") == 0 ? CONGESTION_CUBIC : CONGESTION_BBR;
 	if (strcmp(cfg->connection_cipher, "auto") != 0)
 		c->ciphers = SEAL_CHACHA20_POLY1305;
-	c->connection_buffer_bytes = cfg->connection_max_buffer;
-	c->message_max_bytes = cfg->connection_max_message;
+	c->connection_buffer_bytes = (size_t)cfg->connection_max_buffer;
+	c->message_max_bytes = (size_t)cfg->connection_max_message;
 	c->stats_interval_us = cfg->transport_stats_interval * 1000;
 }
 
@@ -644,7 +644,7 @@ int node_shell_new(struct daemon *d, struct node_shell **out)
 	s->daemon = d;
 	take_policy(d->cfg);
 	keep_heap();
-	daemon_want_files(d->cfg->node_max_transports + d->cfg->node_max_apps);
+	daemon_want_files((size_t)(d->cfg->node_max_transports + d->cfg->node_max_apps));
 	if ((err = open_engine(s)) || (err = open_events(s)) || (err = open_udp(s)) ||
 	    (err = open_apps(s)) || (err = open_keeper(s)) || (err = open_manager(s)) ||
 	    (err = open_status(s))) {

@@ -99,7 +99,7 @@ static int read_file(const char *path, uint8_t **data, size_t *len)
 		return -errno;
 	if (fstat(fd, &st))
 		err = -errno;
-	else if (!S_ISREG(st.st_mode) || st.st_size < 1 || st.st_size > KEEP_MAX_BYTES)
+	else if (!S_ISREG(st.st_mode) || st.st_size < 1 || st.st_size > (off_t)KEEP_MAX_BYTES)
 		err = -EBADMSG;
 	*len = err ? 0 : (size_t)st.st_size;
 	*data = err ? NULL : malloc(*len);

@@ -171,5 +171,5 @@ void nm_api_add_nodes(struct rpc_call *call, struct json_object *params, void *a
 	bool connect = false;
 	if (rpc_param_u64(call, params, "count", RPC_REQUIRED, 1, ADD_MAX, &count) &&
 	    rpc_param_bool(call, params, "connect", RPC_OPTIONAL, &connect))
-		add(arg, call, count, NULL, connect, true);
+		add(arg, call, (size_t)count, NULL, connect, true);
 }

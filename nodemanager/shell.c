@@ -346,11 +346,11 @@ static void engine_config(const struct config *cfg, struct nm_config *c)
 	c->send_interval_us = (uint32_t)cfg->msgsrv_send_interval;
 	c->connection_timeout_us = (uint32_t)cfg->msgsrv_connection_timeout;
 	c->retransmit_limit = (uint16_t)cfg->msgsrv_retransmit_limit;
-	c->nodes_max = cfg->nodemanager_max_nodes;
-	c->transports_per_node_max = cfg->nodemanager_max_transports_per_node;
-	c->standby_paths = cfg->nodemanager_standby_paths; /* 3 at most */
+	c->nodes_max = (size_t)cfg->nodemanager_max_nodes;
+	c->transports_per_node_max = (size_t)cfg->nodemanager_max_transports_per_node;
+	c->standby_paths = (size_t)cfg->nodemanager_standby_paths; /* 3 at most */
 	_Static_assert(STANDBY_ROUTES_MAX == 3, "config_keys.def says so too");
-	c->degree = cfg->nodemanager_degree;
+	c->degree = (size_t)cfg->nodemanager_degree;
 	c->link_retry_min_us = cfg->nodemanager_relink_seconds * 1000000;
 	if (c->link_retry_max_us < c->link_retry_min_us)
 		c->link_retry_max_us = c->link_retry_min_us;
@@ -495,7 +495,7 @@ int nm_shell_start(struct daemon *d)
 		return -ENOMEM;
 	d->ctx = s;
 	s->daemon = d;
-	daemon_want_files(d->cfg->nodemanager_max_nodes + UNAUTHENTICATED_MAX);
+	daemon_want_files((size_t)d->cfg->nodemanager_max_nodes + UNAUTHENTICATED_MAX);
 	int err = open_engine(s);
 	if (!err)
 		err = open_keys(s);

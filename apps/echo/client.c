@@ -247,7 +247,8 @@ static bool client_init(struct client *c)
 	const struct echo_options *o = c->opt;
 	c->data = malloc(o->size_bytes ? o->size_bytes : 1);
 	c->sent_us = calloc(o->window, sizeof *c->sent_us);
-	c->report.latency_us = calloc(o->count ? o->count : 1, sizeof *c->report.latency_us);
+	c->report.latency_us =
+		calloc(o->count ? (size_t)o->count : 1, sizeof *c->report.latency_us);
 	c->report.size_bytes = o->size_bytes;
 	c->deadline = evtimer_new(c->base, on_deadline, c);
 	c->retry = evtimer_new(c->base, on_retry, c);

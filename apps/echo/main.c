@@ -104,7 +104,7 @@ static int take_option(struct appline *line, struct echo_options *o, int opt, ch
 		break;
 	case OPT_SIZE:
 		ok = parse_number("--size", arg, 0, MAX_MESSAGE_BYTES, &v);
-		o->size_bytes = v;
+		o->size_bytes = (size_t)v;
 		break;
 	case OPT_COUNT:
 		ok = parse_number("--count", arg, 1, COUNT_MAX, &o->count);
@@ -161,7 +161,7 @@ static int parse(struct appline *line, struct echo_options *o, bool *server, int
 	if (!*server && optind < argc &&
 	    !parse_number("SIZE", argv[optind++], 0, MAX_MESSAGE_BYTES, &size))
 		return -1;
-	o->size_bytes = size;
+	o->size_bytes = (size_t)size;
 	if (!*server && optind < argc &&
 	    !parse_number("COUNT", argv[optind++], 1, COUNT_MAX, &o->count))
 		return -1;

@@ -282,9 +282,9 @@ static struct pkt *apart(struct sendstate *s, struct pkt *p, uint64_t seq, uint6
 {
 	if (p->state == PKT_FLIGHT && p->tries > 1)
 		end = seq + 1;
-	if (p->seq < seq && !(p = split(s, p, seq - p->seq)))
+	if (p->seq < seq && !(p = split(s, p, (size_t)(seq - p->seq))))
 		return NULL;
-	if (p->seq + p->count > end && !split(s, p, end - p->seq))
+	if (p->seq + p->count > end && !split(s, p, (size_t)(end - p->seq)))
 		return NULL;
 	return p;
 }

@@ -112,7 +112,7 @@ size_t transport_room(const struct transport *t, uint8_t flags)
 		limit += SPARSE_ROOM_BYTES;
 	if (t->state != TRANSPORT_CONNECTED || t->egress.bytes >= limit)
 		return 0;
-	return limit - t->egress.bytes;
+	return (size_t)(limit - t->egress.bytes);
 }
 
 int transport_send(struct transport *t, struct pkt *p, uint64_t now)

@@ -124,7 +124,7 @@ struct wgpeers *wgpeers_load(const char *path)
 	if (fd < 0)
 		return p;
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 &&
-	    st.st_size <= FILE_MAX_BYTES && (text = malloc((size_t)st.st_size))) {
+	    st.st_size <= (off_t)FILE_MAX_BYTES && (text = malloc((size_t)st.st_size))) {
 		ssize_t n = read(fd, text, (size_t)st.st_size);
 		if (n > 0)
 			wgpeers_parse(p, text, (size_t)n);

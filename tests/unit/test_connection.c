@@ -262,8 +262,8 @@ static void transfer(unsigned loss_ppm, uint64_t jitter_us, unsigned dup_ppm, ui
 	uint64_t start = p.link.now;
 	send_message(&p, 0, 0);
 	for (unsigned i = 0; i < 60; i++) {
-		send_message(&p, 0, linksim_random(&p.link) % 300);
-		send_message(&p, 1, linksim_random(&p.link) % 150000);
+		send_message(&p, 0, (size_t)(linksim_random(&p.link) % 300));
+		send_message(&p, 1, (size_t)(linksim_random(&p.link) % 150000));
 	}
 	send_message(&p, 0, 3000000);
 	send_message(&p, 0, 1);
@@ -504,7 +504,7 @@ static void test_hostile_packets(void **state)
 	pair_open(&p, CLASS_STREAM, 9);
 	connect_pair(&p);
 	for (unsigned i = 0; i < 3000; i++) {
-		size_t len = 37 + linksim_random(&p.link) % 1000;
+		size_t len = 37 + (size_t)(linksim_random(&p.link) % 1000);
 		op_random(&p.side[0], junk, len);
 		junk[24] = (uint8_t)(i & 1);
 		be32_put(junk + 32, i % 3 ? (uint32_t)(len - 36) : 60000);

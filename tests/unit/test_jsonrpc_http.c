@@ -60,8 +60,8 @@ static void h_big(struct rpc_call *call, struct json_object *params, void *arg)
 	(void)arg;
 	if (!rpc_param_u64(call, params, "size", RPC_REQUIRED, 0, 4u << 20, &size))
 		return;
-	text = calloc(1, size + 1);
-	memset(text, 'x', size);
+	text = calloc(1, (size_t)size + 1);
+	memset(text, 'x', (size_t)size);
 	rpc_reply(call, json_object_new_string(text));
 	free(text);
 }

@@ -216,7 +216,7 @@ static struct owner *open_stream(const char *to)
 static void consume(struct owner *o, uint64_t bytes)
 {
 	if (o->s)
-		mux_consumed(o->s, bytes);
+		mux_consumed(o->s, (size_t)bytes);
 	o->consumed += bytes;
 }
 

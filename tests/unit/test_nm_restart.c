@@ -665,7 +665,7 @@ static void test_report_breaks_rules(void **state)
 	uint32_t links[2];
 	struct rec *r = row(links);
 	struct msg m = page(true);
-	size_t dropped = rec_status(r).dropped;
+	size_t dropped = (size_t)rec_status(r).dropped;
 	node_say(r, 1, &m); /* nobody asked */
 	assert_int_equal(rec_status(r).dropped, dropped + 1);
 	assert_int_equal(rec_status(r).transports_connected, 2);

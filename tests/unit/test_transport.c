@@ -186,7 +186,7 @@ static void test_forged_and_replayed(void **state)
 	p.link.from_port = p.side[0].addr.port;
 	p.link.to_port = p.side[1].addr.port;
 	for (unsigned i = 0; i < 2000; i++) {
-		size_t len = linksim_random(&p.link) % sizeof junk;
+		size_t len = (size_t)(linksim_random(&p.link) % sizeof junk);
 		pair_op_random(&p.side[0], junk, len);
 		if (len)
 			junk[0] = (uint8_t)(i % 12);
