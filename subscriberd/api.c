@@ -10,6 +10,7 @@
 
 #include "core/keyproof.h"
 #include "io/clock.h"
+#include "io/nodeinfo.h"
 
 #define ORDER_PREFIX "connect-"
 #define WHY_ALL_MAX 1024 /* of all ways to a gateway */
@@ -22,12 +23,6 @@ static const char *get_str(struct json_object *o, const char *key)
 	if (!json_object_object_get_ex(o, key, &v) || !json_object_is_type(v, json_type_string))
 		return "";
 	return json_object_get_string(v);
-}
-
-/* Text of a stranger, safe for a terminal and cut to size. */
-static void copy_text(char *out, size_t size, struct json_object *o, const char *key)
-{
-	bytes_to_cstr(bytes_str(get_str(o, key)), out, size);
 }
 
 static uint64_t get_u64(struct json_object *o, const char *key, uint64_t max)
@@ -96,8 +91,8 @@ int sub_api_read_info(struct json_object *answer, struct sub_info *out, char *wh
 		return malformed(why, "nodeInfo is no object");
 	if (!get_bool(answer, "success") || !get_bool(answer, "gateway"))
 		return malformed(why, "it is no gateway");
-	copy_text(out->name, sizeof out->name, answer, "name");
-	copy_text(out->id, sizeof out->id, answer, "id");
+	nodeinfo_text(answer, "name", out->name, sizeof out->name);
+	nodeinfo_text(answer, "id", out->id, sizeof out->id);
 	read_methods(get_object(answer, "methods", json_type_array), out);
 	terms = get_object(answer, "terms", json_type_object);
 	if (terms) {
@@ -105,9 +100,9 @@ int sub_api_read_info(struct json_object *answer, struct sub_info *out, char *wh
 		out->max_subscribers = get_u64(terms, "maxSubscribers", INT64_MAX);
 		out->lease_seconds = get_u64(terms, "leaseSeconds", INT64_MAX);
 		out->rate_kbps = get_u64(terms, "rateKbps", INT64_MAX);
-		copy_text(out->price, sizeof out->price, terms, "price");
-		copy_text(out->currency, sizeof out->currency, terms, "currency");
-		copy_text(out->text, sizeof out->text, terms, "text");
+		nodeinfo_text(terms, "price", out->price, sizeof out->price);
+		nodeinfo_text(terms, "currency", out->currency, sizeof out->currency);
+		nodeinfo_text(terms, "text", out->text, sizeof out->text);
 	}
 	uplink = get_object(answer, "uplink", json_type_object);
 	if (uplink) {
@@ -137,7 +132,7 @@ static int read_address(struct json_object *o, const char *ip, const char *cidr,
 static int refused(struct json_object *answer, char *why)
 {
 	char text[SUB_WHY_MAX - 20];
-	copy_text(text, sizeof text, answer, "errorMsg");
+	nodeinfo_text(answer, "errorMsg", text, sizeof text);
 	snprintf(why, SUB_WHY_MAX, "refused: %s", text[0] ? text : "no reason given");
 	return -EPERM;
 }

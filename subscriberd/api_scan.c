@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/nodeinfo.h"
 #include "scan/scan.h"
 
 /* ---- between network modules and the walk ---- */
@@ -42,47 +43,16 @@ struct json_object *api_scan_ask(const struct walk *w)
 	return o;
 }
 
-static void copy_text(char *out, size_t size, struct json_object *o, const char *key)
-{
-	struct json_object *v = NULL;
-
-	out[0] = '\0';
-	if (json_object_object_get_ex(o, key, &v) && json_object_is_type(v, json_type_string))
-		bytes_to_cstr(bytes_str(json_object_get_string(v)), out, size);
-}
-
-/* "IP:PORT", or an object that has it as `address`. */
-static bool address_read(struct json_object *item, struct net_addr *out)
-{
-	struct json_object *v = item;
-
-	if (json_object_is_type(item, json_type_object) &&
-	    !json_object_object_get_ex(item, "address", &v))
-		return false;
-	return json_object_is_type(v, json_type_string) &&
-	       net_addr_parse(out, json_object_get_string(v), 0) == 0;
-}
-
 bool api_scan_read_info(struct json_object *answer, struct walk_gateway *gateway,
 			struct net_addr told[WALK_TOLD_MAX], size_t *count)
 {
-	struct json_object *v = NULL;
-
 	*count = 0;
 	*gateway = (struct walk_gateway){0};
-	if (!json_object_is_type(answer, json_type_object) ||
-	    !json_object_object_get_ex(answer, "gateway", &v) ||
-	    !json_object_is_type(v, json_type_boolean) || !json_object_get_boolean(v))
+	if (!nodeinfo_is_gateway(answer))
 		return false;
-	copy_text(gateway->name, sizeof gateway->name, answer, "name");
-	copy_text(gateway->id, sizeof gateway->id, answer, "id");
-	if (!json_object_object_get_ex(answer, "gateways", &v) ||
-	    !json_object_is_type(v, json_type_array))
-		return true;
-	for (size_t i = 0; i < json_object_array_length(v) && *count < WALK_TOLD_MAX; i++) {
-		if (address_read(json_object_array_get_idx(v, i), &told[*count]))
-			(*count)++;
-	}
+	nodeinfo_text(answer, "name", gateway->name, sizeof gateway->name);
+	nodeinfo_text(answer, "id", gateway->id, sizeof gateway->id);
+	*count = nodeinfo_gateways(answer, told, WALK_TOLD_MAX);
 	return true;
 }
 

@@ -142,7 +142,7 @@ static int listen_on(struct client *c, unsigned i)
 	struct json_object *o = json_object_new_object();
 	json_object_object_add(o, "state", json_object_new_string("listening"));
 	json_object_object_add(o, "addr", json_object_new_string(text));
-	socks_say(c->opt->json, o);
+	appline_say(c->opt->json, o);
 	return 0;
 }
 

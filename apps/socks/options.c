@@ -67,6 +67,7 @@ static const struct option client_options[] = {
 /* What the command line says, until the configuration is there. */
 struct line {
 	struct appline common;
+	struct socks_options *options;
 	bool server;
 	const char *node, *to;
 };
@@ -105,19 +106,11 @@ static bool take_nets(const struct line *l, int (*add)(struct policy *, const ch
 	return rc == 0;
 }
 
-static bool take_id(const struct line *l, struct socks_options *o, const char *text)
-{
-	o->app_id = text;
-	if (*text && strlen(text) <= NAME_MAX_BYTES)
-		return true;
-	fprintf(stderr, "%s: --id: wanted 1 to %d characters\n", program(l->server),
-		NAME_MAX_BYTES);
-	return false;
-}
-
 /* lint: flat */
-static int take_option(struct line *l, struct socks_options *o, int opt, char *arg)
+static int take_option(void *ctx, int opt, char *arg)
 {
+	struct line *l = ctx;
+	struct socks_options *o = l->options;
 	bool ok = true;
 
 	switch (opt) {
@@ -125,7 +118,7 @@ static int take_option(struct line *l, struct socks_options *o, int opt, char *a
 		l->node = arg;
 		break;
 	case OPT_ID:
-		ok = take_id(l, o, arg);
+		ok = appline_text(&l->common, &o->app_id, "--id", arg, NAME_MAX_BYTES);
 		break;
 	case OPT_TO:
 		l->to = arg;
@@ -220,24 +213,19 @@ static bool apply(const struct line *l, struct socks_options *o)
 int socks_options_parse(struct socks_options *o, bool server, int argc, char **argv)
 {
 	struct line l = {.server = server,
+			 .options = o,
 			 .common = {.program = program(server),
 				    .usage = server ? usage_server : usage_client}};
-	int opt, verdict = 0;
+	int verdict;
 
 	memset(o, 0, sizeof *o);
 	o->server = server;
 	o->argc = argc;
 	o->argv = argv;
-	/* From the start, also when this is a reload. */
-	optind = 0;
-	while (!verdict &&
-	       (opt = getopt_long(argc, argv, APPLINE_SHORT,
-				  server ? server_options : client_options, NULL)) != -1)
-		verdict = take_option(&l, o, opt, optarg);
+	verdict = appline_read(&l.common, server ? server_options : client_options, take_option, &l,
+			       argc, argv);
 	if (verdict)
 		return verdict;
-	if (optind < argc)
-		return appline_complain(&l.common, "too many arguments");
 	if (appline_load(&l.common, &o->cfg) || !apply(&l, o))
 		return -1;
 	appline_log(&l.common, o->cfg);

@@ -9,24 +9,6 @@
 #include "base/log.h"
 #include "socks/socks.h"
 
-void socks_say(bool json, struct json_object *status)
-{
-	if (json) {
-		puts(json_object_to_json_string_ext(
-			status, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
-	} else {
-		const char *separator = "";
-		json_object_object_foreach(status, key, value)
-		{
-			printf("%s%s %s", separator, key, json_object_get_string(value));
-			separator = ", ";
-		}
-		putchar('\n');
-	}
-	fflush(stdout);
-	json_object_put(status);
-}
-
 /* Buffers of one message come and go; giving their pages back each time costs more than they do. */
 #define HEAP_KEPT_BYTES (4 << 20)
 
@@ -52,7 +34,7 @@ static void on_hup(evutil_socket_t number, short what, void *arg)
 	if (good)
 		s->reloaded(s->arg);
 	json_object_object_add(o, "reload", json_object_new_string(good ? "done" : "refused"));
-	socks_say(s->opt->json, o);
+	appline_say(s->opt->json, o);
 }
 
 int socks_signals_init(struct socks_signals *s, struct event_base *base, struct socks_options *opt,

@@ -123,7 +123,7 @@ static void tell_client(const struct session *s, const char *state)
 	json_object_object_add(o, "bytesIn", json_object_new_int64((int64_t)n->bytes_in));
 	json_object_object_add(o, "bytesOut", json_object_new_int64((int64_t)n->bytes_out));
 	json_object_object_add(o, "silences", json_object_new_int64((int64_t)s->server->silences));
-	socks_say(s->server->opt->json, o);
+	appline_say(s->server->opt->json, o);
 }
 
 static void session_end(struct session *s, const char *reason)
@@ -268,7 +268,7 @@ static void on_state(struct meshapp *app, bool up, const char *text)
 	json_object_object_add(o, "app", json_object_new_string(meshapp_app_id(app)));
 	if (text[0])
 		json_object_object_add(o, "remark", json_object_new_string(text));
-	socks_say(v->opt->json, o);
+	appline_say(v->opt->json, o);
 }
 
 static void on_sweep(evutil_socket_t fd, short what, void *arg)

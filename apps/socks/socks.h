@@ -92,7 +92,4 @@ int socks_signals_init(struct socks_signals *s, struct event_base *base, struct 
 void socks_signals_free(struct socks_signals *s);
 /* main of both programs. */
 int socks_main(bool server, int argc, char **argv);
-
-/* One line of JSON on stdout (with --json), else a line of text; puts the object. */
-void socks_say(bool json, struct json_object *status);
 #endif

@@ -61,7 +61,7 @@ static void tell(struct uplink *u, bool up, const char *reason)
 		json_object_object_add(o, "reason", json_object_new_string(reason));
 	json_object_object_add(o, "losses", json_object_new_int64((int64_t)u->losses));
 	json_object_object_add(o, "silences", json_object_new_int64((int64_t)u->silences));
-	socks_say(u->opt->json, o);
+	appline_say(u->opt->json, o);
 }
 
 static void arm(struct uplink *u, uint64_t us)

@@ -42,7 +42,7 @@ static void tell_down(struct client *c, const char *reason)
 
 	json_object_object_add(o, "state", json_object_new_string("down"));
 	json_object_object_add(o, "reason", json_object_new_string(reason));
-	vpn_say(c->opt->json, o);
+	appline_say(c->opt->json, o);
 }
 
 static void try_again(struct client *c, const char *reason)
@@ -103,7 +103,7 @@ static void tell_up(struct client *c, const char *interface)
 			o, "gateway6",
 			json_object_new_string(net_addr_ip_text(&c->offer.gateway6, text)));
 	json_object_object_add(o, "full", json_object_new_boolean(c->opt->full));
-	vpn_say(c->opt->json, o);
+	appline_say(c->opt->json, o);
 }
 
 /* Not from within a state of the tunnel, which must not be closed there. */

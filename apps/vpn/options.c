@@ -87,6 +87,7 @@ static const struct option client_options[] = {
 /* What the command line says, until the configuration is there. */
 struct line {
 	struct appline common;
+	struct vpn_options *options;
 	bool server, cleanup;
 	const char *to;
 };
@@ -145,18 +146,11 @@ static bool take_mtu(struct vpn_options *o, const char *text)
 	return false;
 }
 
-static bool take_text(const char **out, const char *name, char *text, size_t max)
-{
-	*out = text;
-	if (*text && strlen(text) <= max)
-		return true;
-	fprintf(stderr, "vpn: --%s: wanted 1 to %zu characters\n", name, max);
-	return false;
-}
-
 /* lint: flat */
-static int take_option(struct line *l, struct vpn_options *o, int opt, char *arg)
+static int take_option(void *ctx, int opt, char *arg)
 {
+	struct line *l = ctx;
+	struct vpn_options *o = l->options;
 	bool ok = true;
 
 	switch (opt) {
@@ -164,7 +158,7 @@ static int take_option(struct line *l, struct vpn_options *o, int opt, char *arg
 		o->node_addr = arg;
 		break;
 	case OPT_ID:
-		ok = take_text(&o->app_id, "id", arg, NAME_MAX_BYTES);
+		ok = appline_text(&l->common, &o->app_id, "--id", arg, NAME_MAX_BYTES);
 		break;
 	case OPT_TO:
 		l->to = arg;
@@ -176,7 +170,7 @@ static int take_option(struct line *l, struct vpn_options *o, int opt, char *arg
 		ok = take_prefix(&o->subnet6, "subnet6", 6, arg);
 		break;
 	case OPT_INTERFACE:
-		ok = take_text(&o->interface, "interface", arg, 15);
+		ok = appline_text(&l->common, &o->interface, "--interface", arg, 15);
 		break;
 	case OPT_ROUTE:
 		ok = take_route(o, l->server, arg);
@@ -276,19 +270,17 @@ static bool apply(struct line *l, struct vpn_options *o)
 
 int vpn_options_parse(struct vpn_options *o, bool server, int argc, char **argv)
 {
-	const struct option *options = server ? server_options : client_options;
 	struct line l = {.server = server,
+			 .options = o,
 			 .common = {.program = program(server),
 				    .usage = server ? usage_server : usage_client}};
-	int opt, verdict = 0;
+	int verdict;
 
 	memset(o, 0, sizeof *o);
-	while (!verdict && (opt = getopt_long(argc, argv, APPLINE_SHORT, options, NULL)) != -1)
-		verdict = take_option(&l, o, opt, optarg);
+	verdict = appline_read(&l.common, server ? server_options : client_options, take_option, &l,
+			       argc, argv);
 	if (verdict)
 		return verdict;
-	if (optind < argc)
-		return appline_complain(&l.common, "too many arguments");
 	if (appline_load(&l.common, &o->cfg) || !apply(&l, o))
 		return -1;
 	return appline_ends(&l.common) ? 1 : l.cleanup ? 2 : 0;

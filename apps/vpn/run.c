@@ -6,24 +6,6 @@
 #include "vpn/host.h"
 #include "vpn/vpn.h"
 
-void vpn_say(bool json, struct json_object *status)
-{
-	if (json) {
-		puts(json_object_to_json_string_ext(
-			status, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
-	} else {
-		const char *separator = "";
-		json_object_object_foreach(status, key, value)
-		{
-			printf("%s%s %s", separator, key, json_object_get_string(value));
-			separator = ", ";
-		}
-		putchar('\n');
-	}
-	fflush(stdout);
-	json_object_put(status);
-}
-
 static int run(bool server, const struct vpn_options *o)
 {
 	struct event_base *base = sodium_init() < 0 ? NULL : event_base_new();

@@ -60,7 +60,7 @@ static void tell_client(struct session *s, const char *state)
 	if (a6.family)
 		json_object_object_add(o, "ipv6",
 				       json_object_new_string(net_addr_ip_text(&a6, text)));
-	vpn_say(s->server->opt->json, o);
+	appline_say(s->server->opt->json, o);
 }
 
 /* The stream itself is gone, or goes with us. */
@@ -394,7 +394,7 @@ static void tell_up(struct server *v)
 	if (p6.addr.family)
 		json_object_object_add(o, "ipv6",
 				       json_object_new_string(net_prefix_text(&p6, text)));
-	vpn_say(v->opt->json, o);
+	appline_say(v->opt->json, o);
 }
 
 static void stop(struct server *v)

@@ -59,7 +59,4 @@ int vpn_server_run(struct event_base *base, const struct vpn_options *opt);
 int vpn_client_run(struct event_base *base, const struct vpn_options *opt);
 /* main of both programs. */
 int vpn_main(bool server, int argc, char **argv);
-
-/* One line of JSON on stdout (with --json), else a line of text; puts the object. */
-void vpn_say(bool json, struct json_object *status);
 #endif

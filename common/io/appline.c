@@ -1,5 +1,6 @@
 #include "io/appline.h"
 
+#include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,6 +39,49 @@ int appline_take(struct appline *l, int opt, const char *arg)
 	default:
 		return -1;
 	}
+}
+
+int appline_read(struct appline *l, const struct option *options, appline_option *take, void *arg,
+		 int argc, char **argv)
+{
+	int opt, verdict = 0;
+
+	optind = 0;
+	while (!verdict && (opt = getopt_long(argc, argv, APPLINE_SHORT, options, NULL)) != -1)
+		verdict = take(arg, opt, optarg);
+	if (!verdict && optind < argc)
+		return appline_complain(l, "too many arguments");
+	return verdict;
+}
+
+bool appline_text(const struct appline *l, const char **out, const char *what, const char *text,
+		  size_t max)
+{
+	*out = text;
+	if (*text && strlen(text) <= max)
+		return true;
+	fprintf(stderr, "%s: %s: wanted 1 to %zu characters\n", l->program, what, max);
+	return false;
+}
+
+void appline_say(bool json, struct json_object *status)
+{
+	const char *separator = "";
+
+	if (json) {
+		fputs(json_object_to_json_string_ext(
+			      status, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE),
+		      stdout);
+	} else {
+		json_object_object_foreach(status, key, value)
+		{
+			printf("%s%s %s", separator, key, json_object_get_string(value));
+			separator = ", ";
+		}
+	}
+	putchar('\n');
+	fflush(stdout);
+	json_object_put(status);
 }
 
 static void report(void *ctx, const char *text)

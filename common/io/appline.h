@@ -14,6 +14,8 @@
 #include "base/limits.h"
 #include "io/config.h"
 
+struct json_object;
+
 #define APPLINE_OPTIONS_MAX 64u
 
 enum { APPLINE_CHECK = 1024, APPLINE_VERSION, APPLINE_HELP };
@@ -37,12 +39,23 @@ struct appline {
 	size_t option_count;
 };
 
+/* What an app does with one of its own options; the result as of appline_take. */
+typedef int appline_option(void *arg, int opt, char *value);
+/* The whole command line, from its start (also when it is read anew).  0; 1: done; -1: bad, said.
+ */
+int appline_read(struct appline *l, const struct option *options, appline_option *take, void *arg,
+		 int argc, char **argv);
 /* `opt` of getopt_long.  0: taken; 1: --version or --help, said; -1: not ours, or bad (said). */
 int appline_take(struct appline *l, int opt, const char *arg);
 /* Says `what` on stderr, and where help is.  -1. */
 int appline_complain(const struct appline *l, const char *what);
 /* The configuration, to be freed; 0, or -1: said. */
 int appline_load(const struct appline *l, struct config **cfg);
+/* A text of 1 to `max` characters for *out; false: bad, said.  `what` names the option. */
+bool appline_text(const struct appline *l, const char **out, const char *what, const char *text,
+		  size_t max);
+/* A line of status on stdout, as JSON or for people; consumes `status`. */
+void appline_say(bool json, struct json_object *status);
 /* The log as the configuration and -d want it. */
 void appline_log(const struct appline *l, const struct config *cfg);
 /* True with --check, after it has said that all is well: end with 0. */

@@ -125,6 +125,17 @@ def test_exit_codes(served, argv, status, says):
     assert len(err.splitlines()) <= 1
 
 
+def read_blocks(pipe, count, begins):
+    """What comes until so many blocks began with that text, or ended with an empty line."""
+    out, seen = "", 0
+    while seen < count:
+        line = pipe.readline()
+        assert line, out
+        seen += line.startswith(begins) if begins else line == "\n"
+        out += line
+    return out
+
+
 def test_every_listing_has_json_and_watch(served):
     served.connect("r1", "gw1")
     for argv in (["list-nodes"], ["list-transports", "r1"], ["list-all-transports"],
@@ -133,9 +144,11 @@ def test_every_listing_has_json_and_watch(served):
         with served["mgr"].enter():
             p = subprocess.Popen([MESHCTL, *argv, "--watch", "0.2"], stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, text=True, env=served.environment)
-        time.sleep(1.0)
+        begins = "nodemanager at" if argv == ["status"] else None
+        out = read_blocks(p.stdout, 2, begins)
         p.send_signal(signal.SIGINT)
-        out, err = p.communicate(timeout=10)
+        rest, err = p.communicate(timeout=10)
+        out += rest
         assert p.returncode == 0 and err == ""
         blocks = out.split("\n\n") if argv != ["status"] else out.split("nodemanager at")[1:]
         assert len(blocks) >= 2, out
@@ -409,7 +422,7 @@ def test_events_survive_a_restart_of_the_daemon(served):
 
 
 def test_events_of_gateway_and_subscriber(served):
-    served.start_gateway("gw1")
+    served.start_gateway("gw1", LeaseSeconds=6, UplinkInterval=1)
     wait(lambda: tools.rpc(served["gw1"], GATEWAY_PORT, "nodeInfo")["uplink"]["online"], 15,
          "the uplink is proved")
     wait(lambda: len(tools.rpc(served["mgr"], RPC_PORT, "listApps")["apps"]) >= 1, 15, "the app")
