@@ -610,33 +610,28 @@ static void api_list_sessions(struct rpc_call *call, struct json_object *params,
 	rpc_reply(call, o);
 }
 
+#define NAME "text(" RPC_NUM(NAME_MAX_BYTES) ") "
+#define METHOD "text(" RPC_NUM(TEXT_MAX_BYTES) ") "
+#define SESSIONS "uint(1.." RPC_NUM(GW_API_SESSIONS_MAX) ") "
+
 static const struct rpc_method methods[] = {
 	{.name = "nodeInfo",
 	 .handler = api_node_info,
 	 .access = RPC_PUBLIC,
 	 .text = "What this gateway offers, and on which terms. Who asks may tell of other "
-		 "gateways, "
-		 "which are then asked in turn.",
+		 "gateways; those in PeerNetworks are then asked, too.",
 	 .params = "gateways? any a list of \"IP:PORT\", or of objects that have it as address\n",
 	 .result = "@node_info"},
 	{.name = "requestConnection",
 	 .handler = api_request,
 	 .access = RPC_PUBLIC,
-	 .text = "Asks for a lease. The same request again is the same lease. It is durable before "
-		 "it "
-		 "is answered.",
-	 .params = "sid? text(" RPC_NUM(
-		 LEASE_SID_MAX) ") A-Z a-z 0-9 - _; none: the gateway makes one\n"
-				"name? text(" RPC_NUM(
-					NAME_MAX_BYTES) ") what the subscriber calls itself\n"
-							"port? uint(0..65535) where its end of the "
-							"tunnel listens, if the method needs it\n"
-							"method? text(" RPC_NUM(
-								TEXT_MAX_BYTES) ") one of "
-										"nodeInfo's; none: "
-										"the first\n"
-										"options? "
-										"@options\n",
+	 .text = "Asks for a lease. The same request again is the same lease. A lease is on the "
+		 "disk before it is answered.",
+	 .params = "sid? " GW_API_SID_TEXT "A-Z a-z 0-9 - _; none: the gateway makes one\n"
+		   "name? " NAME "what the subscriber calls itself\n"
+		   "port? uint(0..65535) of its own RPC, if it has one\n"
+		   "method? " METHOD "one of nodeInfo's; without it the answer is a refusal\n"
+		   "options? @options\n",
 	 .result = "@lease|@refusal"},
 	{.name = "renewConnection",
 	 .handler = api_renew,
@@ -673,7 +668,7 @@ static const struct rpc_method methods[] = {
 	 .access = RPC_AUTHORISED,
 	 .text = "The leases, the oldest first.",
 	 .params = "offset? uint(0..4294967295) the first that is wanted\n"
-		   "limit? uint(1.." RPC_NUM(GW_API_SESSIONS_MAX) ") how many\n",
+		   "limit? " SESSIONS "how many\n",
 	 .result = "success bool\n"
 		   "sessions @session[]\n"
 		   "total uint how many there are\n"},

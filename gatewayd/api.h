@@ -56,7 +56,8 @@ struct gw_api {
 	size_t held_count, held_size;
 };
 
-#define GW_API_SID "sid text(" RPC_NUM(LEASE_SID_MAX) ") of the lease\n"
+#define GW_API_SID_TEXT "text(" RPC_NUM(LEASE_SID_MAX) ") "
+#define GW_API_SID "sid " GW_API_SID_TEXT "of the lease\n"
 
 /* Objects of several methods, or of one and long (api_shapes.c). */
 extern const struct rpc_shape gw_api_shapes[];

@@ -310,13 +310,14 @@ static void api_set_config(struct rpc_call *call, struct json_object *params, vo
 }
 
 #define CODE_NAME "name text(" RPC_NUM(NAME_MAX_BYTES) ") what the code is called\n"
+#define KEY "text(" RPC_NUM(TEXT_MAX_BYTES) ") "
 
 static const struct rpc_method methods[] = {
 	{.name = "endSession",
 	 .handler = api_end_session,
 	 .access = RPC_AUTHORISED,
 	 .text = "Ends a lease.",
-	 .params = "sid text(" RPC_NUM(LEASE_SID_MAX) ") or enough of its first characters\n",
+	 .params = "sid " GW_API_SID_TEXT "or as many of its first characters as tell it apart\n",
 	 .result = "success bool\n"
 		   "sid text the whole\n",
 	 .fails = "no session, or several, begin so"},
@@ -358,12 +359,12 @@ static const struct rpc_method methods[] = {
 	 .handler = api_set_config,
 	 .access = RPC_AUTHORISED,
 	 .text = "Changes a key of [gateway] until the next SIGHUP or start.",
-	 .params = "key text(" RPC_NUM(TEXT_MAX_BYTES) ") as in the file\n"
-						       "value text|uint|number|bool one line\n",
+	 .params = "key " KEY "as in the file\n"
+		   "value text|number|bool one line\n",
 	 .result = "success bool\n"
 		   "key text\n"
 		   "value text|uint|bool as it holds now\n"
-		   "persistent bool false\n",
+		   "persistent bool always false\n",
 	 .fails = "the key cannot be set while gatewayd runs, or the value does not fit"},
 };
 

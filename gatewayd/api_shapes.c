@@ -1,27 +1,22 @@
 /* The objects in the answers of the gateway, for rpc.discover; api.c and api_admin.c make them. */
 #include "gatewayd/api.h"
 
+#define CODE "text(" RPC_NUM(GW_API_CODE_MAX) ") "
+#define ID "text(" RPC_NUM(MESH_ID_TEXT) ") "
+#define NAME "text(" RPC_NUM(NAME_MAX_BYTES) ") "
 #define UNIX_TIME "seconds since 1970"
 
 const struct rpc_shape gw_api_shapes[] = {
 	{"refusal", "The answer is no.",
-	 "success bool false\n"
+	 "success bool always false\n"
 	 "errorMsg text why\n"
 	 "temporary bool whether it may be yes later\n"},
-	{"done", "The answer is yes.", "success bool true\n"},
+	{"done", "The answer is yes.", "success bool always true\n"},
 	{"options", "What a method wants to know of the subscriber; more than this is up to it.",
-	 "code? text(" RPC_NUM(
-		 GW_API_CODE_MAX) ") the access code, where one is needed\n"
-				  "node? text(" RPC_NUM(
-					  MESH_ID_TEXT) ") of the app that will use the tunnel "
-							"(mesh)\n"
-							"app? text(" RPC_NUM(
-								NAME_MAX_BYTES) ") its name; over "
-										"the mesh both are "
-										"known anyway\n"
-										"* any a method's "
-										"own, as publicKey "
-										"of wireguard\n"},
+	 "code? " CODE "the access code, where one is needed\n"
+	 "node? " ID "of the app that will use the tunnel (mesh)\n"
+	 "app? " NAME "its name; over the mesh both are known anyway\n"
+	 "* any a method's own, as publicKey of wireguard\n"},
 	{"method", "A way to reach this gateway.",
 	 "name text\n"
 	 "ready bool whether it can be had now\n"
@@ -52,7 +47,7 @@ const struct rpc_shape gw_api_shapes[] = {
 	 "success bool\n"
 	 "name text\n"
 	 "version text\n"
-	 "gateway bool true\n"
+	 "gateway bool always true\n"
 	 "methods @method[]\n"
 	 "unavailable @unavailable[]\n"
 	 "terms @terms\n"
@@ -61,7 +56,7 @@ const struct rpc_shape gw_api_shapes[] = {
 	 "id text tells it from others, at whatever address\n"
 	 "gateways @peer[] some others that it knows\n"},
 	{"lease", "What was granted.",
-	 "success bool true\n"
+	 "success bool always true\n"
 	 "sid text the key to the lease: keep it\n"
 	 "method text\n"
 	 "timeoutTimestamp uint when it ends, " UNIX_TIME "\n"
@@ -77,7 +72,7 @@ const struct rpc_shape gw_api_shapes[] = {
 	 "quotaBytes uint 0: no limit\n"
 	 "* object|null by the name of the method: what it needs\n"},
 	{"renewal", "It lasts anew.",
-	 "success bool true\n"
+	 "success bool always true\n"
 	 "timeoutTimestamp uint when it ends, " UNIX_TIME "\n"
 	 "leaseSeconds uint\n"},
 	{"own_node", "The node that the gateway uses.",
@@ -86,7 +81,7 @@ const struct rpc_shape gw_api_shapes[] = {
 	 "app text what the gateway is called there\n"},
 	{"shaping", "How rates are kept to.",
 	 "active bool\n"
-	 "queue text fq_codel, cake, htb, ... or empty\n"
+	 "queue text fq_codel, cake or bfifo; empty: nothing to shape\n"
 	 "reason text|null why it is not active\n"},
 	{"pool", "Addresses for subscribers.",
 	 "network text\n"

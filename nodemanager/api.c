@@ -229,9 +229,13 @@ static const struct rpc_shape shapes[] = {
 	 "transports uint transports it has now\n"
 	 "apps uint apps it registered\n"
 	 "connections uint connections that begin or end there\n"
-	 "over_limit uint what it asked for and did not get, for a limit\n"
-	 "strays uint messages that nobody had asked it for\n"},
+	 "over_limit uint messages of it that were over a limit\n"
+	 "strays uint messages of it that fitted nothing\n"},
 };
+
+#define NODE_NAME "text(" RPC_NUM(NAME_MAX_BYTES) ") "
+#define ADD_COUNT "uint(1.." RPC_NUM(NM_API_ADD_MAX) ") "
+#define ROUTE_NODES "ref(" RPC_NUM(NM_API_REF_MAX) ")[" RPC_NUM(NM_API_ROUTE_NODES_MAX) "] "
 
 /* The RPC is on loopback unless told otherwise, so every method needs the right of its address. */
 static const struct rpc_method methods[] = {
@@ -240,8 +244,7 @@ static const struct rpc_method methods[] = {
 	 .access = RPC_AUTHORISED,
 	 .text = "Starts a node on this machine and waits until it has registered.",
 	 .params = "connect? bool whether it gets a link to another node\n"
-		   "name? text(" RPC_NUM(
-			   NAME_MAX_BYTES) ") letters, digits, '-', '_', '.'; else node-N\n",
+		   "name? " NODE_NAME "letters, digits, '-', '_', '.'; none: node-N\n",
 	 .result = "@node",
 	 .fails = "it runs already, or did not register",
 	 .busy = "too many nodes were started here"},
@@ -249,9 +252,8 @@ static const struct rpc_method methods[] = {
 	 .handler = nm_api_add_nodes,
 	 .access = RPC_AUTHORISED,
 	 .text = "Starts several nodes on this machine.",
-	 .params = "count uint(1.." RPC_NUM(
-		 NM_API_ADD_MAX) ") how many\n"
-				 "connect? bool whether each gets a link to another node\n",
+	 .params = "count " ADD_COUNT "how many\n"
+		   "connect? bool whether each gets a link to another node\n",
 	 .result = "nodes @node[] in the order of their numbers; one may still be away\n",
 	 .fails = "a node cannot be started",
 	 .busy = "too many nodes were started here"},
@@ -270,8 +272,8 @@ static const struct rpc_method methods[] = {
 	{.name = "connectNodes",
 	 .handler = connect_nodes,
 	 .access = RPC_AUTHORISED,
-	 .text = "Makes two nodes neighbours, and answers when their transport is up. The link is "
-		 "remembered and made again when it fails.",
+	 .text = "Makes two nodes neighbours, and answers when their transport is up. The link "
+		 "is remembered and made again when it fails.",
 	 .params = NM_API_A_AND_B,
 	 .result = "transport uint its number\n",
 	 .fails = NM_API_NO_NODE "; or they cannot be connected",
@@ -285,10 +287,8 @@ static const struct rpc_method methods[] = {
 	{.name = "buildRoute",
 	 .handler = build_route,
 	 .access = RPC_AUTHORISED,
-	 .text = "Installs a route over exactly these nodes, which must be neighbours one by one.",
-	 .params = "nodes ref(" RPC_NUM(NM_API_REF_MAX) ")[" RPC_NUM(
-		 NM_API_ROUTE_NODES_MAX) "] "
-					 "from the first end to the last, two at least\n",
+	 .text = "Installs a route over exactly these nodes, each a neighbour of the next.",
+	 .params = "nodes " ROUTE_NODES "from the first end to the last, two at least\n",
 	 .result = "route uint what its ends know it by\n"
 		   "hops uint\n",
 	 .fails = NM_API_NO_NODE "; or two of them have no transport",
@@ -299,7 +299,7 @@ static const struct rpc_method methods[] = {
 	 .text = "The whole in figures.",
 	 .result = "version text\n"
 		   "key id the manager's public key, for node.ManagerKey\n"
-		   "nodes uint that are known\n"
+		   "nodes uint known ones\n"
 		   "nodes_connected uint\n"
 		   "links uint pairs of nodes that shall be neighbours\n"
 		   "transports uint\n"
@@ -307,17 +307,17 @@ static const struct rpc_method methods[] = {
 		   "connections uint\n"
 		   "routes uint\n"
 		   "apps uint\n"
-		   "requests_pending uint what nodes have been asked and not answered\n"
+		   "requests_pending uint that wait for nodes or the tracker\n"
 		   "apptracker bool whether it is connected\n"
 		   "recovering bool whether nodes are still awaited after a restart\n"
 		   "admission =open,token,allowlist\n"
 		   "invites uint\n"
 		   "revoked uint\n"
 		   "allowed uint\n"
-		   "refused uint nodes turned away\n"
-		   "refused_revoked uint of these for a revoked key\n"
-		   "over_limit uint requests refused for a limit\n"
-		   "dropped uint messages dropped\n"},
+		   "refused uint registrations turned away\n"
+		   "refused_revoked uint of these, for a revoked key\n"
+		   "over_limit uint of the dropped, over a limit\n"
+		   "dropped uint messages over a limit or out of order\n"},
 };
 
 static const struct rpc_about about = {

@@ -266,8 +266,11 @@ static void set_role(struct rpc_call *call, struct json_object *params, void *ar
 	"created uint seconds since 1970\n"                                                        \
 	"expires uint seconds since 1970\n"                                                        \
 	"state =used+up,expired,open\n"
-#define KEY "node ref(" RPC_NUM(REF_MAX) ") a node; one that is not known by its whole id\n"
-#define NOT_WRITTEN "there are too many"
+#define REF "ref(" RPC_NUM(REF_MAX) ") "
+#define KEY "node " REF "a node; one that is not known by its whole id\n"
+#define USES "uint(1.." RPC_NUM(NM_INVITE_USES_MAX) ") "
+#define SECONDS "uint(1.." RPC_NUM(NM_INVITE_SECONDS_MAX) ") "
+#define TOO_MANY "there are too many"
 
 static const struct rpc_shape shapes[] = {
 	{"invite", "An invitation. Its token is shown once, when it is made.", INVITE},
@@ -284,15 +287,12 @@ static const struct rpc_method methods[] = {
 	 .handler = invite,
 	 .access = RPC_AUTHORISED,
 	 .text = "Makes an invitation: who shows its token gets in (Admission = token).",
-	 .params = "uses? uint(1.." RPC_NUM(
-		 NM_INVITE_USES_MAX) ") how often; 1\n"
-				     "expiresSeconds? uint(1.." RPC_NUM(
-					     NM_INVITE_SECONDS_MAX) ") two days\n"
-								    "role? =member,relay,gateway "
-								    "what they become\n",
+	 .params = "uses? " USES "how often; none: once\n"
+		   "expiresSeconds? " SECONDS "from now; none: two days\n"
+		   "role? =member,relay,gateway what they become; none: member\n",
 	 .result = INVITE "token text the secret, told only now\n"
 			  "admission =open,token,allowlist whether tokens are asked for at all\n",
-	 .busy = NOT_WRITTEN},
+	 .busy = TOO_MANY},
 	{.name = "listInvites",
 	 .handler = list_invites,
 	 .access = RPC_AUTHORISED,
@@ -302,7 +302,7 @@ static const struct rpc_method methods[] = {
 	 .handler = remove_invite,
 	 .access = RPC_AUTHORISED,
 	 .text = "Takes an invitation back.",
-	 .params = "invite ref(" RPC_NUM(REF_MAX) ") its number or its token\n",
+	 .params = "invite " REF "its number or its token\n",
 	 .fails = "there is no such invite"},
 	{.name = "revoke",
 	 .handler = revoke,
@@ -310,12 +310,12 @@ static const struct rpc_method methods[] = {
 	 .text = "Shuts a key out, everywhere and for good.",
 	 .params = KEY,
 	 .fails = "it is revoked already; " NM_API_NO_NODE,
-	 .busy = NOT_WRITTEN},
+	 .busy = TOO_MANY},
 	{.name = "unrevoke",
 	 .handler = unrevoke,
 	 .access = RPC_AUTHORISED,
 	 .text = "Takes a revocation back.",
-	 .params = "node ref(" RPC_NUM(REF_MAX) ") the node, its id or the beginning of it\n",
+	 .params = "node " REF "the node, its id or the beginning of it\n",
 	 .fails = "no revoked key fits, or several"},
 	{.name = "listRevoked",
 	 .handler = list_revoked,
@@ -328,7 +328,7 @@ static const struct rpc_method methods[] = {
 	 .text = "Puts a key on the list of those who may join (Admission = allowlist).",
 	 .params = KEY,
 	 .fails = NM_API_NO_NODE,
-	 .busy = NOT_WRITTEN},
+	 .busy = TOO_MANY},
 	{.name = "disallow",
 	 .handler = disallow,
 	 .access = RPC_AUTHORISED,

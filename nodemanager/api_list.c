@@ -244,8 +244,8 @@ static void list_apps(struct rpc_call *call, struct json_object *params, void *a
 static const struct rpc_shape shapes[] = {
 	{"transport", "The link of two nodes.",
 	 "id uint\n"
-	 "status text connecting, connected, ...\n"
-	 "suspect bool whether one end has not heard from the other for a while\n"
+	 "status =creating,opening,connected\n"
+	 "suspect bool whether an end hears nothing while it should\n"
 	 "a id one end\n"
 	 "b id the other\n"
 	 "a_name text\n"
@@ -286,6 +286,8 @@ static const struct rpc_shape shapes[] = {
 	"offset? uint of the page, when one was asked for\n"
 #define TOO_LONG "they do not fit into one answer: pages do"
 
+#define APP_VALUE "text(" RPC_NUM(NAME_MAX_BYTES) ") "
+
 static const struct rpc_method methods[] = {
 	{.name = "listNodes",
 	 .handler = list_nodes,
@@ -320,7 +322,7 @@ static const struct rpc_method methods[] = {
 	 .access = RPC_AUTHORISED,
 	 .text = "The apps that the tracker knows.",
 	 .params = "kind? =all,by_type,by_name\n"
-		   "value? text(" RPC_NUM(NAME_MAX_BYTES) ") the type, or the name\n" PAGE,
+		   "value? " APP_VALUE "the type, or the name\n" PAGE,
 	 .result = PAGED "apps @app[]\n",
 	 .fails = "the tracker is away, or " TOO_LONG,
 	 .busy = "too much is being asked for at once"},

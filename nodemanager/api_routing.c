@@ -84,6 +84,9 @@ static void set_transit(struct rpc_call *call, struct json_object *params, void 
 	api->touched(api->ctx);
 }
 
+#define WAYS "uint(1.." RPC_NUM(NM_ROUTES_ASKED_MAX) ") "
+#define COST "uint(1.." RPC_NUM(NM_LINK_COST_MAX) ") "
+
 static const struct rpc_shape shapes[] = {
 	{"path", "One way through the mesh.",
 	 "nodes @brief[] from end to end\n"
@@ -95,22 +98,21 @@ static const struct rpc_method methods[] = {
 	{.name = "findRoute",
 	 .handler = find_route,
 	 .access = RPC_AUTHORISED,
-	 .text = "The way that a connection between two nodes would take now; with k, as many ways "
-		 "as can be had that have no node, else no link, in common.",
-	 .params = NM_API_A_AND_B "k? uint(1.." RPC_NUM(NM_ROUTES_ASKED_MAX) ") how many ways\n",
+	 .text = "The way that a connection between two nodes would take now; with k also as many "
+		 "ways as can be had that share no node, else no link.",
+	 .params = NM_API_A_AND_B "k? " WAYS "how many ways\n",
 	 .result = "nodes @brief[] from end to end\n"
 		   "hops uint\n"
 		   "cost uint the sum of the links' costs\n"
-		   "complete? bool with k: whether there are as many as were asked for\n"
+		   "complete? bool with k; false: it took too long, and there may be more\n"
 		   "disjoint? =nodes,links with k: what no two ways have in common\n"
-		   "paths? @path[] with k: the ways\n",
+		   "paths? @path[] with k: the ways, the cheapest first\n",
 	 .fails = NM_API_NO_NODE "; or there is no way between them"},
 	{.name = "setLinkCost",
 	 .handler = set_link_cost,
 	 .access = RPC_AUTHORISED,
 	 .text = "Sets what the link of two nodes costs, instead of what is measured.",
-	 .params =
-		 NM_API_A_AND_B "cost? uint(1.." RPC_NUM(NM_LINK_COST_MAX) ") none: as measured\n",
+	 .params = NM_API_A_AND_B "cost? " COST "none: as measured\n",
 	 .fails = NM_API_NO_NODE "; or they have no link"},
 	{.name = "setTransit",
 	 .handler = set_transit,

@@ -568,7 +568,7 @@ static const struct rpc_shape shapes[] = {
 	 "key text how it is reached; what connect takes\n"
 	 "foundBy text\n"
 	 "via =mesh,http\n"
-	 "method text the one that would be used\n"
+	 "method text|null the one that would be used\n"
 	 "methods text[]\n"
 	 "state text of its session, or ready, or unusable\n"
 	 "score number|null\n"
@@ -597,6 +597,9 @@ static const struct rpc_shape shapes[] = {
 	 "gateway? text the one that is connected now\n"
 	 "method? text\n"},
 };
+
+#define KEY "text(" RPC_NUM(SUB_API_KEY_MAX) ") "
+#define METHOD "text(" RPC_NUM(SUB_METHOD_NAME_MAX) ") "
 
 static const struct rpc_method methods[] = {
 	{.name = "status",
@@ -632,10 +635,9 @@ static const struct rpc_method methods[] = {
 	 .handler = do_connect,
 	 .access = RPC_AUTHORISED,
 	 .text = "Connects, and stays with this gateway; pollCallStatus tells how it goes.",
-	 .params = "gateway? text(" RPC_NUM(
-		 SUB_API_KEY_MAX) ") name, key or address; none: the best\n"
-				  "port? uint(1..65535) of its RPC; 65533\n"
-				  "method? text(" RPC_NUM(SUB_METHOD_NAME_MAX) ") none: the best\n",
+	 .params = "gateway? " KEY "name, key or address; none: the best\n"
+		   "port? uint(1..65535) of its RPC, when an address is given; none: 65533\n"
+		   "method? " METHOD "none: the best\n",
 	 .result = "@order",
 	 .fails = "no such gateway is known, or too many are"},
 	{.name = "disconnect",

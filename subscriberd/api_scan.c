@@ -343,26 +343,29 @@ static const struct rpc_shape shapes[] = {
 	 "stamp uint\n"},
 };
 
+#define NETWORKS "text(" RPC_NUM(API_NETWORKS_MAX) ") "
+#define CALL_ID "text(" RPC_NUM(DISCOVER_CALL_ID_MAX) ") "
+#define STAMP "uint(0..9223372036854775807) "
+
 static const struct rpc_method methods[] = {
 	{.name = "startScan",
 	 .handler = start_scan,
 	 .access = RPC_AUTHORISED,
 	 .text = "Looks for gateways; pollCallStatus tells how it goes.",
-	 .params = "networks? text(" RPC_NUM(API_NETWORKS_MAX) ") kernel, babel, ...; none: all\n",
+	 .params = "networks? " NETWORKS "kernel, babel, ...; none: all\n",
 	 .result = "@scan"},
 	{.name = "pollCallStatus",
 	 .handler = poll_status,
 	 .access = RPC_AUTHORISED,
 	 .text = "How far a scan or an order to connect is.",
-	 .params = "callId? text(" RPC_NUM(DISCOVER_CALL_ID_MAX) ") none: the last scan\n",
+	 .params = "callId? " CALL_ID "none: the last scan\n",
 	 .result = "@scan|@order",
 	 .fails = "no such call is remembered"},
 	{.name = "getGraphSince",
 	 .handler = get_graph,
 	 .access = RPC_AUTHORISED,
 	 .text = "Hosts and links that are new or changed.",
-	 .params = "timestamp? uint(0..9223372036854775807) of the last answer; none: from the "
-		   "beginning\n",
+	 .params = "timestamp? " STAMP "of the last answer; none: from the beginning\n",
 	 .result = "success bool\n"
 		   "timestamp uint for the next call\n"
 		   "more bool whether to ask again at once\n"
