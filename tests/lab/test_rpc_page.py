@@ -326,6 +326,23 @@ def test_page(page_lab, documents, page):
     assert {b.section for b in page if b.is_objects()} == set(DAEMONS)
 
 
+def test_meshctl_calls_any_method(page_lab, documents):
+    for daemon, (ns, _) in DAEMONS.items():
+        table = page_lab.meshctl(ns, "methods", daemon)
+        assert all(re.search(rf"^{re.escape(m['name'])}\(", table, re.M)
+                   for m in documents[daemon]["methods"])
+        assert page_lab.meshctl_json(ns, "methods", daemon) == documents[daemon]
+    got = page_lab.meshctl("gw", "rpc", "nodemanager", "findRoute", '["gw", "home"]')
+    assert [n["name"] for n in json.loads(got)["nodes"]] == ["gw", "home"]
+    assert json.loads(page_lab.meshctl("host", "rpc", "subscriberd", "status"))["success"]
+    for words, what in ((("gw", "rpc", "nodemanager", "findRoute", "{}"), "a is missing"),
+                        (("gw", "rpc", "gatewayd", "noSuch"), "Method not found"),
+                        (("gw", "rpc", "gatewayd", "nodeInfo", "5"), "is no JSON object"),
+                        (("gw", "rpc", "apptracker", "status"), "is none of nodemanager")):
+        with pytest.raises(tools.LabError, match=what):
+            page_lab.meshctl(*words)
+
+
 def lines_after(page, line):
     text = "".join(b.text for b in page)
     return re.search(re.escape(line) + r"\n```\n\n```text\n(.*?)```", text, re.S).group(1).split("\n")
