@@ -12,7 +12,7 @@ build="gcc libc6-dev make pkg-config libevent-dev libjson-c-dev libsodium-dev li
 lab="python3 iproute2 ethtool nftables iputils-ping iperf3 curl procps"
 tunnels="wireguard-go fastd openvpn dante-server softether-vpnserver softether-vpnclient softether-vpncmd"
 peers="yggdrasil tinc nebula openvpn openssl wireguard-go wireguard-tools microsocks"
-tests="python3-pytest python3-prometheus-client libcmocka-dev clang libclang-rt-14-dev clang-format
+tests="python3-pytest python3-jsonschema python3-prometheus-client libcmocka-dev clang libclang-rt-14-dev clang-format
 	openssl
 	dbus libsystemd-shared
 	zsh"

@@ -245,11 +245,9 @@ static bool wrong(struct rpc_call *call, const char *what)
 static bool app_from_options(struct rpc_call *call, struct json_object *options,
 			     struct lease_binding *who)
 {
-	const char *node = NULL, *app = NULL;
+	const char *node = rpc_param_str(options, "node", NULL);
+	const char *app = rpc_param_str(options, "app", NULL);
 
-	if (!rpc_param_str(call, options, "node", RPC_OPTIONAL, MESH_ID_TEXT, &node) ||
-	    !rpc_param_str(call, options, "app", RPC_OPTIONAL, NAME_MAX_BYTES, &app))
-		return false;
 	if (!node && !app)
 		return true;
 	if (!node || !app || !*app)
@@ -365,10 +363,8 @@ static void api_node_info(struct rpc_call *call, struct json_object *params, voi
 {
 	struct gw_api *api = arg;
 	uint64_t now_s = steady_clock_s(&api->clock);
-	const char *challenge = NULL;
+	const char *challenge = rpc_param_str(params, "challenge", NULL);
 
-	if (!rpc_param_str(call, params, "challenge", RPC_OPTIONAL, 2 * KEYPROOF_BYTES, &challenge))
-		return;
 	gw_api_peers_learn(api->peers, params);
 	if (challenge) {
 		reply_proof(api, call, challenge);
@@ -383,11 +379,9 @@ static void api_node_info(struct rpc_call *call, struct json_object *params, voi
 	rpc_reply(call, json_object_get(api->info));
 }
 
-static bool sid_param(struct rpc_call *call, struct json_object *params, enum rpc_need need,
-		      const char **sid)
+static bool sid_param(struct rpc_call *call, struct json_object *params, const char **sid)
 {
-	if (!rpc_param_str(call, params, "sid", need, SID_MAX, sid))
-		return false;
+	*sid = rpc_param_str(params, "sid", NULL);
 	if (*sid && !sid_valid(*sid))
 		return wrong(call, "sid is 1 to 64 characters of A-Z a-z 0-9 - _");
 	return true;
@@ -402,19 +396,13 @@ struct asked {
 static bool request_read(const struct gw_api *api, struct rpc_call *call,
 			 struct json_object *params, struct asked *a)
 {
-	const char *name = "";
-	uint64_t port = 0;
-	struct json_object *options = NULL;
+	struct json_object *options = rpc_param_json(params, "options");
+	const char *name = rpc_param_str(params, "name", "");
 
 	a->req.who = caller_of(rpc_call_ctx(call));
-	if (!sid_param(call, params, RPC_OPTIONAL, &a->req.sid) ||
-	    !rpc_param_str(call, params, "name", RPC_OPTIONAL, LEASE_NAME_MAX, &name) ||
-	    !rpc_param_u64(call, params, "port", RPC_OPTIONAL, 0, UINT16_MAX, &port) ||
-	    !rpc_param_str(call, params, "method", RPC_OPTIONAL, TEXT_MAX_BYTES, &a->req.method) ||
-	    !rpc_param_object(call, params, "options", RPC_OPTIONAL, &options))
-		return false;
-	if (options &&
-	    !rpc_param_str(call, options, "code", RPC_OPTIONAL, GW_API_CODE_MAX, &a->req.code))
+	a->req.method = rpc_param_str(params, "method", NULL);
+	a->req.code = options ? rpc_param_str(options, "code", NULL) : NULL;
+	if (!sid_param(call, params, &a->req.sid))
 		return false;
 	if (!gw_api_owner(api, call, options, "requestConnection", a->req.sid,
 			  a->req.method ? a->req.method : "", &a->req.who))
@@ -430,7 +418,7 @@ static bool request_read(const struct gw_api *api, struct rpc_call *call,
 			 a->options);
 	bytes_to_cstr(bytes_str(name), a->name, sizeof(a->name));
 	a->req.name = a->name;
-	a->req.port = (uint16_t)port;
+	a->req.port = (uint16_t)rpc_param_u64(params, "port", 0);
 	a->req.options = json_object_to_json_string_ext(a->options, JSON_C_TO_STRING_PLAIN);
 	if (strlen(a->req.options) <= LEASE_OPTIONS_MAX)
 		return true;
@@ -541,7 +529,7 @@ static void api_renew(struct rpc_call *call, struct json_object *params, void *a
 	struct gw_refusal why;
 	const char *sid = NULL;
 
-	if (!sid_param(call, params, RPC_REQUIRED, &sid) ||
+	if (!sid_param(call, params, &sid) ||
 	    !gw_api_owner(api, call, params, "renewConnection", sid, NULL, &who))
 		return;
 	if (gw_engine_renew(api->engine, sid, &who, steady_clock_s(&api->clock), &l, &why))
@@ -557,7 +545,7 @@ static void api_release(struct rpc_call *call, struct json_object *params, void 
 	struct gw_refusal why;
 	const char *sid = NULL;
 
-	if (!sid_param(call, params, RPC_REQUIRED, &sid) ||
+	if (!sid_param(call, params, &sid) ||
 	    !gw_api_owner(api, call, params, "releaseConnection", sid, NULL, &who))
 		return;
 	if (gw_engine_release(api->engine, sid, &who, steady_clock_s(&api->clock), &why))
@@ -644,11 +632,9 @@ static void api_list_sessions(struct rpc_call *call, struct json_object *params,
 {
 	struct gw_api *api = arg;
 	struct json_object *o, *list;
-	uint64_t offset = 0, limit = GW_API_SESSIONS_MAX, at = 0;
+	uint64_t offset = rpc_param_u64(params, "offset", 0), at = 0;
+	uint64_t limit = rpc_param_u64(params, "limit", GW_API_SESSIONS_MAX);
 
-	if (!rpc_param_u64(call, params, "offset", RPC_OPTIONAL, 0, UINT32_MAX, &offset) ||
-	    !rpc_param_u64(call, params, "limit", RPC_OPTIONAL, 1, GW_API_SESSIONS_MAX, &limit))
-		return;
 	o = success();
 	list = json_object_new_array();
 	for (const struct lease *l = NULL; list && (l = gw_engine_lease_after(api->engine, l));) {
@@ -663,21 +649,83 @@ static void api_list_sessions(struct rpc_call *call, struct json_object *params,
 	rpc_reply(call, o);
 }
 
+#define NAME "text(" RPC_NUM(NAME_MAX_BYTES) ") "
+#define METHOD "text(" RPC_NUM(TEXT_MAX_BYTES) ") "
+#define SESSIONS "uint(1.." RPC_NUM(GW_API_SESSIONS_MAX) ") "
+
 static const struct rpc_method methods[] = {
-	{"nodeInfo", {"gateways", "challenge"}, api_node_info, RPC_PUBLIC},
-	{"requestConnection",
-	 {"sid", "name", "port", "method", "options"},
-	 api_request,
-	 RPC_PUBLIC},
-	{"renewConnection", {"sid", "owner"}, api_renew, RPC_PUBLIC},
-	{"releaseConnection", {"sid", "owner"}, api_release, RPC_PUBLIC},
-	{"status", {NULL}, api_status, RPC_AUTHORISED},
-	{"listSessions", {"offset", "limit"}, api_list_sessions, RPC_AUTHORISED},
+	{.name = "nodeInfo",
+	 .handler = api_node_info,
+	 .access = RPC_PUBLIC,
+	 .text = "What this gateway offers, and on which terms. Who asks may tell of other "
+		 "gateways; those in PeerNetworks are then asked, too.",
+	 .params = "gateways? any a list of \"IP:PORT\", or of objects that have it as address\n"
+		   "challenge? id a key of one's own, fresh; the answer has a proof for it\n",
+	 .result = "@node_info"},
+	{.name = "requestConnection",
+	 .handler = api_request,
+	 .access = RPC_PUBLIC,
+	 .text = "Asks for a lease. The same request again is the same lease. A lease is on the "
+		 "disk before it is answered.",
+	 .params = "sid? " GW_API_SID_TEXT "A-Z a-z 0-9 - _; none: the gateway makes one\n"
+		   "name? " NAME "what the subscriber calls itself\n"
+		   "port? uint(0..65535) of its own RPC, if it has one\n"
+		   "method? " METHOD "one of nodeInfo's; without it the answer is a refusal\n"
+		   "options? @options\n",
+	 .result = "@lease|@refusal"},
+	{.name = "renewConnection",
+	 .handler = api_renew,
+	 .access = RPC_PUBLIC,
+	 .text = "Makes a lease last anew.",
+	 .params = GW_API_SID "owner? @owner\n",
+	 .result = "@renewal|@refusal"},
+	{.name = "releaseConnection",
+	 .handler = api_release,
+	 .access = RPC_PUBLIC,
+	 .text = "Gives a lease back.",
+	 .params = GW_API_SID "owner? @owner\n",
+	 .result = "@done|@refusal"},
+	{.name = "status",
+	 .handler = api_status,
+	 .access = RPC_AUTHORISED,
+	 .text = "The gateway in figures.",
+	 .result = "success bool\n"
+		   "name text\n"
+		   "version text\n"
+		   "startedAt uint seconds since 1970\n"
+		   "node @own_node\n"
+		   "uplink @uplink\n"
+		   "methods @method[]\n"
+		   "unavailable @unavailable[]\n"
+		   "sessions uint leases now\n"
+		   "terms @terms\n"
+		   "shaping @shaping\n"
+		   "pool4 @pool|null\n"
+		   "pool6 @pool|null\n"
+		   "counters @counters\n"},
+	{.name = "listSessions",
+	 .handler = api_list_sessions,
+	 .access = RPC_AUTHORISED,
+	 .text = "The leases, the oldest first.",
+	 .params = "offset? uint(0..4294967295) the first that is wanted\n"
+		   "limit? " SESSIONS "how many\n",
+	 .result = "success bool\n"
+		   "sessions @session[]\n"
+		   "total uint how many there are\n"},
+};
+
+static const struct rpc_about about = {
+	"Meshnet gatewayd",
+	"An uplink that is shared. A refusal is a result with success false and a sentence in "
+	"errorMsg; temporary says whether to try again. Also over the mesh, to the gateway's app.",
 };
 
 int gw_api_register(struct rpc_server *server, struct gw_api *api)
 {
 	int rc = rpc_server_add(server, methods, sizeof(methods) / sizeof(methods[0]), api);
 
+	rpc_server_describe(server, &about);
+	if (!rc)
+		rc = rpc_server_shapes(server, gw_api_shapes, gw_api_shape_count);
 	return rc ? rc : gw_api_register_admin(server, api);
 }

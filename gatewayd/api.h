@@ -17,11 +17,11 @@
 #include "io/clock.h"
 #include "io/jsonrpc.h"
 
-#define GW_API_SESSIONS_MAX 500u /* of one listSessions answer */
-#define GW_API_TEXT_MAX 1024u	 /* gateway.Text */
-#define GW_API_CODE_MAX 64u	 /* an access code */
-#define GW_API_DNS_MAX 3u	 /* name servers told to subscribers */
-#define GW_API_WORD_MAX 32u	 /* gateway.Price, gateway.Currency */
+#define GW_API_SESSIONS_MAX 500 /* of one listSessions answer */
+#define GW_API_TEXT_MAX 1024u	/* gateway.Text */
+#define GW_API_CODE_MAX 64u	/* an access code */
+#define GW_API_DNS_MAX 3u	/* name servers told to subscribers */
+#define GW_API_WORD_MAX 32u	/* gateway.Price, gateway.Currency */
 
 struct config;
 struct gw_peers;
@@ -57,6 +57,13 @@ struct gw_api {
 	struct gw_held *held;
 	size_t held_count, held_size;
 };
+
+#define GW_API_SID_TEXT "text(" RPC_NUM(SID_MAX) ") "
+#define GW_API_SID "sid " GW_API_SID_TEXT "of the lease\n"
+
+/* Objects of several methods, or of one and long (api_shapes.c). */
+extern const struct rpc_shape gw_api_shapes[];
+extern const size_t gw_api_shape_count;
 
 /* `api` outlives the server.  -ENOMEM. */
 int gw_api_register(struct rpc_server *server, struct gw_api *api);

@@ -48,14 +48,12 @@ static const struct lease *session_named(const struct gw_api *api, const char *n
 static void api_end_session(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct gw_api *api = arg;
-	const char *sid = NULL;
+	const char *sid = rpc_param_str(params, "sid", "");
 	const struct lease *l;
 	char whole[SID_MAX + 1];
 	struct json_object *o;
 	size_t matches;
 
-	if (!rpc_param_str(call, params, "sid", RPC_REQUIRED, SID_MAX, &sid))
-		return;
 	l = *sid ? session_named(api, sid, &matches) : NULL;
 	if (!l) {
 		rpc_fail(call, RPC_FAILED,
@@ -90,12 +88,10 @@ static void api_add_code(struct rpc_call *call, struct json_object *params, void
 {
 	struct gw_api *api = arg;
 	char code[GW_API_CODE_MAX];
-	const char *name = NULL;
+	const char *name = rpc_param_str(params, "name", "");
 	struct json_object *o;
 	int rc;
 
-	if (!rpc_param_str(call, params, "name", RPC_REQUIRED, LEASE_NAME_MAX, &name))
-		return;
 	if (!*name) {
 		rpc_fail(call, RPC_INVALID_PARAMS, "Invalid params: a name is needed");
 		return;
@@ -117,12 +113,8 @@ static void api_add_code(struct rpc_call *call, struct json_object *params, void
 static void api_remove_code(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct gw_api *api = arg;
-	const char *name = NULL;
-	int rc;
+	int rc = gw_store_code_drop(api->store, rpc_param_str(params, "name", ""));
 
-	if (!rpc_param_str(call, params, "name", RPC_REQUIRED, LEASE_NAME_MAX, &name))
-		return;
-	rc = gw_store_code_drop(api->store, name);
 	if (rc)
 		rpc_fail(call, RPC_FAILED, "%s",
 			 rc == -ENOENT ? "there is no code of this name" : strerror(-rc));
@@ -288,28 +280,18 @@ static struct config *config_with(const struct config *cfg, const struct config_
 	return NULL;
 }
 
-/* As text, whatever its type. */
-static const char *value_text(struct json_object *params)
-{
-	struct json_object *v = NULL;
-
-	json_object_object_get_ex(params, "value", &v);
-	return json_object_is_type(v, json_type_null) ? NULL : json_object_get_string(v);
-}
-
 static void api_set_config(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct gw_api *api = arg;
 	const struct config_key *k;
 	struct complaint c = {""};
-	const char *key = NULL, *value = value_text(params);
+	const char *key = rpc_param_str(params, "key", "");
+	const char *value = rpc_param_str(params, "value", ""); /* as text, whatever its type */
 	struct config *trial;
 	struct json_object *o;
 
-	if (!rpc_param_str(call, params, "key", RPC_REQUIRED, TEXT_MAX_BYTES, &key))
-		return;
 	k = config_key_find("gateway", strncasecmp(key, "gateway.", 8) == 0 ? key + 8 : key);
-	if (!value || strlen(value) > CONFIG_LINE_MAX_BYTES || strpbrk(value, "\r\n")) {
+	if (strlen(value) > CONFIG_LINE_MAX_BYTES || strpbrk(value, "\r\n")) {
 		rpc_fail(call, RPC_INVALID_PARAMS, "Invalid params: value is one line of text");
 	} else if (!k || !is_settable(k)) {
 		rpc_fail(call, RPC_FAILED, "'%.60s' cannot be set while gatewayd runs", key);
@@ -327,14 +309,63 @@ static void api_set_config(struct rpc_call *call, struct json_object *params, vo
 	}
 }
 
+#define CODE_NAME "name text(" RPC_NUM(NAME_MAX_BYTES) ") what the code is called\n"
+#define KEY "text(" RPC_NUM(TEXT_MAX_BYTES) ") "
+
 static const struct rpc_method methods[] = {
-	{"endSession", {"sid"}, api_end_session, RPC_AUTHORISED},
-	{"addAccessCode", {"name"}, api_add_code, RPC_AUTHORISED},
-	{"removeAccessCode", {"name"}, api_remove_code, RPC_AUTHORISED},
-	{"listAccessCodes", {NULL}, api_list_codes, RPC_AUTHORISED},
-	{"listGateways", {NULL}, api_list_gateways, RPC_AUTHORISED},
-	{"getConfig", {NULL}, api_get_config, RPC_AUTHORISED},
-	{"setConfig", {"key", "value"}, api_set_config, RPC_AUTHORISED},
+	{.name = "endSession",
+	 .handler = api_end_session,
+	 .access = RPC_AUTHORISED,
+	 .text = "Ends a lease.",
+	 .params = "sid " GW_API_SID_TEXT "or as many of its first characters as tell it apart\n",
+	 .result = "success bool\n"
+		   "sid text the whole\n",
+	 .fails = "no session, or several, begin so"},
+	{.name = "addAccessCode",
+	 .handler = api_add_code,
+	 .access = RPC_AUTHORISED,
+	 .text = "Makes an access code (RequireCode = yes asks for one).",
+	 .params = CODE_NAME,
+	 .result = "success bool\n"
+		   "name text\n"
+		   "code text the secret, told only now\n",
+	 .fails = "there is a code of this name"},
+	{.name = "removeAccessCode",
+	 .handler = api_remove_code,
+	 .access = RPC_AUTHORISED,
+	 .text = "Takes an access code back.",
+	 .params = CODE_NAME,
+	 .result = "@done",
+	 .fails = "there is no code of this name"},
+	{.name = "listAccessCodes",
+	 .handler = api_list_codes,
+	 .access = RPC_AUTHORISED,
+	 .text = "The names of the access codes.",
+	 .result = "success bool\n"
+		   "codes @access_code[]\n"},
+	{.name = "listGateways",
+	 .handler = api_list_gateways,
+	 .access = RPC_AUTHORISED,
+	 .text = "Other gateways: those that have an address, then those that the mesh lists.",
+	 .result = "success bool\n"
+		   "gateways @gateway[]\n"},
+	{.name = "getConfig",
+	 .handler = api_get_config,
+	 .access = RPC_AUTHORISED,
+	 .text = "The configuration as it holds now.",
+	 .result = "success bool\n"
+		   "config @config\n"},
+	{.name = "setConfig",
+	 .handler = api_set_config,
+	 .access = RPC_AUTHORISED,
+	 .text = "Changes a key of [gateway] until the next SIGHUP or start.",
+	 .params = "key " KEY "as in the file\n"
+		   "value text|number|bool one line\n",
+	 .result = "success bool\n"
+		   "key text\n"
+		   "value text|uint|bool as it holds now\n"
+		   "persistent bool always false\n",
+	 .fails = "the key cannot be set while gatewayd runs, or the value does not fit"},
 };
 
 int gw_api_register_admin(struct rpc_server *server, struct gw_api *api)

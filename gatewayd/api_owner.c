@@ -12,17 +12,14 @@ struct claim {
 	uint8_t proof[OWNERPROOF_BYTES];
 };
 
+/* Its form was checked with the call's (gw_api_shapes). */
 static bool claim_read(struct rpc_call *call, struct json_object *owner, struct claim *c)
 {
-	const char *key = NULL, *proof = NULL;
-
-	if (!rpc_param_str(call, owner, "key", RPC_REQUIRED, MESH_ID_TEXT, &key) ||
-	    !rpc_param_u64(call, owner, "stamp", RPC_REQUIRED, 1, OWNERPROOF_STAMP_MAX,
-			   &c->stamp) ||
-	    !rpc_param_str(call, owner, "proof", RPC_REQUIRED, MESH_ID_TEXT, &proof))
-		return false;
-	if (mesh_id_parse(&c->key, key) == 0 && !mesh_id_is_zero(&c->key) &&
-	    hex_decode(proof, c->proof, sizeof(c->proof)) == 0)
+	_Static_assert(OWNERPROOF_STAMP_MAX == 9223372036854775807u, "the shape says so");
+	c->stamp = rpc_param_u64(owner, "stamp", 0);
+	if (mesh_id_parse(&c->key, rpc_param_str(owner, "key", "")) == 0 &&
+	    !mesh_id_is_zero(&c->key) &&
+	    hex_decode(rpc_param_str(owner, "proof", ""), c->proof, sizeof(c->proof)) == 0)
 		return true;
 	rpc_fail(call, RPC_INVALID_PARAMS,
 		 "Invalid params: owner.key and owner.proof are 64 hex digits each");
@@ -40,17 +37,17 @@ bool gw_api_owner(const struct gw_api *api, struct rpc_call *call, struct json_o
 		  const char *name, const char *sid, const char *method, struct lease_binding *who)
 {
 	struct gw_refusal why = {.text = "the proof of ownership (owner) is wrong"};
-	struct json_object *owner = NULL;
+	struct json_object *owner;
 	struct ownerproof_call c = {.call = name, .sid = sid ? sid : "", .options = ""};
 	struct claim claim;
 
 	if (!holder || who->proven)
 		return true;
-	if (!rpc_param_object(call, holder, "owner", RPC_OPTIONAL, &owner) ||
-	    (owner && !claim_read(call, owner, &claim)))
-		return false;
+	owner = rpc_param_json(holder, "owner");
 	if (!owner)
 		return true;
+	if (!claim_read(call, owner, &claim))
+		return false;
 	c.method = method ? method : "";
 	if (method) {
 		json_object_object_del(holder, "owner");

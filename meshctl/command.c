@@ -11,6 +11,7 @@
 #include "meshctl/events.h"
 #include "meshctl/gateway.h"
 #include "meshctl/progress.h"
+#include "meshctl/raw.h"
 #include "meshctl/scan.h"
 
 #define NAME_LEN_MAX 32
@@ -556,6 +557,20 @@ static const struct ctl_command commands[] = {
 	 .method = "listGateways",
 	 .params = params_none,
 	 .view = &ctl_view_known},
+	{.name = "methods",
+	 .usage = "[" CTL_DAEMON_WORDS "]",
+	 .help = "the methods of a daemon's JSON-RPC",
+	 .daemon = CTL_MANAGER,
+	 .max = 1,
+	 .run = ctl_run_methods},
+	{.name = "rpc",
+	 .usage = CTL_DAEMON_WORDS " METHOD [JSON]",
+	 .help = "call a method; JSON: its parameters, an object or an array",
+	 .daemon = CTL_MANAGER,
+	 .min = 2,
+	 .max = 3,
+	 .timeout_us = 60000000,
+	 .run = ctl_run_rpc},
 	{.name = "completion",
 	 .usage = "bash|zsh",
 	 .help = "a script for the shell: eval \"$(meshctl completion bash)\"",

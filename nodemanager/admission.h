@@ -25,8 +25,8 @@ struct nm;
 #define NM_TOKEN_HASH_BYTES 32
 #define NM_INVITES_MAX 4096
 #define NM_INVITE_USES_MAX 1000000u
-#define NM_INVITE_SECONDS_MAX (3650u * 86400u)
-#define NM_INVITE_KEPT_S (7u * 86400u) /* a spent one is remembered so long, to say why */
+#define NM_INVITE_SECONDS_MAX 315360000u /* ten years */
+#define NM_INVITE_KEPT_S (7u * 86400u)	 /* a spent one is remembered so long, to say why */
 #define NM_REVOKED_MAX 65536
 #define NM_ALLOWED_MAX 65536
 

@@ -22,10 +22,7 @@ static bool node_of(struct nm_api *api, struct rpc_call *call, const char *text,
 bool nm_api_node(struct nm_api *api, struct rpc_call *call, struct json_object *params,
 		 const char *name, struct mesh_id *id)
 {
-	char buf[MESH_ID_TEXT]; /* a whole id; names are shorter */
-	const char *text = NULL;
-	return rpc_param_ref(call, params, name, RPC_REQUIRED, buf, sizeof buf, &text) &&
-	       node_of(api, call, text, id);
+	return node_of(api, call, rpc_param_str(params, name, ""), id);
 }
 
 struct json_object *nm_api_brief_json(const struct nm_node_info *info)
@@ -156,28 +153,14 @@ static void built(void *arg, uint16_t code, const char *text, uint64_t value)
 	rpc_reply(r.call, o);
 }
 
-/* The text of a node argument inside an array: a number or a string. */
-static const char *item_text(struct json_object *item)
-{
-	enum json_type type = json_object_get_type(item);
-	return type == json_type_string || type == json_type_int ? json_object_get_string(item)
-								 : NULL;
-}
-
 static void build_route(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct nm_api *api = arg;
-	struct json_object *list = NULL;
+	struct json_object *list = rpc_param_json(params, "nodes");
 	struct mesh_id nodes[NM_API_ROUTE_NODES_MAX];
-	if (!rpc_param_array(call, params, "nodes", RPC_REQUIRED, NM_API_ROUTE_NODES_MAX, &list))
-		return;
 	size_t count = json_object_array_length(list);
 	for (size_t i = 0; i < count && i < NM_API_ROUTE_NODES_MAX; i++) {
-		const char *text = item_text(json_object_array_get_idx(list, i));
-		if (!text) {
-			rpc_fail(call, RPC_INVALID_PARAMS, "nodes: numbers, ids or names");
-			return;
-		}
+		const char *text = json_object_get_string(json_object_array_get_idx(list, i));
 		if (!node_of(api, call, text, &nodes[i]))
 			return;
 	}
@@ -225,21 +208,130 @@ static void status(struct rpc_call *call, struct json_object *params, void *arg)
 	rpc_reply(call, o);
 }
 
+static const struct rpc_shape shapes[] = {
+	{"brief", "What tells a node from the others.",
+	 "number uint its number in the list\n"
+	 "id id its public key\n"
+	 "short text the first digits of the key\n"
+	 "name text its name, or empty\n"},
+	{"node", "A node.",
+	 "number uint its number in the list\n"
+	 "id id its public key\n"
+	 "short text the first digits of the key\n"
+	 "name text its name, or empty\n"
+	 "addr text where it connected from, or empty\n"
+	 "connected bool whether its channel is up\n"
+	 "transit bool whether it forwards for others\n"
+	 "state =revoked,connected,away\n"
+	 "role =default,member,relay,gateway\n"
+	 "role_given bool whether setRole gave the role (else the invite or the configuration)\n"
+	 "admitted bool whether it may come back without an invite\n"
+	 "transports uint transports it has now\n"
+	 "apps uint apps it registered\n"
+	 "connections uint connections that begin or end there\n"
+	 "over_limit uint messages of it that were over a limit\n"
+	 "strays uint messages of it that fitted nothing\n"},
+};
+
+#define NODE_NAME "text(" RPC_NUM(NAME_MAX_BYTES) ") "
+#define ADD_COUNT "uint(1.." RPC_NUM(NM_API_ADD_MAX) ") "
+#define ROUTE_NODES "ref(" RPC_NUM(NM_API_REF_MAX) ")[" RPC_NUM(NM_API_ROUTE_NODES_MAX) "] "
+
 /* The RPC is on loopback unless told otherwise, so every method needs the right of its address. */
 static const struct rpc_method methods[] = {
-	{"addNode", {"connect", "name"}, nm_api_add_node, RPC_AUTHORISED},
-	{"addNodes", {"count", "connect"}, nm_api_add_nodes, RPC_AUTHORISED},
-	{"shutdownNode", {"node"}, shutdown_node, RPC_AUTHORISED},
-	{"forgetNode", {"node"}, forget_node, RPC_AUTHORISED},
-	{"connectNodes", {"a", "b"}, connect_nodes, RPC_AUTHORISED},
-	{"disconnectNodes", {"a", "b"}, disconnect_nodes, RPC_AUTHORISED},
-	{"buildRoute", {"nodes"}, build_route, RPC_AUTHORISED},
-	{"status", {NULL}, status, RPC_AUTHORISED},
+	{.name = "addNode",
+	 .handler = nm_api_add_node,
+	 .access = RPC_AUTHORISED,
+	 .text = "Starts a node on this machine and waits until it has registered.",
+	 .params = "connect? bool whether it gets a link to another node\n"
+		   "name? " NODE_NAME "letters, digits, '-', '_', '.'; none: node-N\n",
+	 .result = "@node",
+	 .fails = "it runs already, or did not register",
+	 .busy = "too many nodes were started here"},
+	{.name = "addNodes",
+	 .handler = nm_api_add_nodes,
+	 .access = RPC_AUTHORISED,
+	 .text = "Starts several nodes on this machine.",
+	 .params = "count " ADD_COUNT "how many\n"
+		   "connect? bool whether each gets a link to another node\n",
+	 .result = "nodes @node[] in the order of their numbers; one may still be away\n",
+	 .fails = "a node cannot be started",
+	 .busy = "too many nodes were started here"},
+	{.name = "shutdownNode",
+	 .handler = shutdown_node,
+	 .access = RPC_AUTHORISED,
+	 .text = "Ends a node.",
+	 .params = "node " NM_API_NODE "the node\n",
+	 .fails = NM_API_NO_NODE},
+	{.name = "forgetNode",
+	 .handler = forget_node,
+	 .access = RPC_AUTHORISED,
+	 .text = "Forgets a node that is not connected, with its links.",
+	 .params = "node " NM_API_NODE "the node\n",
+	 .fails = NM_API_NO_NODE "; or it is connected"},
+	{.name = "connectNodes",
+	 .handler = connect_nodes,
+	 .access = RPC_AUTHORISED,
+	 .text = "Makes two nodes neighbours, and answers when their transport is up. The link "
+		 "is remembered and made again when it fails.",
+	 .params = NM_API_A_AND_B,
+	 .result = "transport uint its number\n",
+	 .fails = NM_API_NO_NODE "; or they cannot be connected",
+	 .busy = "too much is being asked for at once"},
+	{.name = "disconnectNodes",
+	 .handler = disconnect_nodes,
+	 .access = RPC_AUTHORISED,
+	 .text = "Ends the link of two nodes and forgets it.",
+	 .params = NM_API_A_AND_B,
+	 .fails = NM_API_NO_NODE "; or they have no link"},
+	{.name = "buildRoute",
+	 .handler = build_route,
+	 .access = RPC_AUTHORISED,
+	 .text = "Installs a route over exactly these nodes, each a neighbour of the next.",
+	 .params = "nodes " ROUTE_NODES "from the first end to the last, two at least\n",
+	 .result = "route uint what its ends know it by\n"
+		   "hops uint\n",
+	 .fails = NM_API_NO_NODE "; or two of them have no transport",
+	 .busy = "too much is being asked for at once"},
+	{.name = "status",
+	 .handler = status,
+	 .access = RPC_AUTHORISED,
+	 .text = "The whole in figures.",
+	 .result = "version text\n"
+		   "key id the manager's public key, for node.ManagerKey\n"
+		   "nodes uint known ones\n"
+		   "nodes_connected uint\n"
+		   "links uint pairs of nodes that shall be neighbours\n"
+		   "transports uint\n"
+		   "transports_connected uint\n"
+		   "connections uint\n"
+		   "routes uint\n"
+		   "apps uint\n"
+		   "requests_pending uint that wait for nodes or the tracker\n"
+		   "apptracker bool whether it is connected\n"
+		   "recovering bool whether nodes are still awaited after a restart\n"
+		   "admission =open,token,allowlist\n"
+		   "invites uint\n"
+		   "revoked uint\n"
+		   "allowed uint\n"
+		   "refused uint registrations turned away\n"
+		   "refused_revoked uint of these, for a revoked key\n"
+		   "over_limit uint of the dropped, over a limit\n"
+		   "dropped uint messages over a limit or out of order\n"},
+};
+
+static const struct rpc_about about = {
+	"Meshnet nodemanager",
+	"Nodes, links, routes and who may be in the mesh. A node is named by its number in the "
+	"list, its id, the beginning of its id, or its name.",
 };
 
 int nm_api_register(struct rpc_server *server, struct nm_api *api)
 {
 	int err = rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
+	rpc_server_describe(server, &about);
+	if (!err)
+		err = rpc_server_shapes(server, shapes, sizeof shapes / sizeof *shapes);
 	if (!err)
 		err = nm_api_list_register(server, api);
 	if (!err)

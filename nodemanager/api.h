@@ -30,6 +30,15 @@ void nm_api_end(struct nm_api *api);
 struct json_object *nm_api_event_json(const struct nm_event *event);
 
 #define NM_API_ROUTE_NODES_MAX 65
+#define NM_API_ADD_MAX 100
+#define NM_API_REF_MAX 64 /* of text that names a node: a whole id; names are shorter */
+
+/* Parameters that many methods have. */
+#define NM_API_NODE "ref(" RPC_NUM(NM_API_REF_MAX) ") "
+#define NM_API_A_AND_B                                                                             \
+	"a " NM_API_NODE "one of two nodes\n"                                                      \
+	"b " NM_API_NODE "the other\n"
+#define NM_API_NO_NODE "there is no such node, or several have ids that begin so"
 
 /* The part in api_list.c. */
 int nm_api_list_register(struct rpc_server *server, struct nm_api *api);

@@ -36,21 +36,12 @@ static void failed(struct rpc_call *call, int err, const char *thing)
 		rpc_fail(call, RPC_INTERNAL, "the database cannot be written; nothing has changed");
 }
 
-static bool role_param(struct rpc_call *call, struct json_object *params, enum rpc_need need,
-		       uint8_t *role)
+static uint8_t role_of(const char *text)
 {
-	const char *text = NULL;
-	if (!rpc_param_str(call, params, "role", need, 16, &text))
-		return false;
-	for (uint8_t i = ROLE_DEFAULT; text && i < ROLES; i++) {
-		if (strcmp(text, node_role_name(i)) != 0)
-			continue;
-		*role = i;
-		return true;
-	}
-	if (text)
-		rpc_fail(call, RPC_INVALID_PARAMS, "role: member, relay or gateway");
-	return !text;
+	uint8_t role = ROLES;
+	while (--role > ROLE_DEFAULT && strcmp(text, node_role_name(role)) != 0)
+		;
+	return role;
 }
 
 /* --- invites ---------------------------------------------------------------------------------- */
@@ -77,17 +68,9 @@ static void invite(struct rpc_call *call, struct json_object *params, void *arg)
 	struct nm_api *api = arg;
 	struct nm_invite_record record;
 	char token[NM_TOKEN_TEXT];
-	uint64_t uses = 1, seconds = INVITE_SECONDS_DEFAULT;
-	uint8_t role = ROLE_MEMBER;
-	if (!rpc_param_u64(call, params, "uses", RPC_OPTIONAL, 1, NM_INVITE_USES_MAX, &uses) ||
-	    !rpc_param_u64(call, params, "expiresSeconds", RPC_OPTIONAL, 1, NM_INVITE_SECONDS_MAX,
-			   &seconds) ||
-	    !role_param(call, params, RPC_OPTIONAL, &role))
-		return;
-	if (role == ROLE_DEFAULT) {
-		rpc_fail(call, RPC_INVALID_PARAMS, "role: member, relay or gateway");
-		return;
-	}
+	uint64_t uses = rpc_param_u64(params, "uses", 1);
+	uint64_t seconds = rpc_param_u64(params, "expiresSeconds", INVITE_SECONDS_DEFAULT);
+	uint8_t role = role_of(rpc_param_str(params, "role", "member"));
 	int err = nm_invite(api->nm, (uint32_t)uses, seconds, role, token, &record);
 	if (err) {
 		failed(call, err, "invites: remove some");
@@ -121,11 +104,7 @@ static void list_invites(struct rpc_call *call, struct json_object *params, void
 static void remove_invite(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct nm_api *api = arg;
-	char buf[REF_MAX + 1];
-	const char *text = NULL;
-	if (!rpc_param_ref(call, params, "invite", RPC_REQUIRED, buf, sizeof buf, &text))
-		return;
-	int err = nm_invite_remove(api->nm, text);
+	int err = nm_invite_remove(api->nm, rpc_param_str(params, "invite", ""));
 	if (err == -ENOENT)
 		rpc_fail(call, RPC_FAILED, "there is no such invite");
 	else if (err)
@@ -140,10 +119,7 @@ static void remove_invite(struct rpc_call *call, struct json_object *params, voi
 static bool key_param(struct nm_api *api, struct rpc_call *call, struct json_object *params,
 		      struct mesh_id *id)
 {
-	char buf[REF_MAX + 1];
-	const char *text = NULL;
-	if (!rpc_param_ref(call, params, "node", RPC_REQUIRED, buf, sizeof buf, &text))
-		return false;
+	const char *text = rpc_param_str(params, "node", "");
 	int err = nm_node_find(api->nm, text, id);
 	if (!err || mesh_id_parse(id, text) == 0)
 		return true;
@@ -173,11 +149,8 @@ static void revoke(struct rpc_call *call, struct json_object *params, void *arg)
 static void unrevoke(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct nm_api *api = arg;
-	char buf[REF_MAX + 1];
-	const char *text = NULL;
+	const char *text = rpc_param_str(params, "node", "");
 	struct mesh_id id, node;
-	if (!rpc_param_ref(call, params, "node", RPC_REQUIRED, buf, sizeof buf, &text))
-		return;
 	int err = -ENOENT;
 	if (nm_node_find(api->nm, text, &node) == 0 && nm_is_revoked(api->nm, &node)) {
 		id = node;
@@ -273,9 +246,8 @@ static void set_role(struct rpc_call *call, struct json_object *params, void *ar
 	struct nm_api *api = arg;
 	struct mesh_id id;
 	struct nm_node_info info;
-	uint8_t role = ROLE_DEFAULT;
-	if (!nm_api_node(api, call, params, "node", &id) ||
-	    !role_param(call, params, RPC_REQUIRED, &role))
+	uint8_t role = role_of(rpc_param_str(params, "role", ""));
+	if (!nm_api_node(api, call, params, "node", &id))
 		return;
 	int err = nm_set_role(api->nm, &id, role, daemon_now_us());
 	if (err || nm_node_get(api->nm, &id, &info)) {
@@ -286,20 +258,100 @@ static void set_role(struct rpc_call *call, struct json_object *params, void *ar
 	api->touched(api->ctx);
 }
 
+#define INVITE                                                                                     \
+	"number uint\n"                                                                            \
+	"role =member,relay,gateway\n"                                                             \
+	"uses uint how often it may be used\n"                                                     \
+	"used uint how often it was\n"                                                             \
+	"created uint seconds since 1970\n"                                                        \
+	"expires uint seconds since 1970\n"                                                        \
+	"state =used+up,expired,open\n"
+#define REF "ref(" RPC_NUM(REF_MAX) ") "
+#define KEY "node " REF "a node; one that is not known by its whole id\n"
+#define USES "uint(1.." RPC_NUM(NM_INVITE_USES_MAX) ") "
+#define SECONDS "uint(1.." RPC_NUM(NM_INVITE_SECONDS_MAX) ") "
+#define TOO_MANY "there are too many"
+
+static const struct rpc_shape shapes[] = {
+	{"invite", "An invitation. Its token is shown once, when it is made.", INVITE},
+	{"revoked", "A key that is shut out.",
+	 "id id\n"
+	 "short text\n"
+	 "name text what it was called\n"
+	 "since uint seconds since 1970\n"},
+	{"allowed", "A key that may join.", "id id\n"},
+};
+
 static const struct rpc_method methods[] = {
-	{"invite", {"uses", "expiresSeconds", "role"}, invite, RPC_AUTHORISED},
-	{"listInvites", {NULL}, list_invites, RPC_AUTHORISED},
-	{"removeInvite", {"invite"}, remove_invite, RPC_AUTHORISED},
-	{"revoke", {"node"}, revoke, RPC_AUTHORISED},
-	{"unrevoke", {"node"}, unrevoke, RPC_AUTHORISED},
-	{"listRevoked", {NULL}, list_revoked, RPC_AUTHORISED},
-	{"allow", {"node"}, allow, RPC_AUTHORISED},
-	{"disallow", {"node"}, disallow, RPC_AUTHORISED},
-	{"listAllowed", {NULL}, list_allowed, RPC_AUTHORISED},
-	{"setRole", {"node", "role"}, set_role, RPC_AUTHORISED},
+	{.name = "invite",
+	 .handler = invite,
+	 .access = RPC_AUTHORISED,
+	 .text = "Makes an invitation: who shows its token gets in (Admission = token).",
+	 .params = "uses? " USES "how often; none: once\n"
+		   "expiresSeconds? " SECONDS "from now; none: two days\n"
+		   "role? =member,relay,gateway what they become; none: member\n",
+	 .result = INVITE "token text the secret, told only now\n"
+			  "admission =open,token,allowlist whether tokens are asked for at all\n",
+	 .busy = TOO_MANY},
+	{.name = "listInvites",
+	 .handler = list_invites,
+	 .access = RPC_AUTHORISED,
+	 .text = "The invitations.",
+	 .result = "invites @invite[]\n"},
+	{.name = "removeInvite",
+	 .handler = remove_invite,
+	 .access = RPC_AUTHORISED,
+	 .text = "Takes an invitation back.",
+	 .params = "invite " REF "its number or its token\n",
+	 .fails = "there is no such invite"},
+	{.name = "revoke",
+	 .handler = revoke,
+	 .access = RPC_AUTHORISED,
+	 .text = "Shuts a key out, everywhere and for good.",
+	 .params = KEY,
+	 .fails = "it is revoked already; " NM_API_NO_NODE,
+	 .busy = TOO_MANY},
+	{.name = "unrevoke",
+	 .handler = unrevoke,
+	 .access = RPC_AUTHORISED,
+	 .text = "Takes a revocation back.",
+	 .params = "node " REF "the node, its id or the beginning of it\n",
+	 .fails = "no revoked key fits, or several"},
+	{.name = "listRevoked",
+	 .handler = list_revoked,
+	 .access = RPC_AUTHORISED,
+	 .text = "The keys that are shut out.",
+	 .result = "revoked @revoked[]\n"},
+	{.name = "allow",
+	 .handler = allow,
+	 .access = RPC_AUTHORISED,
+	 .text = "Puts a key on the list of those who may join (Admission = allowlist).",
+	 .params = KEY,
+	 .fails = NM_API_NO_NODE,
+	 .busy = TOO_MANY},
+	{.name = "disallow",
+	 .handler = disallow,
+	 .access = RPC_AUTHORISED,
+	 .text = "Takes a key off that list; a node of it is cut off.",
+	 .params = KEY,
+	 .fails = "it is not on the list; " NM_API_NO_NODE},
+	{.name = "listAllowed",
+	 .handler = list_allowed,
+	 .access = RPC_AUTHORISED,
+	 .text = "The keys that allow put on the list.",
+	 .result = "allowed @allowed[]\n"},
+	{.name = "setRole",
+	 .handler = set_role,
+	 .access = RPC_AUTHORISED,
+	 .text = "Says what a node may do; default: what its invite or the configuration says.",
+	 .params = "node " NM_API_NODE "the node\n"
+		   "role =default,member,relay,gateway\n",
+	 .result = "@node",
+	 .fails = NM_API_NO_NODE},
 };
 
 int nm_api_admission_register(struct rpc_server *server, struct nm_api *api)
 {
-	return rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
+	int err = rpc_server_shapes(server, shapes, sizeof shapes / sizeof *shapes);
+	return err ? err : rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
 }

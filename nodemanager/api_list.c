@@ -22,20 +22,16 @@ struct list {
 	bool paged;
 };
 
-/* False: the call has been answered. */
-static bool list_begin(struct list *l, struct rpc_call *call, struct json_object *params,
+static void list_begin(struct list *l, struct rpc_call *call, struct json_object *params,
 		       const char *key)
 {
-	uint64_t offset = 0, limit = 0;
-	if (!rpc_param_u64(call, params, "offset", RPC_OPTIONAL, 0, UINT32_MAX, &offset) ||
-	    !rpc_param_u64(call, params, "limit", RPC_OPTIONAL, 1, LIMIT_MAX, &limit))
-		return false;
+	uint64_t offset = rpc_param_u64(params, "offset", 0);
+	uint64_t limit = rpc_param_u64(params, "limit", 0);
 	bool paged = offset || limit;
 	*l = (struct list){.call = call, .key = key, .paged = paged};
 	l->window.offset = (size_t)offset;
 	l->window.limit = limit ? (size_t)limit : paged ? LIMIT_MAX : WHOLE_MAX;
 	l->items = json_object_new_array();
-	return true;
 }
 
 static void list_end(struct list *l, size_t total)
@@ -69,8 +65,8 @@ static void list_nodes(struct rpc_call *call, struct json_object *params, void *
 {
 	struct nm_api *api = arg;
 	struct list l;
-	if (list_begin(&l, call, params, "nodes"))
-		list_end(&l, nm_nodes_each(api->nm, l.window, add_node, l.items));
+	list_begin(&l, call, params, "nodes");
+	list_end(&l, nm_nodes_each(api->nm, l.window, add_node, l.items));
 }
 
 /* --- transports ------------------------------------------------------------------------------- */
@@ -118,17 +114,18 @@ static void list_transports(struct rpc_call *call, struct json_object *params, v
 	struct nm_api *api = arg;
 	struct mesh_id id;
 	struct list l;
-	if (nm_api_node(api, call, params, "node", &id) &&
-	    list_begin(&l, call, params, "transports"))
-		list_end(&l, nm_transports_each(api->nm, &id, l.window, add_transport, l.items));
+	if (!nm_api_node(api, call, params, "node", &id))
+		return;
+	list_begin(&l, call, params, "transports");
+	list_end(&l, nm_transports_each(api->nm, &id, l.window, add_transport, l.items));
 }
 
 static void list_all_transports(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct nm_api *api = arg;
 	struct list l;
-	if (list_begin(&l, call, params, "transports"))
-		list_end(&l, nm_transports_each(api->nm, NULL, l.window, add_transport, l.items));
+	list_begin(&l, call, params, "transports");
+	list_end(&l, nm_transports_each(api->nm, NULL, l.window, add_transport, l.items));
 }
 
 /* --- routes ----------------------------------------------------------------------------------- */
@@ -157,8 +154,10 @@ static void list_routes(struct rpc_call *call, struct json_object *params, void 
 	struct nm_api *api = arg;
 	struct mesh_id id;
 	struct list l;
-	if (nm_api_node(api, call, params, "node", &id) && list_begin(&l, call, params, "routes"))
-		list_end(&l, nm_rules_each(api->nm, &id, l.window, add_rule, l.items));
+	if (!nm_api_node(api, call, params, "node", &id))
+		return;
+	list_begin(&l, call, params, "routes");
+	list_end(&l, nm_rules_each(api->nm, &id, l.window, add_rule, l.items));
 }
 
 /* --- apps ------------------------------------------------------------------------------------- */
@@ -217,56 +216,120 @@ static void apps_page(void *arg, uint16_t code, const char *text,
 	free(a);
 }
 
-static bool apps_kind(const char *text, uint8_t *kind)
+static uint8_t apps_kind(const char *text)
 {
 	static const char *const names[] = {"all", "by_type", "by_name"};
-	for (uint8_t i = 0; i < 3; i++) {
-		if (strcmp(text, names[i]) == 0) {
-			*kind = i;
-			return true;
-		}
-	}
-	return false;
+	uint8_t kind = 2;
+	while (kind > 0 && strcmp(text, names[kind]) != 0)
+		kind--;
+	return kind;
 }
 
 static void list_apps(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct nm_api *api = arg;
-	const char *kind_text = "all", *value = "";
-	struct list list;
-	uint8_t kind;
-	if (!rpc_param_str(call, params, "kind", RPC_OPTIONAL, 16, &kind_text) ||
-	    !rpc_param_str(call, params, "value", RPC_OPTIONAL, NAME_MAX_BYTES, &value))
-		return;
-	if (!apps_kind(kind_text, &kind)) {
-		rpc_fail(call, RPC_INVALID_PARAMS, "kind: all, by_type or by_name");
-		return;
-	}
-	if (!list_begin(&list, call, params, "apps"))
-		return;
 	struct apps_call *a = calloc(1, sizeof *a);
 	if (!a) {
-		json_object_put(list.items);
 		rpc_fail(call, RPC_INTERNAL, "out of memory");
 		return;
 	}
 	a->api = api;
-	a->list = list;
-	a->kind = kind;
-	snprintf(a->value, sizeof a->value, "%s", value);
-	nm_list_apps(api->nm, kind, a->value, 0, apps_page, a, daemon_now_us());
+	a->kind = apps_kind(rpc_param_str(params, "kind", "all"));
+	list_begin(&a->list, call, params, "apps");
+	snprintf(a->value, sizeof a->value, "%s", rpc_param_str(params, "value", ""));
+	nm_list_apps(api->nm, a->kind, a->value, 0, apps_page, a, daemon_now_us());
 	api->touched(api->ctx);
 }
 
+static const struct rpc_shape shapes[] = {
+	{"transport", "The link of two nodes.",
+	 "id uint\n"
+	 "status =creating,opening,connected\n"
+	 "suspect bool whether an end hears nothing while it should\n"
+	 "a id one end\n"
+	 "b id the other\n"
+	 "a_name text\n"
+	 "b_name text\n"
+	 "a_port uint UDP\n"
+	 "b_port uint UDP\n"
+	 "rtt_us uint measured, in microseconds\n"
+	 "loss_ppm uint packets lost of a million\n"
+	 "queue_bytes uint what waits to be sent\n"
+	 "capacity_bps uint|null bits a second it can carry, when that is known\n"
+	 "cost uint what routes reckon with\n"
+	 "set_cost uint|null what setLinkCost said\n"
+	 "upkeep bool whether the manager chose this link to keep nodes connected\n"
+	 "rate_bps uint bits a second now\n"
+	 "tx_bytes uint\n"
+	 "rx_bytes uint\n"
+	 "retransmits uint\n"},
+	{"rule", "A route rule: what comes in here goes out there.",
+	 "in_transport uint 0: the route begins here\n"
+	 "in_route uint\n"
+	 "out_transport uint 0: it ends here\n"
+	 "out_route uint\n"
+	 "connection text its number, 16 hex digits\n"
+	 "standby bool whether it waits for the first way to fail\n"},
+	{"app", "An app that is registered in the mesh.",
+	 "node id\n"
+	 "node_name text\n"
+	 "app text its name\n"
+	 "type text\n"
+	 "info text what it says of itself\n"},
+};
+
+#define PAGE                                                                                       \
+	"offset? uint(0..4294967295) the first that is wanted\n"                                   \
+	"limit? uint(1.." RPC_NUM(LIMIT_MAX) ") how many; without both the whole list\n"
+#define PAGED                                                                                      \
+	"total uint how many there are\n"                                                          \
+	"offset? uint of the page, when one was asked for\n"
+#define TOO_LONG "they do not fit into one answer: pages do"
+
+#define APP_VALUE "text(" RPC_NUM(NAME_MAX_BYTES) ") "
+
 static const struct rpc_method methods[] = {
-	{"listNodes", {"offset", "limit"}, list_nodes, RPC_AUTHORISED},
-	{"listTransports", {"node", "offset", "limit"}, list_transports, RPC_AUTHORISED},
-	{"listAllTransports", {"offset", "limit"}, list_all_transports, RPC_AUTHORISED},
-	{"listRoutes", {"node", "offset", "limit"}, list_routes, RPC_AUTHORISED},
-	{"listApps", {"kind", "value", "offset", "limit"}, list_apps, RPC_AUTHORISED},
+	{.name = "listNodes",
+	 .handler = list_nodes,
+	 .access = RPC_AUTHORISED,
+	 .text = "The nodes that are known, connected or not.",
+	 .params = PAGE,
+	 .result = PAGED "nodes @node[]\n",
+	 .fails = TOO_LONG},
+	{.name = "listTransports",
+	 .handler = list_transports,
+	 .access = RPC_AUTHORISED,
+	 .text = "The transports of one node.",
+	 .params = "node " NM_API_NODE "the node\n" PAGE,
+	 .result = PAGED "transports @transport[]\n",
+	 .fails = NM_API_NO_NODE "; or " TOO_LONG},
+	{.name = "listAllTransports",
+	 .handler = list_all_transports,
+	 .access = RPC_AUTHORISED,
+	 .text = "All transports.",
+	 .params = PAGE,
+	 .result = PAGED "transports @transport[]\n",
+	 .fails = TOO_LONG},
+	{.name = "listRoutes",
+	 .handler = list_routes,
+	 .access = RPC_AUTHORISED,
+	 .text = "The route rules of one node.",
+	 .params = "node " NM_API_NODE "the node\n" PAGE,
+	 .result = PAGED "routes @rule[]\n",
+	 .fails = NM_API_NO_NODE "; or " TOO_LONG},
+	{.name = "listApps",
+	 .handler = list_apps,
+	 .access = RPC_AUTHORISED,
+	 .text = "The apps that the tracker knows.",
+	 .params = "kind? =all,by_type,by_name\n"
+		   "value? " APP_VALUE "the type, or the name\n" PAGE,
+	 .result = PAGED "apps @app[]\n",
+	 .fails = "the tracker is away, or " TOO_LONG,
+	 .busy = "too much is being asked for at once"},
 };
 
 int nm_api_list_register(struct rpc_server *server, struct nm_api *api)
 {
-	return rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
+	int err = rpc_server_shapes(server, shapes, sizeof shapes / sizeof *shapes);
+	return err ? err : rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
 }

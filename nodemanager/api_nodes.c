@@ -8,7 +8,6 @@
 #include "io/clock.h"
 #include "nodemanager/api.h"
 
-#define ADD_MAX 100
 #define POLL_US 50000
 #define WAIT_US 8000000u
 #define WAIT_EACH_US 200000u /* more for each: they all start at once on one machine */
@@ -21,7 +20,7 @@ struct nm_adding {
 	uint64_t until_us;
 	bool many;
 	size_t count;
-	struct mesh_id ids[ADD_MAX];
+	struct mesh_id ids[NM_API_ADD_MAX];
 };
 
 static void adding_free(struct nm_adding *a)
@@ -146,13 +145,9 @@ static void add(struct nm_api *api, struct rpc_call *call, size_t count, const c
 void nm_api_add_node(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct nm_api *api = arg;
-	const char *name = NULL;
+	const char *name = rpc_param_str(params, "name", NULL);
 	struct mesh_id id;
 	struct nm_node_info info;
-	bool connect = false;
-	if (!rpc_param_bool(call, params, "connect", RPC_OPTIONAL, &connect) ||
-	    !rpc_param_str(call, params, "name", RPC_OPTIONAL, NAME_MAX_BYTES, &name))
-		return;
 	if (name && !name[0])
 		name = NULL;
 	if (name && !nm_spawn_name_ok(name))
@@ -162,14 +157,11 @@ void nm_api_add_node(struct rpc_call *call, struct json_object *params, void *ar
 		 nm_node_get(api->nm, &id, &info) == 0 && info.connected)
 		rpc_fail(call, RPC_FAILED, "there is a node %s already", name);
 	else
-		add(api, call, 1, name, connect, false);
+		add(api, call, 1, name, rpc_param_bool(params, "connect", false), false);
 }
 
 void nm_api_add_nodes(struct rpc_call *call, struct json_object *params, void *arg)
 {
-	uint64_t count = 0;
-	bool connect = false;
-	if (rpc_param_u64(call, params, "count", RPC_REQUIRED, 1, ADD_MAX, &count) &&
-	    rpc_param_bool(call, params, "connect", RPC_OPTIONAL, &connect))
-		add(arg, call, (size_t)count, NULL, connect, true);
+	add(arg, call, rpc_param_u64(params, "count", 1), NULL,
+	    rpc_param_bool(params, "connect", false), true);
 }

@@ -35,10 +35,9 @@ static void find_route(struct rpc_call *call, struct json_object *params, void *
 {
 	struct nm_api *api = arg;
 	struct mesh_id a, b, nodes[NM_API_ROUTE_NODES_MAX];
-	uint64_t cost, k = 0;
+	uint64_t cost, k = rpc_param_u64(params, "k", 0);
 	bool by_links = false, complete = true;
-	if (!nm_api_two_nodes(api, call, params, &a, &b) ||
-	    !rpc_param_u64(call, params, "k", RPC_OPTIONAL, 1, NM_ROUTES_ASKED_MAX, &k))
+	if (!nm_api_two_nodes(api, call, params, &a, &b))
 		return;
 	long count = nm_find_route(api->nm, &a, &b, nodes, NM_API_ROUTE_NODES_MAX, &cost);
 	if (count < 0) {
@@ -61,9 +60,8 @@ static void set_link_cost(struct rpc_call *call, struct json_object *params, voi
 {
 	struct nm_api *api = arg;
 	struct mesh_id a, b;
-	uint64_t cost = 0; /* null: as measured */
-	if (!nm_api_two_nodes(api, call, params, &a, &b) ||
-	    !rpc_param_u64(call, params, "cost", RPC_OPTIONAL, 1, NM_LINK_COST_MAX, &cost))
+	uint64_t cost = rpc_param_u64(params, "cost", 0); /* null: as measured */
+	if (!nm_api_two_nodes(api, call, params, &a, &b))
 		return;
 	if (nm_set_link_cost(api->nm, &a, &b, (uint32_t)cost, daemon_now_us()))
 		rpc_fail(call, RPC_FAILED, "these two have no link");
@@ -76,9 +74,8 @@ static void set_transit(struct rpc_call *call, struct json_object *params, void 
 {
 	struct nm_api *api = arg;
 	struct mesh_id id;
-	bool transit;
-	if (!nm_api_node(api, call, params, "node", &id) ||
-	    !rpc_param_bool(call, params, "transit", RPC_REQUIRED, &transit))
+	bool transit = rpc_param_bool(params, "transit", true);
+	if (!nm_api_node(api, call, params, "node", &id))
 		return;
 	if (nm_set_transit(api->nm, &id, transit, daemon_now_us()))
 		rpc_fail(call, RPC_FAILED, "there is no such node");
@@ -87,13 +84,47 @@ static void set_transit(struct rpc_call *call, struct json_object *params, void 
 	api->touched(api->ctx);
 }
 
+#define WAYS "uint(1.." RPC_NUM(NM_ROUTES_ASKED_MAX) ") "
+#define COST "uint(1.." RPC_NUM(NM_LINK_COST_MAX) ") "
+
+static const struct rpc_shape shapes[] = {
+	{"path", "One way through the mesh.",
+	 "nodes @brief[] from end to end\n"
+	 "hops uint\n"
+	 "cost uint the sum of its links' costs\n"},
+};
+
 static const struct rpc_method methods[] = {
-	{"findRoute", {"a", "b", "k"}, find_route, RPC_AUTHORISED},
-	{"setLinkCost", {"a", "b", "cost"}, set_link_cost, RPC_AUTHORISED},
-	{"setTransit", {"node", "transit"}, set_transit, RPC_AUTHORISED},
+	{.name = "findRoute",
+	 .handler = find_route,
+	 .access = RPC_AUTHORISED,
+	 .text = "The way that a connection between two nodes would take now; with k also as many "
+		 "ways as can be had that share no node, else no link.",
+	 .params = NM_API_A_AND_B "k? " WAYS "how many ways\n",
+	 .result = "nodes @brief[] from end to end\n"
+		   "hops uint\n"
+		   "cost uint the sum of the links' costs\n"
+		   "complete? bool with k; false: it took too long, and there may be more\n"
+		   "disjoint? =nodes,links with k: what no two ways have in common\n"
+		   "paths? @path[] with k: the ways, the cheapest first\n",
+	 .fails = NM_API_NO_NODE "; or there is no way between them"},
+	{.name = "setLinkCost",
+	 .handler = set_link_cost,
+	 .access = RPC_AUTHORISED,
+	 .text = "Sets what the link of two nodes costs, instead of what is measured.",
+	 .params = NM_API_A_AND_B "cost? " COST "none: as measured\n",
+	 .fails = NM_API_NO_NODE "; or they have no link"},
+	{.name = "setTransit",
+	 .handler = set_transit,
+	 .access = RPC_AUTHORISED,
+	 .text = "Whether a node forwards what is not for itself.",
+	 .params = "node " NM_API_NODE "the node\n"
+		   "transit bool\n",
+	 .fails = NM_API_NO_NODE},
 };
 
 int nm_api_routing_register(struct rpc_server *server, struct nm_api *api)
 {
-	return rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
+	int err = rpc_server_shapes(server, shapes, sizeof shapes / sizeof *shapes);
+	return err ? err : rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
 }

@@ -669,15 +669,12 @@ static void reply_order(const struct sub_api_hooks *h, struct rpc_call *call, in
 static void do_connect(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct sub_api_hooks *h = arg;
-	const char *gateway = NULL, *method = NULL;
-	uint64_t port = 65533;
+	const char *gateway = rpc_param_str(params, "gateway", NULL);
+	const char *method = rpc_param_str(params, "method", NULL);
+	uint64_t port = rpc_param_u64(params, "port", 65533);
 	struct net_addr addr;
 	char key[SUB_KEY_MAX];
 
-	if (!rpc_param_str(call, params, "gateway", RPC_OPTIONAL, SUB_KEY_MAX - 1, &gateway) ||
-	    !rpc_param_u64(call, params, "port", RPC_OPTIONAL, 1, 65535, &port) ||
-	    !rpc_param_str(call, params, "method", RPC_OPTIONAL, SUB_METHOD_NAME_MAX, &method))
-		return;
 	if (gateway && net_addr_parse(&addr, gateway, (uint16_t)port) == 0) {
 		/* An address that nobody has announced is as good as a configured one. */
 		struct sub_contact c = {.via = SUB_VIA_HTTP, .addr = addr};
@@ -718,15 +715,138 @@ static void do_disconnect(struct rpc_call *call, struct json_object *params, voi
 	reply_success(h, call);
 }
 
+/* State names are those of sub_state_name(). */
+static const struct rpc_shape shapes[] = {
+	{"traffic", "What passed a tunnel, since it is there.",
+	 "upPackets uint\n"
+	 "upBytes uint\n"
+	 "downPackets uint\n"
+	 "downBytes uint\n"
+	 "dropped uint\n"},
+	{"session", "A lease that is held or being asked for.",
+	 "role =active,standby\n"
+	 "gateway text its name\n"
+	 "key text how it is reached; what connect takes\n"
+	 "state text\n"
+	 "method text\n"
+	 "sinceSeconds uint in this state\n"
+	 "rttMs number\n"
+	 "lossPercent number\n"
+	 "sid? text from here on: once there is a lease\n"
+	 "ipv4? text\n"
+	 "ipv6? text\n"
+	 "ipv4gateway? text\n"
+	 "ipv6gateway? text\n"
+	 "dns? text[]\n"
+	 "timeoutTimestamp? uint when it ends, seconds since 1970\n"
+	 "interface? text\n"
+	 "traffic? @traffic|null\n"},
+	{"way", "One of the ways to a gateway.",
+	 "key text how it is reached; what connect takes\n"
+	 "via =mesh,http\n"
+	 "foundBy text\n"
+	 "state text\n"
+	 "method text|null the one that would be used\n"
+	 "score number|null\n"
+	 "rttMs number\n"
+	 "why text\n"},
+	{"gateway", "A gateway that is known.",
+	 "rank uint|null its place; null: not to be used now\n"
+	 "name text\n"
+	 "id text|null the key that it has proven, by which its ways are put together\n"
+	 "key text how it is reached; what connect takes\n"
+	 "foundBy text\n"
+	 "via text mesh, http, or both\n"
+	 "method text|null the one that would be used\n"
+	 "methods text[]\n"
+	 "state text of its session, or ready, or unusable\n"
+	 "score number|null\n"
+	 "pinned bool whether the operator ordered it\n"
+	 "rttMs number\n"
+	 "jitterMs number\n"
+	 "lossPercent number\n"
+	 "rpcLossPercent number\n"
+	 "uplinkFaultPercent number\n"
+	 "goodputBps number|null\n"
+	 "online bool whether it says that its uplink works\n"
+	 "freeSlots uint\n"
+	 "price text\n"
+	 "currency text\n"
+	 "text text\n"
+	 "failures uint in a row\n"
+	 "firstSeen uint seconds since 1970\n"
+	 "lastSeen uint seconds since 1970\n"
+	 "error text the last one, or empty\n"
+	 "why text how it came to its place\n"
+	 "ways @way[] the best first\n"},
+	{"order", "How far an order to connect is.",
+	 "success bool\n"
+	 "callId text what pollCallStatus takes\n"
+	 "done bool\n"
+	 "errorMsg? text why it failed\n"
+	 "gateway? text the one that is connected now\n"
+	 "method? text\n"
+	 "note? text as in status\n"},
+};
+
+#define KEY "text(" RPC_NUM(SUB_API_KEY_MAX) ") "
+#define METHOD "text(" RPC_NUM(SUB_METHOD_NAME_MAX) ") "
+
 static const struct rpc_method methods[] = {
-	{"status", {NULL}, status, RPC_AUTHORISED},
-	{"listGateways", {NULL}, list_gateways, RPC_AUTHORISED},
-	{"listSessions", {NULL}, list_sessions, RPC_AUTHORISED},
-	{"connect", {"gateway", "port", "method"}, do_connect, RPC_AUTHORISED},
-	{"disconnect", {NULL}, do_disconnect, RPC_AUTHORISED},
+	{.name = "status",
+	 .handler = status,
+	 .access = RPC_AUTHORISED,
+	 .text = "Whether we are online, by whom, and how it went so far.",
+	 .result = "success bool\n"
+		   "daemon text subscriberd\n"
+		   "version text\n"
+		   "state text\n"
+		   "online bool\n"
+		   "note? text what keeps a connection from being a way out\n"
+		   "wanted bool whether we shall be connected\n"
+		   "ordered? text the gateway that the operator ordered\n"
+		   "gateways uint that are known\n"
+		   "failovers uint\n"
+		   "moves uint to a better gateway\n"
+		   "lastOutageMs number\n"
+		   "lastDetectMs number\n"
+		   "lastSwitchMs number\n"
+		   "session @session|null\n"
+		   "standby @session|null\n"},
+	{.name = "listGateways",
+	 .handler = list_gateways,
+	 .access = RPC_AUTHORISED,
+	 .text = "The gateways that are known, the best first, and why.",
+	 .result = "gateways @gateway[]\n"},
+	{.name = "listSessions",
+	 .handler = list_sessions,
+	 .access = RPC_AUTHORISED,
+	 .text = "Our leases.",
+	 .result = "sessions @session[]\n"},
+	{.name = "connect",
+	 .handler = do_connect,
+	 .access = RPC_AUTHORISED,
+	 .text = "Connects, and stays with this gateway; pollCallStatus tells how it goes.",
+	 .params = "gateway? " KEY "name, key or address; none: the best\n"
+		   "port? uint(1..65535) of its RPC, when an address is given; none: 65533\n"
+		   "method? " METHOD "none: the best\n",
+	 .result = "@order",
+	 .fails = "no such gateway is known, or too many are"},
+	{.name = "disconnect",
+	 .handler = do_disconnect,
+	 .access = RPC_AUTHORISED,
+	 .text = "Gives the leases back and stays away until connect.",
+	 .result = "success bool\n"},
+};
+
+static const struct rpc_about about = {
+	"Meshnet subscriberd",
+	"Finds gateways, stays connected to the best, moves to another when it fails.",
 };
 
 int sub_api_register(struct rpc_server *rpc, struct sub_api_hooks *hooks)
 {
-	return rpc_server_add(rpc, methods, sizeof methods / sizeof *methods, hooks);
+	int err = rpc_server_add(rpc, methods, sizeof methods / sizeof *methods, hooks);
+	rpc_server_describe(rpc, &about);
+	return err ? err : rpc_server_shapes(rpc, shapes, sizeof shapes / sizeof *shapes);
 }

@@ -8,6 +8,9 @@
 
 struct keyproof_ask;
 
+#define SUB_API_KEY_MAX 159
+_Static_assert(SUB_API_KEY_MAX == SUB_KEY_MAX - 1, "a key's text");
+
 /* An object for a method's options, with the gateway's access code ("" none). */
 struct json_object *sub_api_options(const char *code);
 /* Parameters of requestConnection: `sid` "" asks for a new one; consumes `options`. */

@@ -132,14 +132,11 @@ struct json_object *api_scan_status_json(const struct discover_status *s, const 
 static void start_scan(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct api_scan_hooks *h = arg;
-	const char *networks = NULL;
+	const char *networks = rpc_param_str(params, "networks", "");
 	char call_id[DISCOVER_CALL_ID_MAX], why[WALK_WHY_MAX];
 	struct discover_status s;
 
-	if (!rpc_param_str(call, params, "networks", RPC_OPTIONAL, GRAPH_NETWORKS_MAX - 1,
-			   &networks))
-		return;
-	if (discover_scan(h->discover, networks && *networks ? networks : NULL, call_id, why)) {
+	if (discover_scan(h->discover, *networks ? networks : NULL, call_id, why)) {
 		rpc_fail(call, RPC_INVALID_PARAMS, "Invalid params: %s", why);
 		return;
 	}
@@ -151,11 +148,9 @@ static void start_scan(struct rpc_call *call, struct json_object *params, void *
 static void poll_status(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct api_scan_hooks *h = arg;
-	const char *call_id = NULL;
+	const char *call_id = rpc_param_str(params, "callId", NULL);
 	struct discover_status s;
 
-	if (!rpc_param_str(call, params, "callId", RPC_OPTIONAL, DISCOVER_CALL_ID_MAX, &call_id))
-		return;
 	if (call_id && sub_api_poll_order(h->orders, call, call_id))
 		return;
 	if (discover_status(h->discover, call_id, &s) != 0)
@@ -238,10 +233,8 @@ static void get_graph(struct rpc_call *call, struct json_object *params, void *a
 	struct graph_store *g = discover_graph(h->discover);
 	struct graph_answer a = {0};
 	struct json_object *o;
-	uint64_t since = 0, last;
+	uint64_t since = rpc_param_u64(params, "timestamp", 0), last;
 
-	if (!rpc_param_u64(call, params, "timestamp", RPC_OPTIONAL, 0, INT64_MAX, &since))
-		return;
 	a.hosts = json_object_new_array();
 	a.links = json_object_new_array();
 	graph_store_hosts(g, since, API_GRAPH_ROWS_MAX, add_host, &a);
@@ -263,13 +256,95 @@ static void get_graph(struct rpc_call *call, struct json_object *params, void *a
 	rpc_reply(call, o);
 }
 
+static const struct rpc_shape shapes[] = {
+	{"network", "How one network module fared.",
+	 "name text\n"
+	 "state =absent,asked,answered,failed\n"
+	 "why text\n"},
+	{"found", "A gateway of the walk.",
+	 "address text IP:PORT\n"
+	 "name text\n"
+	 "own bool whether it is this host\n"
+	 "networks text\n"
+	 "from text|null the host that it was found by\n"
+	 "depth uint hosts between us and it\n"},
+	{"scan", "How far a scan is.",
+	 "success bool\n"
+	 "callId text what pollCallStatus takes\n"
+	 "done bool\n"
+	 "enough bool whether it stopped for having found enough\n"
+	 "startedAt uint seconds since 1970\n"
+	 "finishedAt uint seconds since 1970; 0: not yet\n"
+	 "hosts uint\n"
+	 "links uint\n"
+	 "asked uint hosts that were asked for nodeInfo\n"
+	 "waiting uint\n"
+	 "answered uint\n"
+	 "gateways uint\n"
+	 "ignored uint\n"
+	 "networks @network[]\n"
+	 "found? @found[] with pollCallStatus: the gateways\n"},
+	{"graph_gateway", "The gateway of a host.",
+	 "address text IP:PORT\n"
+	 "name text\n"},
+	{"graph_host", "A host that was seen.",
+	 "key text\n"
+	 "address text|null\n"
+	 "name text\n"
+	 "networks text\n"
+	 "how text\n"
+	 "from text the host that it was found by\n"
+	 "depth uint hosts between us and it\n"
+	 "gone bool\n"
+	 "answer text what it said to nodeInfo\n"
+	 "firstSeen uint seconds since 1970\n"
+	 "lastSeen uint seconds since 1970\n"
+	 "askedAt uint seconds since 1970\n"
+	 "gateway? @graph_gateway\n"
+	 "stamp uint\n"},
+	{"graph_link", "A link that was seen.",
+	 "a text the key of one host\n"
+	 "b text\n"
+	 "network text\n"
+	 "cost uint\n"
+	 "gone bool\n"
+	 "firstSeen uint seconds since 1970\n"
+	 "lastSeen uint seconds since 1970\n"
+	 "stamp uint\n"},
+};
+
+#define NETWORKS "text(" RPC_NUM(API_NETWORKS_MAX) ") "
+#define CALL_ID "text(" RPC_NUM(DISCOVER_CALL_ID_MAX) ") "
+#define STAMP "uint(0..9223372036854775807) "
+
 static const struct rpc_method methods[] = {
-	{"startScan", {"networks"}, start_scan, RPC_AUTHORISED},
-	{"pollCallStatus", {"callId"}, poll_status, RPC_AUTHORISED},
-	{"getGraphSince", {"timestamp"}, get_graph, RPC_AUTHORISED},
+	{.name = "startScan",
+	 .handler = start_scan,
+	 .access = RPC_AUTHORISED,
+	 .text = "Looks for gateways; pollCallStatus tells how it goes.",
+	 .params = "networks? " NETWORKS "kernel, babel, ...; none: all\n",
+	 .result = "@scan"},
+	{.name = "pollCallStatus",
+	 .handler = poll_status,
+	 .access = RPC_AUTHORISED,
+	 .text = "How far a scan or an order to connect is.",
+	 .params = "callId? " CALL_ID "none: the last scan\n",
+	 .result = "@scan|@order",
+	 .fails = "no such call is remembered"},
+	{.name = "getGraphSince",
+	 .handler = get_graph,
+	 .access = RPC_AUTHORISED,
+	 .text = "Hosts and links that are new or changed.",
+	 .params = "timestamp? " STAMP "of the last answer; none: from the beginning\n",
+	 .result = "success bool\n"
+		   "timestamp uint for the next call\n"
+		   "more bool whether to ask again at once\n"
+		   "hosts @graph_host[]\n"
+		   "links @graph_link[]\n"},
 };
 
 int api_scan_register(struct rpc_server *rpc, struct api_scan_hooks *hooks)
 {
-	return rpc_server_add(rpc, methods, sizeof methods / sizeof *methods, hooks);
+	int err = rpc_server_shapes(rpc, shapes, sizeof shapes / sizeof *shapes);
+	return err ? err : rpc_server_add(rpc, methods, sizeof methods / sizeof *methods, hooks);
 }

@@ -10,6 +10,9 @@
 #define API_GRAPH_ROWS_MAX 1000 /* hosts, and links, of one answer; `more` is true then */
 #define API_SCAN_KNOWN_MAX 8	/* gateways that we tell whom we ask */
 
+#define API_NETWORKS_MAX 159
+_Static_assert(API_NETWORKS_MAX == GRAPH_NETWORKS_MAX - 1, "a list's text");
+
 /* For the sinks of network modules. */
 struct api_scan_sink {
 	struct walk *walk;

@@ -1,5 +1,5 @@
 /* The method table and the dispatch: bytes in, bytes out. */
-#include "io/jsonrpc.h"
+#include "io/jsonrpc_int.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -11,24 +11,7 @@
 
 #include "base/log.h"
 
-#define TABLES_MAX 16
 #define SERIAL_FLAGS (JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
-
-struct rpc_table {
-	const struct rpc_method *methods;
-	size_t count;
-	void *arg;
-};
-
-TAILQ_HEAD(request_list, rpc_request);
-
-struct rpc_server {
-	struct rpc_table tables[TABLES_MAX];
-	size_t table_count;
-	struct request_list pending;
-	size_t pending_count;
-	uint64_t refused_busy;
-};
 
 struct rpc_call {
 	struct rpc_request *request;
@@ -63,10 +46,34 @@ int rpc_server_new(struct rpc_server **out)
 	return 0;
 }
 
+int rpc_server_shapes(struct rpc_server *server, const struct rpc_shape *shapes, size_t count)
+{
+	if (server->shape_table_count == RPC_TABLES_MAX)
+		return -ENOMEM;
+	server->shapes[server->shape_table_count++] = (struct rpc_shape_table){shapes, count};
+	return 0;
+}
+
+void rpc_server_describe(struct rpc_server *server, const struct rpc_about *about)
+{
+	server->about = about;
+}
+
+const struct rpc_shape *rpc_server_shape(const void *server, struct rpc_span name)
+{
+	const struct rpc_server *s = server;
+
+	for (size_t t = 0; t < s->shape_table_count; t++)
+		for (size_t i = 0; i < s->shapes[t].count; i++)
+			if (rpc_span_is(name, s->shapes[t].list[i].name))
+				return &s->shapes[t].list[i];
+	return NULL;
+}
+
 int rpc_server_add(struct rpc_server *server, const struct rpc_method *methods, size_t count,
 		   void *arg)
 {
-	if (server->table_count == TABLES_MAX)
+	if (server->table_count == RPC_TABLES_MAX)
 		return -ENOMEM;
 	server->tables[server->table_count++] = (struct rpc_table){methods, count, arg};
 	return 0;
@@ -240,13 +247,16 @@ static const struct rpc_method *method_find(const struct rpc_server *s, const ch
 			}
 		}
 	}
-	return NULL;
+	return strcmp(name, rpc_discover_method.name) == 0 ? &rpc_discover_method : NULL;
 }
 
 /* By-position parameters get their names; a new object, or NULL when there are too many. */
 static struct json_object *params_named(const struct rpc_method *m, struct json_object *given)
 {
+	const char *fields = m->params;
+	struct rpc_field f;
 	struct json_object *o;
+	char name[64];
 	size_t n;
 
 	if (json_object_is_type(given, json_type_object))
@@ -254,11 +264,12 @@ static struct json_object *params_named(const struct rpc_method *m, struct json_
 	o = json_object_new_object();
 	n = given ? json_object_array_length(given) : 0;
 	for (size_t i = 0; o && i < n; i++) {
-		if (i >= RPC_PARAMS_MAX || !m->params[i]) {
+		if (!rpc_field_next(&fields, &f)) {
 			json_object_put(o);
 			return NULL;
 		}
-		rpc_set(o, m->params[i], json_object_get(json_object_array_get_idx(given, i)));
+		snprintf(name, sizeof name, "%.*s", (int)f.name.len, f.name.p);
+		rpc_set(o, name, json_object_get(json_object_array_get_idx(given, i)));
 	}
 	return o;
 }
@@ -319,12 +330,40 @@ static bool envelope_read(struct rpc_call *c, struct json_object *o, const char 
 	return true;
 }
 
+bool rpc_needs_right(const struct rpc_server *s, const struct rpc_method *m)
+{
+	if (m != &rpc_discover_method)
+		return m->access == RPC_AUTHORISED;
+	for (size_t t = 0; t < s->table_count; t++)
+		for (size_t i = 0; i < s->tables[t].count; i++)
+			if (s->tables[t].methods[i].access == RPC_PUBLIC)
+				return false;
+	return true;
+}
+
+/* False: the call has been failed. */
+static bool params_take(struct rpc_server *server, struct rpc_call *c, const struct rpc_method *m,
+			struct json_object *given)
+{
+	char why[RPC_SHAPE_WHY_MAX];
+
+	c->params = params_named(m, given);
+	if (!c->params)
+		rpc_fail(c, RPC_INVALID_PARAMS, "Invalid params: too many for %s", m->name);
+	else if (!rpc_shape_check(c->params, m->params, m->access == RPC_AUTHORISED,
+				  rpc_server_shape, server, why))
+		rpc_fail(c, RPC_INVALID_PARAMS, "Invalid params: %s", why);
+	else
+		return true;
+	return false;
+}
+
 static void call_run(struct rpc_server *server, struct rpc_call *c, struct json_object *source)
 {
 	struct json_object *given = NULL;
 	const struct rpc_method *m;
 	const char *name = NULL;
-	void *arg = NULL;
+	void *arg = server; /* of rpc.discover */
 
 	c->source = json_object_get(source);
 	if (!envelope_read(c, source, &name, &given)) {
@@ -337,18 +376,14 @@ static void call_run(struct rpc_server *server, struct rpc_call *c, struct json_
 		rpc_fail(c, RPC_NO_METHOD, "Method not found");
 		return;
 	}
-	if (m->access == RPC_AUTHORISED && !c->request->ctx.authorised) {
+	if (rpc_needs_right(server, m) && !c->request->ctx.authorised) {
 		if (c->request->ctx.denied)
 			*c->request->ctx.denied = true;
 		rpc_fail(c, RPC_DENIED, "%s needs an authorised address or the token", m->name);
 		return;
 	}
-	c->params = params_named(m, given);
-	if (!c->params) {
-		rpc_fail(c, RPC_INVALID_PARAMS, "Invalid params: too many for %s", m->name);
-		return;
-	}
-	m->handler(c, c->params, arg);
+	if (params_take(server, c, m, given))
+		m->handler(c, c->params, arg);
 }
 
 /* An answer before any call is known: to bytes that are no request at all. */

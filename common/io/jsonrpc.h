@@ -1,13 +1,20 @@
 /*
  * JSON-RPC 2.0 and 1.0: three parts that stand alone.
- *   rpc_server  a table of methods and the pure dispatch from request bytes to answer bytes
- *               (jsonrpc.c; no socket: gatewayd uses it over a mesh stream too)
+ *   rpc_server  tables of methods and the pure dispatch from request bytes to answer bytes
+ *               (jsonrpc.c; no socket: gatewayd uses it over a mesh stream too).  The tables say
+ *               what methods take and answer (rpcshape.h): calls are checked by that, and the
+ *               method rpc.discover, which every server has, tells it (jsonrpc_discover.c)
  *   rpc_http    serves an rpc_server over HTTP POST, and pages over GET (jsonrpc_http.c)
  *   rpc_client  asynchronous calls over HTTP, and one synchronous form (jsonrpc_client.c)
  *
  * Usual wiring of a daemon:
  *   static const struct rpc_method methods[] = {
- *           {"addNode", {"connect", "name"}, api_add_node, RPC_AUTHORISED},
+ *           {.name = "addNode",
+ *            .handler = api_add_node,
+ *            .access = RPC_AUTHORISED,
+ *            .text = "Starts a node here.",
+ *            .params = "connect? bool whether it gets a link to another node\n",
+ *            .result = "@node"},
  *   };
  *   rpc_server_new(&rpc); rpc_server_add(rpc, methods, 1, api);
  *   rpc_http_new(&http, base, rpc, &(struct rpc_http_spec){.networks = "127.0.0.0/8,::1"});
@@ -25,12 +32,12 @@
 #include "base/addr.h"
 #include "base/id.h"
 #include "base/limits.h"
+#include "io/rpcshape.h"
 
-#define RPC_BODY_MAX_BYTES (1u << 20) /* a request or an answer */
-#define RPC_DEPTH_MAX 32	      /* nesting of a request or an answer */
-#define RPC_BATCH_MAX 64	      /* calls in one batch */
-#define RPC_PENDING_MAX 1024	      /* requests of one server that wait for an answer */
-#define RPC_PARAMS_MAX 8
+#define RPC_BODY_MAX_BYTES (1u << 20)	/* a request or an answer */
+#define RPC_DEPTH_MAX 32		/* nesting of a request or an answer */
+#define RPC_BATCH_MAX 64		/* calls in one batch */
+#define RPC_PENDING_MAX 1024		/* requests of one server that wait for an answer */
 #define RPC_CONNECTIONS_MAX 128		/* of one rpc_http */
 #define RPC_CONNECTIONS_PER_PEER_MAX 32 /* of one IPv4 address or IPv6 /64 (loopback excepted) */
 #define RPC_IDLE_S 10			/* a request must be whole this long after it could start */
@@ -68,16 +75,28 @@ struct rpc_call;
 
 /*
  * Answers `call` exactly once with rpc_reply or rpc_fail, before it returns or any time later.
- * `params` is always an object (by-position parameters have got their names) and lives until the
- * call is answered.  Not answering is a leak and leaves the client waiting.
+ * `params` is always an object (by-position parameters have got their names), is what the method's
+ * table says, and lives until the call is answered.  Not answering is a leak and leaves the client
+ * waiting.
  */
 typedef void rpc_handler(struct rpc_call *call, struct json_object *params, void *arg);
 
+/* Texts as in rpcshape.h. */
 struct rpc_method {
 	const char *name;
-	const char *params[RPC_PARAMS_MAX]; /* names for calls by position; the rest NULL */
 	rpc_handler *handler;
 	enum rpc_access access;
+	const char *text; /* what it does, in a sentence or two */
+	/* FIELDS in the order of calls by position; NULL: none.  What they do not name is refused,
+	 * but ignored with a public method: daemons of another version call those. */
+	const char *params;
+	const char *result;	  /* FIELDS or, without a newline, a TYPE; NULL: an empty object */
+	const char *fails, *busy; /* when the answer is RPC_FAILED or RPC_BUSY; NULL: never */
+};
+
+/* What rpc.discover says of the whole. */
+struct rpc_about {
+	const char *title, *text;
 };
 
 /* 0 or -ENOMEM. */
@@ -85,6 +104,10 @@ int rpc_server_new(struct rpc_server **out);
 /* The table must outlive the server; several may be added, the first match wins.  -ENOMEM. */
 int rpc_server_add(struct rpc_server *server, const struct rpc_method *methods, size_t count,
 		   void *arg);
+/* The same for shapes that methods name with '@', whichever table they are in. */
+int rpc_server_shapes(struct rpc_server *server, const struct rpc_shape *shapes, size_t count);
+/* `about` outlives the server. */
+void rpc_server_describe(struct rpc_server *server, const struct rpc_about *about);
 /* Free every rpc_http first.  Calls still open stay valid until their owner answers them (the
  * answer goes nowhere): an engine may drop its callers before or after this. */
 void rpc_server_free(struct rpc_server *server);
@@ -112,26 +135,14 @@ const struct rpc_ctx *rpc_call_ctx(const struct rpc_call *call);
 bool rpc_call_wanted(const struct rpc_call *call);
 
 /*
- * Parameters.  Each returns true and sets *out; an optional one that is missing or null leaves *out
- * alone.  On a missing or wrong parameter the call is failed with -32602, false returned: just
- * return then.  Strings live as long as `params`.  `max` counts bytes; strings with NUL are
- * refused.
+ * Parameters, whose types and limits the method's table has already enforced: the value, or
+ * `fallback` (NULL for objects and arrays) when it is missing or null.  Strings live as long as
+ * `params`; a ref that was given as a number is its digits.
  */
-enum rpc_need { RPC_OPTIONAL, RPC_REQUIRED };
-bool rpc_param_str(struct rpc_call *call, struct json_object *params, const char *name,
-		   enum rpc_need need, size_t max, const char **out);
-bool rpc_param_u64(struct rpc_call *call, struct json_object *params, const char *name,
-		   enum rpc_need need, uint64_t min, uint64_t max, uint64_t *out);
-bool rpc_param_bool(struct rpc_call *call, struct json_object *params, const char *name,
-		    enum rpc_need need, bool *out);
-/* A number is accepted where an id, a short id or a name is (nodes by number in the list): *out is
- * text in `buf`. */
-bool rpc_param_ref(struct rpc_call *call, struct json_object *params, const char *name,
-		   enum rpc_need need, char *buf, size_t size, const char **out);
-bool rpc_param_array(struct rpc_call *call, struct json_object *params, const char *name,
-		     enum rpc_need need, size_t max, struct json_object **out);
-bool rpc_param_object(struct rpc_call *call, struct json_object *params, const char *name,
-		      enum rpc_need need, struct json_object **out);
+const char *rpc_param_str(struct json_object *params, const char *name, const char *fallback);
+uint64_t rpc_param_u64(struct json_object *params, const char *name, uint64_t fallback);
+bool rpc_param_bool(struct json_object *params, const char *name, bool fallback);
+struct json_object *rpc_param_json(struct json_object *params, const char *name);
 
 /* A JSON string from text that a peer chose: invalid UTF-8 becomes U+FFFD.  NULL text is null. */
 struct json_object *rpc_text(const char *text);

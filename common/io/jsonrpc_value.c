@@ -60,137 +60,33 @@ struct json_object *rpc_parse(const void *data, size_t len, bool *is_null)
 	return o;
 }
 
-/* 1: there, 0: missing and optional, -1: missing and the call has been failed. */
-static int param_get(struct rpc_call *call, struct json_object *params, const char *name,
-		     enum rpc_need need, struct json_object **out)
+struct json_object *rpc_param_json(struct json_object *params, const char *name)
 {
-	if (json_object_object_get_ex(params, name, out) && *out)
-		return 1;
-	if (need == RPC_OPTIONAL)
-		return 0;
-	rpc_fail(call, RPC_INVALID_PARAMS, "Invalid params: %s is missing", name);
-	return -1;
+	struct json_object *v = NULL;
+
+	json_object_object_get_ex(params, name, &v);
+	return v;
 }
 
-static bool param_wrong(struct rpc_call *call, const char *name, const char *expected)
+const char *rpc_param_str(struct json_object *params, const char *name, const char *fallback)
 {
-	rpc_fail(call, RPC_INVALID_PARAMS, "Invalid params: %s must be %s", name, expected);
-	return false;
+	struct json_object *v = rpc_param_json(params, name);
+
+	return v ? json_object_get_string(v) : fallback;
 }
 
-bool rpc_param_str(struct rpc_call *call, struct json_object *params, const char *name,
-		   enum rpc_need need, size_t max, const char **out)
+uint64_t rpc_param_u64(struct json_object *params, const char *name, uint64_t fallback)
 {
-	struct json_object *v;
-	int got = param_get(call, params, name, need, &v);
-	const char *text;
-	size_t len;
+	struct json_object *v = rpc_param_json(params, name);
 
-	if (got <= 0)
-		return got == 0;
-	if (!json_object_is_type(v, json_type_string))
-		return param_wrong(call, name, "a string");
-	text = json_object_get_string(v);
-	len = (size_t)json_object_get_string_len(v);
-	if (strlen(text) != len)
-		return param_wrong(call, name, "text without NUL");
-	if (len > max) {
-		rpc_fail(call, RPC_INVALID_PARAMS, "Invalid params: %s is longer than %zu bytes",
-			 name, max);
-		return false;
-	}
-	*out = text;
-	return true;
+	return v ? json_object_get_uint64(v) : fallback;
 }
 
-bool rpc_param_u64(struct rpc_call *call, struct json_object *params, const char *name,
-		   enum rpc_need need, uint64_t min, uint64_t max, uint64_t *out)
+bool rpc_param_bool(struct json_object *params, const char *name, bool fallback)
 {
-	struct json_object *v;
-	int got = param_get(call, params, name, need, &v);
-	uint64_t n;
+	struct json_object *v = rpc_param_json(params, name);
 
-	if (got <= 0)
-		return got == 0;
-	if (!json_object_is_type(v, json_type_int))
-		return param_wrong(call, name, "a whole number");
-	n = json_object_get_uint64(v);
-	if (json_object_get_int64(v) < 0 || n < min || n > max) {
-		rpc_fail(call, RPC_INVALID_PARAMS,
-			 "Invalid params: %s must be %" PRIu64 " to %" PRIu64, name, min, max);
-		return false;
-	}
-	*out = n;
-	return true;
-}
-
-bool rpc_param_bool(struct rpc_call *call, struct json_object *params, const char *name,
-		    enum rpc_need need, bool *out)
-{
-	struct json_object *v;
-	int got = param_get(call, params, name, need, &v);
-
-	if (got <= 0)
-		return got == 0;
-	if (!json_object_is_type(v, json_type_boolean))
-		return param_wrong(call, name, "true or false");
-	*out = json_object_get_boolean(v);
-	return true;
-}
-
-bool rpc_param_ref(struct rpc_call *call, struct json_object *params, const char *name,
-		   enum rpc_need need, char *buf, size_t size, const char **out)
-{
-	struct json_object *v;
-	int got = param_get(call, params, name, need, &v);
-	const char *text = NULL;
-
-	if (got <= 0)
-		return got == 0;
-	if (!json_object_is_type(v, json_type_int)) {
-		if (!rpc_param_str(call, params, name, RPC_REQUIRED, size - 1, &text))
-			return false;
-		snprintf(buf, size, "%s", text);
-	} else if (json_object_get_int64(v) < 0) {
-		return param_wrong(call, name, "a number of the list, an id or a name");
-	} else {
-		snprintf(buf, size, "%" PRIu64, json_object_get_uint64(v));
-	}
-	*out = buf;
-	return true;
-}
-
-bool rpc_param_array(struct rpc_call *call, struct json_object *params, const char *name,
-		     enum rpc_need need, size_t max, struct json_object **out)
-{
-	struct json_object *v;
-	int got = param_get(call, params, name, need, &v);
-
-	if (got <= 0)
-		return got == 0;
-	if (!json_object_is_type(v, json_type_array))
-		return param_wrong(call, name, "an array");
-	if (json_object_array_length(v) > max) {
-		rpc_fail(call, RPC_INVALID_PARAMS, "Invalid params: %s has more than %zu entries",
-			 name, max);
-		return false;
-	}
-	*out = v;
-	return true;
-}
-
-bool rpc_param_object(struct rpc_call *call, struct json_object *params, const char *name,
-		      enum rpc_need need, struct json_object **out)
-{
-	struct json_object *v;
-	int got = param_get(call, params, name, need, &v);
-
-	if (got <= 0)
-		return got == 0;
-	if (!json_object_is_type(v, json_type_object))
-		return param_wrong(call, name, "an object");
-	*out = v;
-	return true;
+	return v ? json_object_get_boolean(v) : fallback;
 }
 
 static size_t utf8_tail(uint8_t lead)

@@ -16,23 +16,19 @@ struct state {
 
 static void h_echo(struct rpc_call *call, struct json_object *params, void *arg)
 {
-	const char *text = NULL, *ref = NULL;
-	struct json_object *list = NULL, *object = NULL;
-	char buf[32];
-	uint64_t number = 0;
-	bool flag = false;
+	const char *text = rpc_param_str(params, "a", NULL);
+	const char *ref = rpc_param_str(params, "f", NULL);
+	uint64_t number = rpc_param_u64(params, "b", 1);
+	struct json_object *list = rpc_param_json(params, "d");
+	struct json_object *object = rpc_param_json(params, "e");
 
 	(void)arg;
-	if (rpc_param_str(call, params, "a", RPC_OPTIONAL, 64, &text) &&
-	    rpc_param_u64(call, params, "b", RPC_OPTIONAL, 1, 99, &number) &&
-	    rpc_param_bool(call, params, "c", RPC_OPTIONAL, &flag) &&
-	    rpc_param_array(call, params, "d", RPC_OPTIONAL, 9, &list) &&
-	    rpc_param_object(call, params, "e", RPC_OPTIONAL, &object) &&
-	    rpc_param_ref(call, params, "f", RPC_OPTIONAL, buf, sizeof buf, &ref)) {
-		if (number > 99 || (text && strlen(text) > 64))
-			abort();
-		rpc_reply(call, rpc_text(text));
-	}
+	/* What the table promises. */
+	if (number < 1 || number > 99 || (text && strlen(text) > 64) || (ref && strlen(ref) > 31) ||
+	    (list && json_object_array_length(list) > 9) ||
+	    (object && rpc_param_u64(object, "n", 0) > 9))
+		abort();
+	rpc_reply(call, rpc_text(text));
 }
 
 static void h_hold(struct rpc_call *call, struct json_object *params, void *arg)
@@ -44,9 +40,15 @@ static void h_hold(struct rpc_call *call, struct json_object *params, void *arg)
 }
 
 static const struct rpc_method methods[] = {
-	{"e", {"a", "b", "c", "d", "e", "f"}, h_echo, RPC_PUBLIC},
-	{"h", {NULL}, h_hold, RPC_AUTHORISED},
+	{.name = "e",
+	 .handler = h_echo,
+	 .params = "a? text(64)\nb? uint(1..99)\nc? bool|text\nd? ref(9)[9]\ne? @o\nf? ref(31)\n"
+		   "g? =x,yy\n",
+	 .result = "text|null"},
+	{.name = "h", .handler = h_hold, .access = RPC_AUTHORISED},
 };
+
+static const struct rpc_shape object_shape = {"o", "", "n uint(0..9)\no? @o\n* any\n"};
 
 static void check_answer(const char *text, size_t len, void *arg)
 {
@@ -66,7 +68,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct rpc_server *server;
 	struct rpc_answer answer;
 
-	if (rpc_server_new(&server) || rpc_server_add(server, methods, 2, &s))
+	if (rpc_server_new(&server) || rpc_server_add(server, methods, 2, &s) ||
+	    rpc_server_shapes(server, &object_shape, 1))
 		abort();
 	rpc_dispatch(server, data, size, &ctx, check_answer, &s);
 	for (size_t i = 0; i < s.held_count; i++)

@@ -19,12 +19,11 @@ static int notified;
 
 static void h_subtract(struct rpc_call *call, struct json_object *params, void *arg)
 {
-	uint64_t a, b;
+	uint64_t a = rpc_param_u64(params, "minuend", 0);
+	uint64_t b = rpc_param_u64(params, "subtrahend", 0);
 
 	(void)arg;
-	if (rpc_param_u64(call, params, "minuend", RPC_REQUIRED, 0, 1000, &a) &&
-	    rpc_param_u64(call, params, "subtrahend", RPC_REQUIRED, 0, 1000, &b))
-		rpc_reply(call, json_object_new_int64((int64_t)a - (int64_t)b));
+	rpc_reply(call, json_object_new_int64((int64_t)a - (int64_t)b));
 }
 
 static void h_update(struct rpc_call *call, struct json_object *params, void *arg)
@@ -69,35 +68,51 @@ static void h_hold(struct rpc_call *call, struct json_object *params, void *arg)
 
 static void h_echo(struct rpc_call *call, struct json_object *params, void *arg)
 {
-	const char *text = "none";
-	bool flag = false;
-	struct json_object *list = NULL, *object = NULL, *out;
-	char buf[16];
-	const char *ref = NULL;
+	struct json_object *out = json_object_new_object();
 
 	(void)arg;
-	if (!rpc_param_str(call, params, "text", RPC_OPTIONAL, 8, &text) ||
-	    !rpc_param_bool(call, params, "flag", RPC_OPTIONAL, &flag) ||
-	    !rpc_param_array(call, params, "list", RPC_OPTIONAL, 2, &list) ||
-	    !rpc_param_object(call, params, "object", RPC_OPTIONAL, &object) ||
-	    !rpc_param_ref(call, params, "ref", RPC_OPTIONAL, buf, sizeof buf, &ref))
-		return;
-	out = json_object_new_object();
-	rpc_set_str(out, "text", text);
-	rpc_set_bool(out, "flag", flag);
-	rpc_set_str(out, "ref", ref);
+	rpc_set_str(out, "text", rpc_param_str(params, "text", "none"));
+	rpc_set_bool(out, "flag", rpc_param_bool(params, "flag", false));
+	rpc_set_str(out, "ref", rpc_param_str(params, "ref", NULL));
 	rpc_reply(call, out);
 }
 
 static const struct rpc_method methods[] = {
-	{"subtract", {"minuend", "subtrahend"}, h_subtract, RPC_PUBLIC},
-	{"update", {"a", "b", "c", "d", "e"}, h_update, RPC_PUBLIC},
-	{"notify_hello", {"a"}, h_update, RPC_PUBLIC},
-	{"get_data", {NULL}, h_data, RPC_PUBLIC},
-	{"sum", {"a", "b", "c"}, h_sum, RPC_PUBLIC},
-	{"hold", {NULL}, h_hold, RPC_PUBLIC},
-	{"echo", {"text", "flag", "list", "object", "ref"}, h_echo, RPC_PUBLIC},
-	{"secret", {NULL}, h_update, RPC_AUTHORISED},
+	{.name = "subtract",
+	 .handler = h_subtract,
+	 .params = "minuend uint(0..1000) from this\n"
+		   "subtrahend uint(0..1000u) this is taken\n"},
+	{.name = "update",
+	 .handler = h_update,
+	 .params = "a uint\nb uint\nc uint\nd uint\ne uint\n"},
+	{.name = "notify_hello", .handler = h_update, .params = "a uint\n"},
+	{.name = "get_data", .handler = h_data, .result = "any[]"},
+	{.name = "sum", .handler = h_sum, .params = "a? uint\nb? uint\nc? uint\n"},
+	{.name = "hold", .handler = h_hold},
+	{.name = "echo",
+	 .handler = h_echo,
+	 .text = "Says it again.",
+	 .params = "text? text(8) some words\n"
+		   "flag? bool\n"
+		   "list? ref(3)[2]\n"
+		   "object? @inner\n"
+		   "ref? ref(15)\n"
+		   "word? =yes,no,perhaps\n"
+		   "either? text(4)|bool\n",
+	 .result = "text text|null what was said\n"
+		   "flag bool\n"
+		   "ref? text\n"
+		   "more? @inner[]\n",
+	 .fails = "it cannot speak"},
+	{.name = "secret",
+	 .handler = h_update,
+	 .access = RPC_AUTHORISED,
+	 .params = "o? @inner\n",
+	 .result = "=up+to,down"},
+};
+
+static const struct rpc_shape shapes[] = {
+	{"inner", "What is inside.", "a uint(1..5)\nb? @inner\n"},
 };
 
 struct got {
@@ -125,6 +140,7 @@ static struct rpc_server *server_make(void)
 	held_count = 0;
 	assert_int_equal(rpc_server_new(&s), 0);
 	assert_int_equal(rpc_server_add(s, methods, sizeof methods / sizeof methods[0], NULL), 0);
+	assert_int_equal(rpc_server_shapes(s, shapes, 1), 0);
 	return s;
 }
 
@@ -279,7 +295,20 @@ static const char *const hostile[][2] = {
 	{CALL("echo", "{\"flag\":1}"), WRONG("flag must be true or false")},
 	{CALL("echo", "{\"list\":{}}"), WRONG("list must be an array")},
 	{CALL("echo", "{\"list\":[1,2,3]}"), WRONG("list has more than 2 entries")},
+	{CALL("echo", "{\"list\":[1,\"abcd\"]}"), WRONG("list[1] is longer than 3 bytes")},
+	{CALL("echo", "{\"list\":[1,{}]}"), WRONG("list[1] must be a number, an id or a name")},
+	{CALL("echo", "{\"list\":[null]}"), WRONG("list[0] must be a number, an id or a name")},
 	{CALL("echo", "{\"object\":[]}"), WRONG("object must be an object")},
+	{CALL("echo", "{\"object\":{}}"), WRONG("object.a is missing")},
+	{CALL("echo", "{\"object\":{\"a\":6}}"), WRONG("object.a must be 1 to 5")},
+	{CALL("echo", "{\"object\":{\"a\":5,\"b\":{\"a\":5,\"c\":0}}}"),
+	 WRONG("object.b.c is not known here")},
+	{CALL("echo", "{\"word\":\"maybe\"}"), WRONG("word must be yes, no or perhaps")},
+	{CALL("echo", "{\"word\":5}"), WRONG("word must be a word")},
+	{CALL("echo", "{\"either\":5}"), WRONG("either must be a string, or true or false")},
+	{CALL("echo", "{\"either\":\"12345\"}"), WRONG("either is longer than 4 bytes")},
+	{CALL("echo", "{\"unknown\":1,\"either\":true}"),
+	 OK("{\"text\":\"none\",\"flag\":false,\"ref\":null}", "1")},
 	{CALL("echo", "{\"ref\":12}"),
 	 OK("{\"text\":\"none\",\"flag\":false,\"ref\":\"12\"}", "1")},
 	{CALL("echo", "{\"ref\":\"n1\"}"),
@@ -424,7 +453,7 @@ static void keep_call(struct rpc_call *call, struct json_object *params, void *a
 
 static void test_pending_limit(void **state)
 {
-	static const struct rpc_method keep[] = {{"keep", {NULL}, keep_call, RPC_PUBLIC}};
+	static const struct rpc_method keep[] = {{.name = "keep", .handler = keep_call}};
 	static struct rpc_call *calls[RPC_PENDING_MAX];
 	static const char call[] = CALL("keep", "[]");
 	struct rpc_call **next = calls;
@@ -602,12 +631,307 @@ static void test_guard_config(void **state)
 	rpc_guard_clear(&g);
 }
 
+static void ask(struct rpc_server *s, bool authorised, const char *request, const char *wanted)
+{
+	struct got g = {.times = 0};
+	const struct rpc_ctx ctx = {.authorised = authorised};
+
+	assert_null(rpc_dispatch(s, request, strlen(request), &ctx, got_answer, &g));
+	assert_json(g.text, wanted);
+}
+
+/* Only what strangers may call is lenient: daemons of other versions call that. */
+static void test_unknown_params(void **state)
+{
+	struct rpc_server *s = server_make();
+
+	(void)state;
+	ask(s, true, CALL("secret", "{\"p\":1}"), WRONG("p is not known here"));
+	ask(s, true, CALL("secret", "{\"o\":{\"a\":1,\"x\":1}}"), WRONG("o.x is not known here"));
+	ask(s, true, CALL("secret", "{\"o\":null}"), OK("null", "1"));
+	ask(s, false, CALL("secret", "{\"p\":1}"),
+	    ERR(-32001, "secret needs an authorised address or the token", "1"));
+	rpc_server_free(s);
+}
+
+/* In `wanted` a single quote stands for a double one. */
+static void assert_quoted(struct json_object *got, const char *wanted)
+{
+	char text[4096];
+
+	assert_true(strlen(wanted) < sizeof text);
+	strcpy(text, wanted);
+	for (char *p = text; (p = strchr(p, '\'')); p++)
+		*p = '"';
+	assert_json(json_object_to_json_string(got), text);
+}
+
+#define NULLABLE(schema) "{'anyOf':[" schema ",{'type':'null'}]}"
+#define PARAM(name, text, schema)                                                                  \
+	"{'name':'" name "','description':'" text                                                  \
+	"','required':false,'schema':" NULLABLE(schema) "}"
+#define REF(max) "{'anyOf':[{'type':'integer','minimum':0},{'type':'string','maxLength':" max "}]}"
+
+static const char echo_document[] =
+	"{'name':'echo','summary':'Says it "
+	"again.','paramStructure':'either','params':[" PARAM("text", "some words", "{'type':'string','maxLength':8}") "," PARAM("flag", "", "{'type':'boolean'}") "," PARAM("list", "", "{'type':'array','items':" REF("3") ",'maxItems':2}") "," PARAM(
+		"object", "",
+		"{'$ref':'#/components/schemas/"
+		"inner'}") "," PARAM("ref", "",
+				     REF("15")) "," PARAM("word", "",
+							  "{'type':'string','enum':['yes','no','"
+							  "perhaps']}") "," PARAM("either", "",
+										  "{'type':'string'"
+										  ",'maxLength':4},"
+										  "{'type':'"
+										  "boolean'}") "],"
+											       "'re"
+											       "sul"
+											       "t':"
+											       "{'"
+											       "nam"
+											       "e':"
+											       "'re"
+											       "sul"
+											       "t',"
+											       "'sc"
+											       "hem"
+											       "a':"
+											       "{'"
+											       "typ"
+											       "e':"
+											       "'ob"
+											       "jec"
+											       "t',"
+											       "'pr"
+											       "ope"
+											       "rti"
+											       "es'"
+											       ":{"
+											       "'te"
+											       "xt'"
+											       ":{'"
+											       "any"
+											       "Of'"
+											       ":[{"
+											       "'ty"
+											       "pe'"
+											       ":'"
+											       "str"
+											       "ing"
+											       "'},"
+											       "{'"
+											       "typ"
+											       "e':"
+											       "'nu"
+											       "ll'"
+											       "}],"
+											       "'de"
+											       "scr"
+											       "ipt"
+											       "ion"
+											       "':'"
+											       "wha"
+											       "t "
+											       "was"
+											       " sa"
+											       "id'"
+											       "},"
+											       "'fl"
+											       "ag'"
+											       ":{'"
+											       "typ"
+											       "e':"
+											       "'bo"
+											       "ole"
+											       "an'"
+											       "},'"
+											       "ref"
+											       "':{"
+											       "'ty"
+											       "pe'"
+											       ":'"
+											       "str"
+											       "ing"
+											       "'},"
+											       "'mo"
+											       "re'"
+											       ":{'"
+											       "typ"
+											       "e':"
+											       "'ar"
+											       "ray"
+											       "','"
+											       "ite"
+											       "ms'"
+											       ":{'"
+											       "$re"
+											       "f':"
+											       "'#/"
+											       "com"
+											       "pon"
+											       "ent"
+											       "s/"
+											       "sch"
+											       "ema"
+											       "s/"
+											       "inn"
+											       "er'"
+											       "}}}"
+											       ","
+											       "'re"
+											       "qui"
+											       "red"
+											       "':["
+											       "'te"
+											       "xt'"
+											       ",'"
+											       "fla"
+											       "g']"
+											       ",'"
+											       "add"
+											       "iti"
+											       "ona"
+											       "lPr"
+											       "ope"
+											       "rti"
+											       "es'"
+											       ":fa"
+											       "lse"
+											       "}},"
+											       "'er"
+											       "ror"
+											       "s':"
+											       "[{'"
+											       "cod"
+											       "e':"
+											       "-32"
+											       "602"
+											       ",'"
+											       "mes"
+											       "sag"
+											       "e':"
+											       "'In"
+											       "val"
+											       "id "
+											       "par"
+											       "ams"
+											       "'},"
+											       "{'"
+											       "cod"
+											       "e':"
+											       "-32"
+											       "000"
+											       ",'"
+											       "mes"
+											       "sag"
+											       "e':"
+											       "'it"
+											       " ca"
+											       "nno"
+											       "t "
+											       "spe"
+											       "ak'"
+											       "}],"
+											       "'x-"
+											       "acc"
+											       "ess"
+											       "':'"
+											       "pub"
+											       "lic"
+											       "','"
+											       "x-"
+											       "unk"
+											       "now"
+											       "n-"
+											       "par"
+											       "ams"
+											       "':'"
+											       "ign"
+											       "ore"
+											       "d'"
+											       "}";
+static const char secret_document[] =
+	"{'name':'secret','summary':'','paramStructure':'either','params':[" PARAM(
+		"o", "",
+		"{'$ref':'#/components/schemas/inner'}") "],"
+							 "'result':{'name':'result','schema':{'"
+							 "type':'string','enum':['up to','down']}},"
+							 "'errors':[{'code':-32602,'message':'"
+							 "Invalid params'},"
+							 "{'code':-32001,'message':'it needs an "
+							 "authorised address or the token'}],"
+							 "'x-access':'authorised','x-unknown-"
+							 "params':'refused'}";
+static const char inner_document[] =
+	"{'schemas':{'inner':{'type':'object','properties':{"
+	"'a':{'type':'integer','minimum':1,'maximum':5},"
+	"'b':{'$ref':'#/components/schemas/inner'}},'required':['a'],"
+	"'additionalProperties':false,'description':'What is inside.'}}}";
+
+static struct json_object *member(struct json_object *o, const char *key)
+{
+	struct json_object *v = NULL;
+
+	assert_true(json_object_object_get_ex(o, key, &v));
+	return v;
+}
+
+static void test_discover(void **state)
+{
+	static const struct rpc_about about = {"A title", "A text."};
+	static const char call[] = CALL("rpc.discover", "[]");
+	struct rpc_server *s = server_make();
+	const struct rpc_ctx ctx = {.authorised = false};
+	struct got g = {.times = 0};
+	struct json_object *o, *doc, *list;
+
+	(void)state;
+	rpc_server_describe(s, &about);
+	rpc_dispatch(s, call, sizeof call - 1, &ctx, got_answer, &g);
+	o = rpc_parse(g.text, g.len, NULL);
+	doc = member(o, "result");
+	list = member(doc, "methods");
+	assert_string_equal(json_object_get_string(member(doc, "openrpc")), "1.2.6");
+	assert_string_equal(json_object_get_string(member(member(doc, "info"), "title")),
+			    "A title");
+	assert_int_equal(json_object_array_length(list), sizeof methods / sizeof methods[0] + 1);
+	assert_quoted(json_object_array_get_idx(list, 6), echo_document);
+	assert_quoted(json_object_array_get_idx(list, 7), secret_document);
+	assert_quoted(member(doc, "components"), inner_document);
+	json_object_put(o);
+	rpc_server_free(s);
+}
+
+/* Where strangers may call nothing, they are told nothing. */
+static void test_discover_needs_right(void **state)
+{
+	static const struct rpc_method closed[] = {
+		{.name = "secret", .handler = h_update, .access = RPC_AUTHORISED},
+	};
+	static const char call[] = CALL("rpc.discover", "{}");
+	const struct rpc_ctx ctx = {.authorised = true};
+	struct got g = {.times = 0};
+	struct rpc_server *s = NULL;
+
+	(void)state;
+	assert_int_equal(rpc_server_new(&s), 0);
+	assert_int_equal(rpc_server_add(s, closed, 1, NULL), 0);
+	check(s, call, ERR(-32001, "rpc.discover needs an authorised address or the token", "1"));
+	rpc_dispatch(s, call, sizeof call - 1, &ctx, got_answer, &g);
+	assert_non_null(strstr(g.text, "\"openrpc\""));
+	rpc_server_free(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_spec_examples),
 		cmocka_unit_test(test_version1),
 		cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_unknown_params),
+		cmocka_unit_test(test_discover),
+		cmocka_unit_test(test_discover_needs_right),
 		cmocka_unit_test(test_depth_and_batch),
 		cmocka_unit_test(test_mutations),
 		cmocka_unit_test(test_late_answers),

@@ -54,12 +54,10 @@ static void h_who(struct rpc_call *call, struct json_object *params, void *arg)
 
 static void h_big(struct rpc_call *call, struct json_object *params, void *arg)
 {
-	uint64_t size = 0;
+	uint64_t size = rpc_param_u64(params, "size", 0);
 	char *text;
 
 	(void)arg;
-	if (!rpc_param_u64(call, params, "size", RPC_REQUIRED, 0, 4u << 20, &size))
-		return;
 	text = calloc(1, (size_t)size + 1);
 	memset(text, 'x', (size_t)size);
 	rpc_reply(call, json_object_new_string(text));
@@ -76,10 +74,10 @@ static void get_metrics(const struct rpc_ctx *ctx, const char *path, const char 
 }
 
 static const struct rpc_method methods[] = {
-	{"who", {NULL}, h_who, RPC_PUBLIC},
-	{"hold", {NULL}, h_hold, RPC_PUBLIC},
-	{"big", {"size"}, h_big, RPC_PUBLIC},
-	{"secret", {NULL}, h_who, RPC_AUTHORISED},
+	{.name = "who", .handler = h_who},
+	{.name = "hold", .handler = h_hold},
+	{.name = "big", .handler = h_big, .params = "size uint(0..4194304)\n"},
+	{.name = "secret", .handler = h_who, .access = RPC_AUTHORISED},
 };
 
 static int setup(void **state)
