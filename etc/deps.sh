@@ -17,7 +17,7 @@ tests="python3-pytest python3-jsonschema python3-prometheus-client libcmocka-dev
 	dbus libsystemd-shared
 	zsh"
 # The kernel that it boots is unpacked from its package, not installed (tests/vm/vm.py).
-vm="qemu-system-x86 busybox-static kmod python3-pytest"
+vm="qemu-system-x86 busybox-static kmod python3-pytest batctl"
 # A word a line, so that each test's packages stand by themselves.
 packaging="python3-pytest
 	debootstrap

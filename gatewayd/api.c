@@ -597,10 +597,12 @@ static struct json_object *shaping_json(const struct gw_api *api)
 {
 	const struct gw_shape *shape = gw_host_shaping(api->host);
 	struct json_object *o = json_object_new_object();
-	const char *why = gw_shape_why(shape);
+	const char *why = gw_shape_why(shape), *why_queue;
 
 	rpc_set_bool(o, "active", *gw_shape_queue(shape) && !*why);
 	rpc_set_str(o, "queue", gw_shape_queue(shape));
+	why_queue = gw_shape_queue_why(shape);
+	rpc_set(o, "queueReason", *why_queue ? rpc_text(why_queue) : NULL);
 	rpc_set(o, "reason", *why ? rpc_text(why) : NULL);
 	return o;
 }

@@ -213,12 +213,25 @@ static void api_get_config(struct rpc_call *call, struct json_object *params, vo
 static bool is_settable(const struct config_key *k)
 {
 	static const char *const keys[] = {
-		"LeaseSeconds",	   "MaxSubscribers", "SessionsPerHost",
-		"RateKbps",	   "QuotaBytes",     "MonthQuotaBytes",
-		"StepDownKbps",	   "RequireCode",    "Price",
-		"Currency",	   "Text",	     "UplinkTargets",
-		"UplinkDns",	   "UplinkDnsName",  "UplinkInterval",
-		"UplinkUpKbps",	   "UplinkDownKbps", "DeniedNetworks",
+		"LeaseSeconds",
+		"MaxSubscribers",
+		"SessionsPerHost",
+		"RateKbps",
+		"QuotaBytes",
+		"MonthQuotaBytes",
+		"StepDownKbps",
+		"RequireCode",
+		"Price",
+		"Currency",
+		"Text",
+		"UplinkTargets",
+		"UplinkDns",
+		"UplinkDnsName",
+		"UplinkInterval",
+		"UplinkUpKbps",
+		"UplinkDownKbps",
+		"UplinkQueue",
+		"DeniedNetworks",
 		"AllowedNetworks",
 	};
 

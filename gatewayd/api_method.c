@@ -291,6 +291,8 @@ static void set_source(struct gw_methods *m, struct lease *l)
 		r->method->gateway_source(r->gw, l->sid, &source);
 	l->source4 = source.ip4;
 	l->source6 = source.ip6;
+	l->near4 = source.near4;
+	l->near6 = source.near6;
 	l->has_mac = source.has_mac;
 	memcpy(l->source_mac, source.mac, sizeof(l->source_mac));
 }

@@ -88,6 +88,7 @@ const struct rpc_shape gw_api_shapes[] = {
 	{"shaping", "How rates are kept to.",
 	 "active bool\n"
 	 "queue text fq_codel, cake or bfifo; empty: nothing to shape\n"
+	 "queueReason text|null why it is not the one that was asked for\n"
 	 "reason text|null why it is not active\n"},
 	{"pool", "Addresses for subscribers.",
 	 "network text\n"

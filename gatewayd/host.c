@@ -226,19 +226,27 @@ static int forwarding6(struct gw_host *h)
 	return rc;
 }
 
-int gw_host_setup(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine)
+/* For who has subscribers' packets to forward; a SOCKS server of ours makes connections of its own.
+ */
+static int forwarding(struct gw_host *h, const struct gw_engine *engine)
 {
 	int rc = 0;
 
-	if (pool_in_use(gw_engine_pool4(engine)))
+	if (has_interfaces(h) && pool_in_use(gw_engine_pool4(engine)))
 		rc = host_sysctl_set(h->journal, "net.ipv4.ip_forward", "1");
-	if (!rc && pool_in_use(gw_engine_pool6(engine)))
+	if (!rc && has_interfaces(h) && pool_in_use(gw_engine_pool6(engine)))
 		rc = forwarding6(h);
-	if (rc) {
+	if (rc)
 		log_error("cannot switch forwarding on: %s", strerror(-rc));
-		return rc;
-	}
-	rc = table_make(h, cfg, engine, NULL, 0);
+	return rc;
+}
+
+int gw_host_setup(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine)
+{
+	int rc = forwarding(h, engine);
+
+	if (!rc)
+		rc = table_make(h, cfg, engine, NULL, 0);
 	h->ready = rc == 0 && has_interfaces(h);
 	if (!rc)
 		rc = gw_shape_new(&h->shape, h->journal, gw_engine_pool4(engine),
@@ -254,14 +262,19 @@ void gw_host_shape(struct gw_host *h, const struct config *cfg, const struct gw_
 		.up_kbps = cfg->gateway_uplink_up_kbps,
 		.down_kbps = cfg->gateway_uplink_down_kbps,
 		.leases = cfg->gateway_max_subscribers,
+		.queue = cfg->gateway_uplink_queue,
 		.wanted = cfg->gateway_uplink_up_kbps || cfg->gateway_uplink_down_kbps ||
 			  cfg->gateway_rate_kbps || cfg->gateway_step_down_kbps,
 	};
 
-	if (!gw_shape_set(h->shape, &sc))
-		return;
+	bool begun = gw_shape_set(h->shape, &sc);
+
 	for (const struct lease *l = NULL; (l = gw_engine_lease_after(engine, l));)
-		gw_shape_lease_add(h->shape, l);
+		if (begun)
+			gw_shape_lease_add(h->shape, l);
+		else /* the uplink or the queue may be another */
+			gw_shape_lease_rate(h->shape, l);
+	gw_shape_flush(h->shape);
 }
 
 const struct gw_shape *gw_host_shaping(const struct gw_host *h)
@@ -408,6 +421,7 @@ void gw_host_flush(struct gw_host *h, gw_host_failed *failed, void *ctx)
 	queue_run(h, &adds, nft_leases_add, failed, ctx);
 	free(adds.list);
 	free(dels.list);
+	gw_shape_flush(h->shape);
 }
 
 bool gw_host_pending(const struct gw_host *h)
@@ -429,8 +443,10 @@ int gw_host_renew(struct gw_host *h, const struct config *cfg, struct gw_engine 
 {
 	struct queue all = {0};
 	struct nft_lease *rules = NULL;
-	int rc = 0;
+	int rc = forwarding(h, engine); /* a method with an interface may be new */
 
+	if (rc)
+		return rc;
 	for (const struct lease *l = NULL; !rc && (l = gw_engine_lease_after(engine, l));)
 		rc = *l->interface ? queue_put(&all, l) : 0;
 	if (!rc)

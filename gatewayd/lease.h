@@ -55,6 +55,8 @@ struct lease {
 	struct net_addr source4, source6;
 	uint8_t source_mac[6];
 	bool has_mac;
+	/* Of a lease that keeps its own addresses: the gateway's on the same network. */
+	struct net_addr near4, near6;
 	uint64_t granted_s, expires_s;	 /* wall clock */
 	uint64_t rate_kbps, quota_bytes; /* as granted; 0: no limit */
 	char code[LEASE_NAME_MAX + 1];	 /* name of the access code it came with; "": none */

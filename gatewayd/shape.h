@@ -2,6 +2,10 @@
  * Rates and fair sharing: every lease is a class of an htb on two links of our own (ifb), one for
  * each direction, through which the tunnels' packets are led.  So all methods share one uplink,
  * and nothing of the host's is touched: the links and the hooks on tunnels are journalled.
+ *
+ * Leases of the pools are told apart by arithmetic on their addresses, in one program for all;
+ * those that keep addresses of their own by a list of these, in a program that is made anew when
+ * one comes or goes.
  */
 #ifndef GATEWAYD_SHAPE_H
 #define GATEWAYD_SHAPE_H
@@ -23,6 +27,7 @@ struct gw_shape_config {
 	uint64_t up_kbps, down_kbps; /* of the uplink, for all leases together; 0: no limit */
 	uint64_t leases;	     /* at most, for what each is sure of */
 	bool wanted;		     /* there are rates to keep to */
+	const char *queue;	     /* UplinkQueue; stable during the call */
 };
 
 /* Does nothing before it is wanted. */
@@ -35,11 +40,14 @@ bool gw_shape_set(struct gw_shape *s, const struct gw_shape_config *config);
 void gw_shape_lease_add(struct gw_shape *s, const struct lease *l);
 void gw_shape_lease_rate(struct gw_shape *s, const struct lease *l);
 void gw_shape_lease_del(struct gw_shape *s, const struct lease *l);
-/* Are this lease's rates kept to?  Not for one that keeps an address of its own (method direct):
- * what such a host says to its neighbours passes the same link. */
+/* Makes what has changed about leases with addresses of their own (method direct) hold. */
+void gw_shape_flush(struct gw_shape *s);
+/* Are this lease's rates kept to? */
 bool gw_shape_covers(const struct gw_shape *s, const struct lease *l);
 /* "" while rates are kept to, or nobody wants any; else why not. */
 const char *gw_shape_why(const struct gw_shape *s);
 /* What a class's queue is: "fq_codel", "cake", "bfifo"; "" while there is nothing to shape. */
 const char *gw_shape_queue(const struct gw_shape *s);
+/* "" or why it is not a better one. */
+const char *gw_shape_queue_why(const struct gw_shape *s);
 #endif

@@ -6,6 +6,7 @@
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/tc_act/tc_mirred.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -201,27 +202,55 @@ static void put_redirect(struct nl_request *q, uint32_t to)
 	mnl_attr_nest_end(q->h, actions);
 }
 
-int nl_bpf_add(struct nl *nl, uint32_t dev, enum nl_tc_hook hook, const struct sock_filter *program,
-	       uint16_t length, uint32_t to)
+/* Of the filters that nl_bpf_replace sets; those of nl_bpf_add get theirs from the kernel. */
+#define REPLACE_HANDLE 0x6d67u
+
+static int bpf_set(struct nl *nl, uint32_t dev, enum nl_tc_hook hook,
+		   const struct sock_filter *program, uint16_t length, uint32_t to, bool replace)
 {
 	struct nl_request q;
-	struct tcmsg *t = tc_request(&q, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, dev);
+	size_t bytes = length * sizeof *program;
+	struct tcmsg *t = tc_request(&q, RTM_NEWTFILTER,
+				     replace ? NLM_F_CREATE : NLM_F_CREATE | NLM_F_EXCL, dev);
 	struct nlattr *options;
+	char *room = NULL;
+	int rc;
 
-	if (length > NL_BPF_MAX)
-		return -EINVAL;
 	t->tcm_parent = hook == NL_TC_CLASS	? handle(0)
 			: hook == NL_TC_INGRESS ? INGRESS_PARENT
 						: EGRESS_PARENT;
 	t->tcm_info = TC_H_MAKE(NL_TC_PRIO << 16, htons(ETH_P_ALL));
+	t->tcm_handle = replace ? REPLACE_HANDLE : 0;
+	if (bytes > NL_BPF_MAX * sizeof *program) {
+		room = malloc(NL_REQUEST_MAX + bytes);
+		if (!room)
+			return -ENOMEM;
+		memcpy(room, q.buf, sizeof q.buf);
+		q.h = (struct nlmsghdr *)(void *)room;
+	}
 	mnl_attr_put_strz(q.h, TCA_KIND, "bpf");
 	options = mnl_attr_nest_start(q.h, TCA_OPTIONS);
 	mnl_attr_put_u16(q.h, TCA_BPF_OPS_LEN, length);
-	mnl_attr_put(q.h, TCA_BPF_OPS, length * sizeof *program, program);
+	mnl_attr_put(q.h, TCA_BPF_OPS, bytes, program);
 	if (hook != NL_TC_CLASS)
 		put_redirect(&q, to);
 	mnl_attr_nest_end(q.h, options);
-	return nl_ask(nl, &q, NULL, NULL);
+	rc = nl_ask(nl, &q, NULL, NULL);
+	free(room);
+	return rc;
+}
+
+int nl_bpf_add(struct nl *nl, uint32_t dev, enum nl_tc_hook hook, const struct sock_filter *program,
+	       uint16_t length, uint32_t to)
+{
+	return length > NL_BPF_MAX ? -EINVAL : bpf_set(nl, dev, hook, program, length, to, false);
+}
+
+int nl_bpf_replace(struct nl *nl, uint32_t dev, enum nl_tc_hook hook,
+		   const struct sock_filter *program, uint16_t length, uint32_t to)
+{
+	return length > NL_BPF_HOSTS_MAX ? -EINVAL
+					 : bpf_set(nl, dev, hook, program, length, to, true);
 }
 
 /* ---- the program ---- */
@@ -230,12 +259,12 @@ int nl_bpf_add(struct nl *nl, uint32_t dev, enum nl_tc_hook hook, const struct s
 
 struct program {
 	struct sock_filter *out;
-	uint16_t length;
+	uint16_t length, max;
 };
 
 static void put(struct program *p, uint16_t code, uint32_t k, uint8_t jt, uint8_t jf)
 {
-	if (p->length < NL_BPF_MAX)
+	if (p->length < p->max)
 		p->out[p->length++] = (struct sock_filter){code, jt, jf, k};
 }
 
@@ -303,7 +332,7 @@ uint16_t nl_bpf_leases(struct sock_filter out[NL_BPF_MAX], const struct net_pref
 		       const struct net_prefix *net6, bool from, bool redirect)
 {
 	const struct net_prefix *nets[] = {net4, net6};
-	struct program p = {.out = out};
+	struct program p = {.out = out, .max = NL_BPF_MAX};
 	uint16_t jump;
 
 	put(&p, BPF_LD | BPF_B | BPF_ABS, NET, 0, 0);
@@ -315,6 +344,87 @@ uint16_t nl_bpf_leases(struct sock_filter out[NL_BPF_MAX], const struct net_pref
 		put(&p, BPF_JMP | BPF_JEQ | BPF_K, nets[i]->addr.family, 0, 0);
 		put_family(&p, nets[i], from, redirect);
 		out[jump].jf = (uint8_t)(p.length - jump - 1);
+	}
+	put(&p, BPF_RET | BPF_K, 0, 0, 0);
+	return p.length;
+}
+
+/* ---- the program for hosts ---- */
+
+#define HOST4_LENGTH 5
+#define HOST6_LENGTH 18
+
+/* Keeps the other address's comparison behind ours: most packets are somebody else's. */
+static void put_host4(struct program *p, const struct nl_bpf_host *h, bool from, uint32_t answer)
+{
+	put(p, BPF_JMP | BPF_JEQ | BPF_K, be32_get(h->host.ip), 0, HOST4_LENGTH - 1);
+	put(p, BPF_LD | BPF_W | BPF_ABS, NET + offset_of(false, !from), 0, 0);
+	put(p, BPF_JMP | BPF_JEQ | BPF_K, be32_get(h->server.ip), 0, 1);
+	put(p, BPF_RET | BPF_K, 0, 0, 0);
+	put(p, BPF_RET | BPF_K, answer, 0, 0);
+}
+
+/* All four words, the last first, are the address's; else on at `miss` of this host's part. */
+static void put_address6(struct program *p, uint16_t begin, const struct net_addr *a, uint32_t at,
+			 uint16_t miss)
+{
+	for (uint32_t i = 4; i-- > 0;) {
+		put(p, BPF_LD | BPF_W | BPF_ABS, NET + at + 4 * i, 0, 0);
+		put(p, BPF_JMP | BPF_JEQ | BPF_K, be32_get(a->ip + 4 * i), 0,
+		    (uint8_t)(begin + miss - p->length - 1));
+	}
+}
+
+static void put_host6(struct program *p, const struct nl_bpf_host *h, bool from, uint32_t answer)
+{
+	uint16_t begin = p->length;
+
+	put_address6(p, begin, &h->host, offset_of(true, from), HOST6_LENGTH);
+	put_address6(p, begin, &h->server, offset_of(true, !from), HOST6_LENGTH - 1);
+	put(p, BPF_RET | BPF_K, 0, 0, 0);
+	put(p, BPF_RET | BPF_K, answer, 0, 0);
+}
+
+/* How many of the list have room with what stands before and behind them. */
+static size_t hosts_fit(const struct nl_bpf_host *hosts, size_t count)
+{
+	size_t length = 16, i = 0;
+
+	for (; i < count; i++) {
+		length += hosts[i].host.family == 6 ? HOST6_LENGTH : HOST4_LENGTH;
+		if (length > NL_BPF_HOSTS_MAX)
+			break;
+	}
+	return i;
+}
+
+uint16_t nl_bpf_hosts(struct sock_filter out[NL_BPF_HOSTS_MAX], const struct nl_bpf_host *hosts,
+		      size_t count, size_t *fit, bool from, bool redirect)
+{
+	struct program p = {.out = out, .max = NL_BPF_HOSTS_MAX};
+	uint16_t jump;
+
+	*fit = hosts_fit(hosts, count);
+	put(&p, BPF_LD | BPF_B | BPF_ABS, NET, 0, 0);
+	put(&p, BPF_ALU | BPF_RSH | BPF_K, 4, 0, 0);
+	for (uint8_t family = 4; family <= 6; family += 2) {
+		put(&p, BPF_JMP | BPF_JEQ | BPF_K, family, 1, 0);
+		jump = p.length; /* a conditional one reaches 255 instructions only */
+		put(&p, BPF_JMP | BPF_JA, 0, 0, 0);
+		if (family == 4)
+			put(&p, BPF_LD | BPF_W | BPF_ABS, NET + offset_of(false, from), 0, 0);
+		for (size_t i = 0; i < *fit; i++) {
+			const struct nl_bpf_host *h = &hosts[i];
+			uint32_t answer = redirect ? ~(uint32_t)0 : handle(0) | h->minor;
+			if (h->host.family != family)
+				continue;
+			if (family == 4)
+				put_host4(&p, h, from, answer);
+			else
+				put_host6(&p, h, from, answer);
+		}
+		put(&p, BPF_RET | BPF_K, 0, 0, 0);
+		out[jump].k = p.length - jump - 1u;
 	}
 	put(&p, BPF_RET | BPF_K, 0, 0, 0);
 	return p.length;

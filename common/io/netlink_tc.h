@@ -35,6 +35,10 @@ enum nl_tc_hook { NL_TC_CLASS, NL_TC_INGRESS, NL_TC_EGRESS };
 int nl_bpf_add(struct nl *nl, uint32_t dev, enum nl_tc_hook hook, const struct sock_filter *program,
 	       uint16_t length, uint32_t to);
 
+/* The same, but it replaces the one that this function set there before. */
+int nl_bpf_replace(struct nl *nl, uint32_t dev, enum nl_tc_hook hook,
+		   const struct sock_filter *program, uint16_t length, uint32_t to);
+
 /*
  * The program: packets from (or to) an address of the networks, of which the low 16 bits that are
  * not the network's are the answer: the class, or -1 with `redirect`.  Other packets: 0, and with
@@ -43,4 +47,17 @@ int nl_bpf_add(struct nl *nl, uint32_t dev, enum nl_tc_hook hook, const struct s
 #define NL_BPF_MAX 60
 uint16_t nl_bpf_leases(struct sock_filter out[NL_BPF_MAX], const struct net_prefix *net4,
 		       const struct net_prefix *net6, bool from, bool redirect);
+
+/*
+ * The same for hosts with addresses of all sorts: packets from (or to) `host`, but for those
+ * between it and `server`.  `*fit` is how many hosts of the list found room in the program (about
+ * 800 of IPv4, 220 of IPv6).
+ */
+#define NL_BPF_HOSTS_MAX 4000
+struct nl_bpf_host {
+	struct net_addr host, server; /* of one family */
+	uint16_t minor;		      /* of its class */
+};
+uint16_t nl_bpf_hosts(struct sock_filter out[NL_BPF_HOSTS_MAX], const struct nl_bpf_host *hosts,
+		      size_t count, size_t *fit, bool from, bool redirect);
 #endif

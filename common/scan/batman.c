@@ -3,17 +3,25 @@
  * IP addresses live behind them tell its translation table, its ARP cache (DAT) and the kernel's
  * neighbours.
  *
+ * Hosts that nobody has spoken with are in neither.  So all are called at once, by an echo request
+ * to ff02::1 from our own global address: who answers asks for our link-layer address first, from
+ * the address that it answers with, and so becomes a neighbour of the kernel.
+ *
  * The query's text: the JSON lists, one behind the other, told apart by their members; the last is
  * ours: [{"neigh_mac": ..., "neigh_ip": ...}].
  */
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <json-c/json.h>
+#include <net/if.h>
+#include <netinet/icmp6.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/child.h"
@@ -25,13 +33,18 @@
 
 #define MAC_TEXT 18
 #define ROWS_MAX 65536u
+#define ANSWERS_US 1000000 /* for the echoes; batctl runs meanwhile */
 
 static int batman_probe(const struct scan_env *env, char *why)
 {
-	char path[128];
+	struct nl_link link = {0};
+	struct nl *nl = NULL;
+	int rc = nl_open(&nl);
 
-	snprintf(path, sizeof path, "/sys/class/net/%.40s/mesh", env->cfg->batman_interface);
-	if (access(path, F_OK) == 0 || strchr(env->cfg->batman_batctl, '/'))
+	if (!rc)
+		rc = nl_link_get(nl, env->cfg->batman_interface, &link);
+	nl_close(nl);
+	if ((!rc && strcmp(link.kind, "batadv") == 0) || strchr(env->cfg->batman_batctl, '/'))
 		return 0;
 	snprintf(why, SCAN_WHY_MAX, "there is no batman-adv interface %.40s",
 		 env->cfg->batman_interface);
@@ -212,7 +225,8 @@ static const char *const tables[] = {"originators_json", "transtable_global_json
 struct batman_request {
 	struct scan_env kept; /* the configuration in it is stable */
 	struct child *child;
-	struct event *timer, *next;
+	struct event *timer, *next, *answers;
+	bool tables_read, heard; /* who would answer the call has done so */
 	struct evbuffer *text;
 	size_t step, before; /* length of the text before this table */
 	scan_answer_cb *cb;
@@ -230,6 +244,8 @@ static void batman_query_cancel(void *request)
 		event_free(q->timer);
 	if (q->next)
 		event_free(q->next);
+	if (q->answers)
+		event_free(q->answers);
 	if (q->text)
 		evbuffer_free(q->text);
 	free(q);
@@ -294,6 +310,87 @@ static int start_table(struct batman_request *q)
 	return child_start(&q->child, q->kept.base, &spec);
 }
 
+static void finish_if_done(struct batman_request *q)
+{
+	if (!q->tables_read || !q->heard)
+		return;
+	add_neighbours(q);
+	finish(q, 0, "");
+}
+
+/* ---- the call ---- */
+
+struct own {
+	uint32_t link;
+	struct net_addr found;
+};
+
+static int take_global(const struct nl_addr *a, void *ctx)
+{
+	struct own *own = ctx;
+
+	if (a->link != own->link || a->prefix.addr.ip[0] == 0xfe)
+		return 0;
+	own->found = a->prefix.addr;
+	return 1;
+}
+
+/* Where the addresses are: a mesh interface is often the port of a bridge. */
+static uint32_t link_of(const char *interface)
+{
+	char path[64], target[128];
+	ssize_t n;
+
+	snprintf(path, sizeof path, "/sys/class/net/%.15s/master", interface);
+	n = readlink(path, target, sizeof target - 1);
+	if (n > 0) {
+		target[n] = '\0';
+		const char *name = strrchr(target, '/');
+		return if_nametoindex(name ? name + 1 : target);
+	}
+	return if_nametoindex(interface);
+}
+
+/* False: there is no IPv6 on the interface, or we may not. */
+static bool call_everybody(const char *interface)
+{
+	struct own own = {.link = link_of(interface)};
+	struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_scope_id = own.link}, from = to;
+	const struct icmp6_hdr echo = {.icmp6_type = ICMP6_ECHO_REQUEST};
+	struct nl *nl = NULL;
+	bool sent = false;
+	int fd;
+
+	if (!own.link || nl_open(&nl))
+		return false;
+	nl_addr_list(nl, 6, take_global, &own);
+	nl_close(nl);
+	if (!own.found.family)
+		return false;
+	memcpy(&from.sin6_addr, own.found.ip, sizeof from.sin6_addr);
+	from.sin6_scope_id = 0;
+	if (inet_pton(AF_INET6, "ff02::1", &to.sin6_addr) != 1)
+		return false;
+	fd = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_ICMPV6);
+	if (fd < 0)
+		return false;
+	if (bind(fd, (struct sockaddr *)&from, sizeof from) == 0)
+		sent = sendto(fd, &echo, sizeof echo, 0, (struct sockaddr *)&to, sizeof to) > 0;
+	close(fd);
+	return sent;
+}
+
+static void on_answers(evutil_socket_t fd, short what, void *arg)
+{
+	struct batman_request *q = arg;
+
+	(void)fd, (void)what;
+	q->heard = true;
+	finish_if_done(q);
+}
+
+/* ---- the tables ---- */
+
 /* Outside of the child's callback, where it may be freed. */
 static void on_next(evutil_socket_t fd, short what, void *arg)
 {
@@ -309,8 +406,8 @@ static void on_next(evutil_socket_t fd, short what, void *arg)
 			finish(q, err, "batctl could not be started");
 		return;
 	}
-	add_neighbours(q);
-	finish(q, 0, "");
+	q->tables_read = true;
+	finish_if_done(q);
 }
 
 static void on_exit_of(struct child *c, int status, void *arg)
@@ -350,6 +447,7 @@ static int batman_query(void **request, const struct scan_env *env, const struct
 {
 	struct timeval tv = {(time_t)(env->timeout_us / 1000000),
 			     (suseconds_t)(env->timeout_us % 1000000)};
+	const struct timeval answers = {ANSWERS_US / 1000000, ANSWERS_US % 1000000};
 	struct batman_request *q;
 	int err = -ENOMEM;
 
@@ -364,8 +462,13 @@ static int batman_query(void **request, const struct scan_env *env, const struct
 	q->text = evbuffer_new();
 	q->timer = evtimer_new(env->base, on_timeout, q);
 	q->next = evtimer_new(env->base, on_next, q);
-	if (q->text && q->timer && q->next && !evtimer_add(q->timer, &tv))
+	q->answers = evtimer_new(env->base, on_answers, q);
+	if (q->text && q->timer && q->next && q->answers && !evtimer_add(q->timer, &tv))
 		err = start_table(q);
+	if (!err && call_everybody(env->cfg->batman_interface))
+		err = evtimer_add(q->answers, &answers);
+	else
+		q->heard = true;
 	if (err) {
 		batman_query_cancel(q);
 		return err;

@@ -228,10 +228,13 @@ static void gateway_source(void *arg, const char *sid, struct tunnel_source *out
 		return;
 	*out = (struct tunnel_source){.has_mac = l->has_mac};
 	memcpy(out->mac, l->mac, sizeof out->mac);
-	if (l->host.family == 4)
+	if (l->host.family == 4) {
 		out->ip4 = l->host;
-	else
+		out->near4 = l->server;
+	} else {
 		out->ip6 = l->host;
+		out->near6 = l->server;
+	}
 }
 
 static void gateway_close(void *arg, const char *sid)

@@ -77,6 +77,9 @@ struct tunnel_source {
 	struct net_addr ip4, ip6; /* their only source addresses; family 0: none */
 	uint8_t mac[6];
 	bool has_mac; /* and `mac` is the only link-layer address that they may come from */
+	/* Of a borrowed interface: our own addresses there; what goes between them and ip4 or ip6
+	 * stays on that network. */
+	struct net_addr near4, near6;
 };
 
 struct tunnel_counters {

@@ -100,6 +100,12 @@ def test_counters_tell_what_went_through(net):
     assert own["method"] == "socks"
 
 
+def test_the_gateway_forwards_nothing(net):
+    """Its server makes connections of its own, so that nothing has to pass the host."""
+    assert net["gw"].sysctl("net.ipv4.ip_forward").strip() == "0"
+    assert net["gw"].sysctl("net.ipv6.conf.all.forwarding").strip() == "0"
+
+
 def test_addresses_are_the_leased_ones(net):
     for name in ("s1", "s2"):
         session, interface = net.session(name), net.interface(name)
