@@ -8,6 +8,7 @@ int main(int argc, char **argv)
 		.name = "gatewayd",
 		.summary = "shares this host's Internet uplink with subscribers of the mesh",
 		.sections = "general,daemon,database,gateway," TUNNEL_SECTIONS,
+		.coarse_timers = true, /* all that it waits for takes longer */
 		.check = gw_shell_check,
 		.start = gw_shell_start,
 		.reload = gw_shell_reload,

@@ -369,12 +369,12 @@ static void libevent_log(int severity, const char *text)
 		log_debug("libevent: %s", text);
 }
 
-static struct event_base *base_open(void)
+static struct event_base *base_open(bool coarse)
 {
 	struct event_config *config = event_config_new();
 	struct event_base *base = NULL;
 
-	if (config && !event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER))
+	if (config && (coarse || !event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER)))
 		base = event_base_new_with_config(config);
 	if (config)
 		event_config_free(config);
@@ -496,7 +496,7 @@ static int loop_run(struct daemon *d)
 	event_set_log_callback(libevent_log);
 	files_limit_raise(FILES_WANTED);
 	signals_block(SIG_BLOCK);
-	d->base = base_open();
+	d->base = base_open(p->spec->coarse_timers);
 	if (!d->base || signals_open(d)) {
 		log_error("cannot make an event loop");
 		return 1;

@@ -34,6 +34,8 @@ struct daemon {
 struct daemon_spec {
 	const char *name, *summary;
 	const char *sections; /* comma separated: those that --help lists */
+	/* Timers may be late by a millisecond: two system calls less in each turn of the loop. */
+	bool coarse_timers;
 	/* Optional: what ranges cannot say.  Reports each fault, 0 or -EINVAL.  Also for --check
 	 * and SIGHUP, so it must not touch the world. */
 	int (*check)(const struct config *cfg, config_report *report, void *report_ctx);

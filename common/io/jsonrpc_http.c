@@ -47,7 +47,7 @@ struct conn {
 	TAILQ_ENTRY(conn) link;
 	struct rpc_http *http;
 	struct bufferevent *bev;
-	struct net_addr addr;
+	struct net_addr addr, local;
 	uint64_t deadline_us;
 	struct evhttp_request *req; /* while its answer is outstanding */
 	struct rpc_request *rpc;
@@ -145,6 +145,7 @@ static void conn_admit(struct conn *c)
 	char text[NET_ADDR_TEXT];
 
 	addr_of_fd(bufferevent_getfd(c->bev), &c->addr);
+	local_of_fd(bufferevent_getfd(c->bev), &c->local);
 	c->admitted = true;
 	if ((net_addr_is_loopback(&c->addr) ||
 	     live_count(h, c, &idle) <= RPC_CONNECTIONS_PER_PEER_MAX) &&
@@ -498,7 +499,7 @@ static void serve(struct evhttp_request *req, void *arg)
 	    !evhttp_find_header(evhttp_request_get_input_headers(req), "Content-Length"))
 		close_after(req);
 	ctx.addr = c->addr;
-	local_of_fd(bufferevent_getfd(c->bev), &ctx.local);
+	ctx.local = c->local;
 	ctx.authorised = is_authorised(h, &ctx.addr, req);
 	h->requests++;
 	TAILQ_REMOVE(&h->conns, c, link); /* the list is in the order of the last sign of life */

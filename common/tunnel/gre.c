@@ -46,38 +46,4 @@ static const struct linktun_kind kind = {
 	.client_fill = client_fill,
 };
 
-static int gre_probe(const struct tunnel_env *env, enum tunnel_end end, char *why)
-{
-	(void)end;
-	return linktun_probe(&kind, env, why);
-}
-
-static int gre_gateway_start(void **gw, const struct tunnel_env *env,
-			     const struct tunnel_gateway_config *config, char *why)
-{
-	return linktun_gateway_start(&kind, gw, env, config, why);
-}
-
-static int gre_client_open(void **client, const struct tunnel_env *env,
-			   const struct tunnel_grant *grant, tunnel_client_state *state, void *arg,
-			   char *why)
-{
-	return linktun_client_open(&kind, client, env, grant, state, arg, why);
-}
-
-const struct tunnel_method tunnel_gre = {
-	.name = "gre",
-	.probe = gre_probe,
-	.gateway_start = gre_gateway_start,
-	.gateway_info = linktun_gateway_info,
-	.gateway_open = linktun_gateway_open,
-	.gateway_source = linktun_gateway_source,
-	.gateway_close = linktun_gateway_close,
-	.gateway_counters = linktun_gateway_counters,
-	.gateway_stop = linktun_gateway_stop,
-	.client_open = gre_client_open,
-	.client_interface = linktun_client_interface,
-	.client_path = linktun_client_path,
-	.client_counters = linktun_client_counters,
-	.client_close = linktun_client_close,
-};
+LINKTUN_METHOD(gre);

@@ -62,6 +62,42 @@ void linktun_client_path(void *arg, struct tunnel_path *out);
 void linktun_client_counters(void *arg, struct tunnel_counters *out);
 void linktun_client_close(void *arg);
 
+/* The method `tunnel_IDENT` and those of its functions that must know its `kind`: last in its file.
+ */
+#define LINKTUN_METHOD(ident)                                                                      \
+	static int ident##_probe(const struct tunnel_env *env, enum tunnel_end end, char *why)     \
+	{                                                                                          \
+		(void)end;                                                                         \
+		return linktun_probe(&kind, env, why);                                             \
+	}                                                                                          \
+	static int ident##_gateway_start(void **gw, const struct tunnel_env *env,                  \
+					 const struct tunnel_gateway_config *config, char *why)    \
+	{                                                                                          \
+		return linktun_gateway_start(&kind, gw, env, config, why);                         \
+	}                                                                                          \
+	static int ident##_client_open(void **client, const struct tunnel_env *env,                \
+				       const struct tunnel_grant *grant,                           \
+				       tunnel_client_state *state, void *arg, char *why)           \
+	{                                                                                          \
+		return linktun_client_open(&kind, client, env, grant, state, arg, why);            \
+	}                                                                                          \
+	const struct tunnel_method tunnel_##ident = {                                              \
+		.name = #ident,                                                                    \
+		.probe = ident##_probe,                                                            \
+		.gateway_start = ident##_gateway_start,                                            \
+		.gateway_info = linktun_gateway_info,                                              \
+		.gateway_open = linktun_gateway_open,                                              \
+		.gateway_source = linktun_gateway_source,                                          \
+		.gateway_close = linktun_gateway_close,                                            \
+		.gateway_counters = linktun_gateway_counters,                                      \
+		.gateway_stop = linktun_gateway_stop,                                              \
+		.client_open = ident##_client_open,                                                \
+		.client_interface = linktun_client_interface,                                      \
+		.client_path = linktun_client_path,                                                \
+		.client_counters = linktun_client_counters,                                        \
+		.client_close = linktun_client_close,                                              \
+	}
+
 /* Bytes that only who knows the sid can tell, the same after a restart; `what` keeps several apart.
  */
 void linktun_secret(const char *sid, const char *what, void *out, size_t len);
