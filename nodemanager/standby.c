@@ -321,7 +321,7 @@ static int find_now(struct nm *nm, struct nm_conn *c, uint64_t now)
 /* No node in common but the ends; otherwise as few links as may be. */
 static int find(struct nm *nm, struct nm_conn *c, uint64_t now)
 {
-	uint32_t costs[1 + STANDBY_ROUTES_MAX][NM_HOPS_MAX];
+	uint32_t costs[1 + STANDBY_ROUTES_MAX][NM_HOPS_MAX] = {{0}};
 	size_t paths = 1 + c->standby_count;
 	for (size_t i = 0; i < paths; i++) {
 		links_shun(nm, path_at(c, i), costs[i]);

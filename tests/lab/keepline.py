@@ -15,7 +15,7 @@ def line(network):
     """sub - r1 - r2 - gw1, and an echo server at gw1.  There is no other way than the one that is
     tried here."""
     network.start_overlay(StandbyPaths=0)
-    network.run("gw1", "echo-server", f"{bin_dir()}/echo", "server")
+    network.echo = network.run("gw1", "echo-server", f"{bin_dir()}/echo", "server")
     settled(network)
     return network
 
@@ -54,9 +54,10 @@ def restart_log(daemon):
     return tuple(map(int, found[-1])) if found else None
 
 
-def kept_rules(mesh, name):
-    """How many rules the node has, by its own word: what it takes up after kill -9."""
-    time.sleep(1.5)
+def kept_rules(mesh, name, written=1.5):
+    """How many rules the node has, by its own word: what it takes up after kill -9.  `written`: seconds
+    until all is on its disk."""
+    time.sleep(written)
     node = mesh.d[f"{name}-node"]
     before = len(re.findall(r"of \d+ rules", node.log()))
     node.kill()

@@ -16,13 +16,12 @@ import socket
 import struct
 
 import lab as _lab
-from lab import Lab, LabError, rpc, wait
+from lab import LabError, wait
+from uplink import INET4 as HTTP_ADDR, INET6 as HTTP_ADDR6, UplinkLab
 
-HTTP_ADDR, HTTP_ADDR6 = "198.51.100.80", "2001:db8:80::80"
-GATEWAY_PORT, SUBSCRIBER_PORT, TARGET_PORT = 65533, 65532, 4242
+TARGET_PORT = 4242
 HOSTS = {"gw": 1, "a": 11, "b": 12, "c": 13}
 SUBSCRIBERS = ("a", "b")
-HERE = os.path.dirname(os.path.abspath(__file__))
 COUNT = 300_000
 SLOW = float(os.environ.get("MESHNET_SLOW") or 1)  # a machine that is emulated is so much slower
 
@@ -52,7 +51,7 @@ def udp_packet(source, target, text, port=TARGET_PORT):
     return head[:10] + struct.pack(">H", checksum(head)) + head[12:] + udp
 
 
-class MethodLab(Lab):
+class MethodLab(UplinkLab):
     def __init__(self, methods, **gateway):
         super().__init__()
         self.d = {}
@@ -68,16 +67,14 @@ class MethodLab(Lab):
 
     def _build(self):
         self.add("inet", "side", "lan", *HOSTS)
-        self.link("inet", "gw", "192.0.2.4/30", "2001:db8:1::/64")
+        self.build_uplink()
         self.link("gw", "side", "10.78.0.0/24")
         self["lan"].batch(["link add br0 type bridge", "link set br0 up"])
         for name in HOSTS:
             _lab.veth(self[name], "lan", self["lan"], f"p-{name}")
         self["lan"].batch([f"link set p-{name} master br0 up" for name in HOSTS])
         side = [f"route add 10.78.0.0/24 via {self.lan('gw')}"]
-        more = {"gw": ["route add default via 192.0.2.5",
-                       "route add default via 2001:db8:1::1"],
-                "a": side, "b": side,
+        more = {"gw": [], "a": side, "b": side,
                 "c": side + [f"route add default via {self.lan('gw', f)}" for f in (4, 6)]}
         for name in HOSTS:
             self[name].batch([f"addr add {self.lan(name)}/24 dev lan",
@@ -87,8 +84,6 @@ class MethodLab(Lab):
         self["gw"].sysctl("net.ipv4.ip_forward", 1)
         self["gw"].sysctl("net.ipv6.conf.all.forwarding", 1)
         self["side"].ip("route", "add", "default", "via", "10.78.0.1")
-        self["inet"].batch([f"addr add {HTTP_ADDR}/32 dev lo",
-                            f"addr add {HTTP_ADDR6}/128 dev lo nodad"])
 
     @staticmethod
     def _settle(ns, links):
@@ -105,54 +100,44 @@ class MethodLab(Lab):
         return f"10.77.0.{HOSTS[name]}" if family == 4 else f"fd77::{HOSTS[name]:x}"
 
     def _start(self, methods, keys):
-        services = self.run("inet", "services", "/usr/bin/python3",
-                            os.path.join(HERE, "services.py"), HTTP_ADDR, HTTP_ADDR6)
-        services.wait_log("ready")
+        self.start_services()
         self.start_gateway(methods, **keys)
         for name in SUBSCRIBERS:
             section = {"Node": "", "AutoConnect": "no", "Methods": ",".join(methods),
                        "ScanInterval": 2, "ProbeInterval": 200, "ProbeLosses": 50}
             self.d[name] = self.daemon(name, "subscriberd", {"subscriber": section})
-        wait(lambda: all(self.sub(n, "status") for n in SUBSCRIBERS), 20 * SLOW, "the subscribers answer")
+        wait(lambda: all(self.subscriber(n, "status") for n in SUBSCRIBERS), 20 * SLOW, "the subscribers answer")
 
     def start_gateway(self, methods, **keys):
-        section = {"Name": "gw", "Node": "", "Methods": ",".join(methods), "LeaseSeconds": 30,
-                   "UplinkTargets": f"{HTTP_ADDR}:80", "UplinkInterval": 1,
-                   "UplinkInterface": "to-inet", "Pool4": "10.117.1.0/24",
-                   "Pool6": "fd75:6d65:1::/64", **keys}
-        self.d["gw"] = self.daemon("gw", "gatewayd",
-                                   {"gateway": section, "direct": {"Interface": "lan"}})
-        wait(lambda: self.gw("nodeInfo")["uplink"]["online"], 20 * SLOW, "the gateway proves its uplink")
-
-    def gw(self, method, /, **params):
-        return rpc(self["gw"], GATEWAY_PORT, method, params)
-
-    def sub(self, name, method, /, **params):
-        return rpc(self[name], SUBSCRIBER_PORT, method, params)
+        self.d["gw"] = self.daemon_of_gateway(
+            {"direct": {"Interface": "lan"}},
+            **{"Methods": ",".join(methods), "LeaseSeconds": 30, "UplinkInterface": "to-inet",
+               "Pool4": "10.117.1.0/24", "Pool6": "fd75:6d65:1::/64", **keys})
+        wait(lambda: self.gateway("nodeInfo")["uplink"]["online"], 20 * SLOW, "the gateway proves its uplink")
 
     # --- being online ---
 
     def session(self, name):
-        status = self.sub(name, "status")
+        status = self.subscriber(name, "status")
         if status["state"] != "online":
             raise LookupError(f"{name} is {status['state']}")
         return status["session"]
 
     def connect(self, name, method, family=4, timeout=10 * SLOW):
         """Online by this method, calling the gateway over this family; the session."""
-        self.sub(name, "connect", gateway=self.lan("gw", family), method=method)
+        self.subscriber(name, "connect", gateway=self.lan("gw", family), method=method)
         return wait(lambda: self.session(name), timeout, f"{name} is online by {method}", 0.02)
 
     def disconnect(self, *names):
         for name in names:
-            self.sub(name, "disconnect")
-        wait(lambda: all(self.sub(n, "status")["state"] == "idle" for n in names)
+            self.subscriber(name, "disconnect")
+        wait(lambda: all(self.subscriber(n, "status")["state"] == "idle" for n in names)
              and not any(self.held(n) for n in names), 10 * SLOW, "the leases end")
 
     def held(self, name):
         """The gateway's sessions of this host."""
         hosts = {self.lan(name), self.lan(name, 6)}
-        return [s for s in self.gw("listSessions")["sessions"] if s["host"] in hosts]
+        return [s for s in self.gateway("listSessions")["sessions"] if s["host"] in hosts]
 
     def fetch(self, name, host=HTTP_ADDR, count=COUNT, timeout=5.0 * SLOW):
         status, got = _lab.http_request(self[name], host, 80, path=f"/bytes/{count}",
@@ -180,4 +165,4 @@ class MethodLab(Lab):
             sock.sendto(packet, (str(target), 0))
 
     def spoofed(self):
-        return self.gw("status")["counters"]["spoofedPackets"]
+        return self.gateway("status")["counters"]["spoofedPackets"]

@@ -7,19 +7,15 @@
 Subscribers have no default route: what reaches the Internet went through the tunnel.  The Internet
 knows the gateway's uplink address only.
 """
-import os
-
 import lab as tools
-from lab import Lab, wait
+from lab import wait
+from uplink import GATEWAY_PORT, INET4, UplinkLab
 
-SERVICES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "services.py")
-INET4, INET6 = "198.51.100.80", "2001:db8:80::80"
 POOL4, POOL6 = "10.117.0.0/24", "fd75:6d65::/64"
-GATEWAY_PORT, SUBSCRIBER_PORT = 65533, 65532
 SUBSCRIBERS = ("s1", "s2")
 
 
-class MethodLab(Lab):
+class MethodLab(UplinkLab):
     def __init__(self):
         super().__init__()
         self.gateway_daemon, self.subscribers = None, {}
@@ -31,16 +27,11 @@ class MethodLab(Lab):
 
     def _build(self):
         self.add("inet", "gw", *SUBSCRIBERS)
-        self.link("inet", "gw", "192.0.2.0/30", "2001:db8:1::/64")
         for i, name in enumerate(SUBSCRIBERS, 1):
             self.link("gw", name, f"10.78.{i}.0/24", f"fd78:{i}::/64")
-        self["gw"].ip("route", "add", "default", "via", "192.0.2.1")
-        self["gw"].ip("-6", "route", "add", "default", "via", "2001:db8:1::1")
-        self["inet"].ip("addr", "add", f"{INET4}/32", "dev", "lo")
-        self["inet"].ip("-6", "addr", "add", f"{INET6}/128", "dev", "lo", "nodad")
+        self.build_uplink()
         self.settle()
-        self.run("inet", "services", "/usr/bin/python3", SERVICES, INET4, INET6)
-        wait(lambda: (INET4, 80) in self["inet"].listening(), 10, "the Internet's services")
+        self.start_services()
         self.clean = {name: self[name].host_state() for name in ("gw", *SUBSCRIBERS)}
 
     def gateway_address(self, name):
@@ -49,10 +40,9 @@ class MethodLab(Lab):
 
     def start_gateway(self, methods, gateway=None, **sections):
         """`methods` as in the configuration; `sections` are those of the methods."""
-        section = {"Name": "gw", "Node": "", "Methods": methods, "Pool4": POOL4, "Pool6": POOL6,
-                   "UplinkTargets": f"{INET4}:80", "UplinkInterval": 2, "LeaseSeconds": 30,
-                   **(gateway or {})}
-        self.gateway_daemon = self.daemon("gw", "gatewayd", {"gateway": section, **sections})
+        self.gateway_daemon = self.daemon_of_gateway(
+            sections, **{"Methods": methods, "Pool4": POOL4, "Pool6": POOL6, "UplinkInterval": 2,
+                         "LeaseSeconds": 30, **(gateway or {})})
         self.wait_gateway()
         return self.gateway_daemon
 
@@ -67,15 +57,6 @@ class MethodLab(Lab):
         daemon = self.daemon(name, "subscriberd", {"subscriber": section, **sections})
         self.subscribers[name] = daemon
         return daemon
-
-    def rpc(self, ns, port, method, /, **params):
-        return tools.rpc(self[ns], port, method, params)
-
-    def gateway(self, method, /, **params):
-        return self.rpc("gw", GATEWAY_PORT, method, **params)
-
-    def subscriber(self, name, method, /, **params):
-        return self.rpc(name, SUBSCRIBER_PORT, method, **params)
 
     def wait_online(self, name, timeout=10):
         """Until the page comes through."""

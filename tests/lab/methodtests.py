@@ -7,7 +7,8 @@ import pytest
 
 import lab as tools
 from lab import wait
-from methods import INET4, INET6, MethodLab
+from methods import MethodLab
+from uplink import INET4, INET6
 
 
 @pytest.fixture(scope="module")

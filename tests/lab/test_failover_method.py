@@ -26,7 +26,7 @@ def restart(net, name, **keys):
     daemon.config["subscriber"].update(keys)
     daemon.write_config()
     daemon.start()
-    wait(lambda: net.sub(name, "status"), 10, "it answers")
+    wait(lambda: net.subscriber(name, "status"), 10, "it answers")
 
 
 def online(net, name, method):
@@ -40,7 +40,7 @@ def test_other_method_of_the_same_gateway(net, standby):
             ProbeLosses=3)
     online(net, "a", "vxlan")
     if standby == "yes":
-        second = wait(lambda: (s := net.sub("a", "status")["standby"]) and s["state"] == "standby"
+        second = wait(lambda: (s := net.subscriber("a", "status")["standby"]) and s["state"] == "standby"
                       and s, 15, "a standby by the other method")
         assert second["method"] == "direct"
     assert net.fetch("a", count=1000)
@@ -51,7 +51,7 @@ def test_other_method_of_the_same_gateway(net, standby):
         online(net, "a", "direct")
         # By the clock, not by lastDetectMs: that begins with a probe that was lost before the cut.
         assert time.monotonic() - began < 3
-        status = net.sub("a", "status")
+        status = net.subscriber("a", "status")
         assert status["failovers"] == 1 and status["session"]["gateway"] == "gw"
         assert status["lastSwitchMs"] < 1000, status
         assert net.fetch("a", count=1000)

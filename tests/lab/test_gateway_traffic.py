@@ -53,7 +53,7 @@ def session(lab, name):
 def test_rate_of_one_lease(shared):
     """Downwards its own rate, upwards that of the whole uplink, which is less."""
     shared.connect("a", "vxlan")
-    assert shared.gw("status")["shaping"]["active"] and session(shared, "a")["rateKept"]
+    assert shared.gateway("status")["shaping"]["active"] and session(shared, "a")["rateKept"]
     down, up = bps(shared, "a"), bps(shared, "a", reverse=False)
     assert 15 * MBIT < down < 20.5 * MBIT, down
     assert 12 * MBIT < up < 16.5 * MBIT, up
@@ -104,12 +104,12 @@ def test_usage_is_counted_and_kept(shared):
 def test_a_quota_slows_down_and_a_new_limit_frees(shared):
     assert session(shared, "a")["rateKbps"] == 20_000
     used = session(shared, "a")["monthBytes"]
-    shared.gw("setConfig", key="StepDownKbps", value=1000)
-    shared.gw("setConfig", key="MonthQuotaBytes", value=used)
+    shared.gateway("setConfig", key="StepDownKbps", value=1000)
+    shared.gateway("setConfig", key="MonthQuotaBytes", value=used)
     wait(lambda: session(shared, "a")["rateKbps"] == 1000, 8, "it is slowed down")
     down = bps(shared, "a")
     assert 0.6 * MBIT < down < 1.1 * MBIT, down
-    shared.gw("setConfig", key="MonthQuotaBytes", value=0)
+    shared.gateway("setConfig", key="MonthQuotaBytes", value=0)
     wait(lambda: session(shared, "a")["rateKbps"] == 20_000, 8, "it is fast again")
     assert bps(shared, "a") > 10 * MBIT
 
@@ -120,13 +120,13 @@ def test_methods_are_looked_for_again(shared):
     daemon.config["gateway"]["Methods"] = "vxlan, ipip, direct"
     daemon.write_config()
     daemon.signal(1)
-    info = wait(lambda: len(shared.gw("nodeInfo")["methods"]) > 1 and shared.gw("nodeInfo"), 5,
+    info = wait(lambda: len(shared.gateway("nodeInfo")["methods"]) > 1 and shared.gateway("nodeInfo"), 5,
                 "direct is offered")
     assert [m["name"] for m in info["methods"]][:1] == ["vxlan"]
     missing = {m["name"]: m["reason"] for m in info["unavailable"]}
     offered = {m["name"] for m in info["methods"]}
     assert set(missing) | offered == {"vxlan", "ipip", "direct"} and all(missing.values())
-    assert shared.gw("status")["unavailable"] == info["unavailable"]
+    assert shared.gateway("status")["unavailable"] == info["unavailable"]
     assert shared.fetch("a", count=100_000), "who was there has not noticed"
 
 
@@ -136,9 +136,9 @@ def test_a_quota_ends(shared):
     daemon.config["gateway"]["OnRelease"] = f"/bin/sh -c 'echo \"$1 $2\" >> {out}' sh"
     daemon.write_config()
     daemon.signal(1)
-    wait(lambda: out in shared.gw("getConfig")["config"]["gateway"]["OnRelease"], 5, "it is read")
-    shared.gw("setConfig", key="StepDownKbps", value=0)
-    shared.gw("setConfig", key="MonthQuotaBytes", value=1)
+    wait(lambda: out in shared.gateway("getConfig")["config"]["gateway"]["OnRelease"], 5, "it is read")
+    shared.gateway("setConfig", key="StepDownKbps", value=0)
+    shared.gateway("setConfig", key="MonthQuotaBytes", value=1)
     wait(lambda: not shared.held("a"), 8, "the lease ends")
     wait(lambda: os.path.exists(out) and os.path.getsize(out), 5, "the hook ran")
     with open(out, encoding="ascii") as f:
@@ -149,7 +149,7 @@ def test_a_quota_ends(shared):
 
 
 def test_nothing_is_left(shared):
-    shared.gw("setConfig", key="MonthQuotaBytes", value=0)
+    shared.gateway("setConfig", key="MonthQuotaBytes", value=0)
     for name in ("a", "b", "gw"):
         assert shared.d[name].stop()[0] == 0
         for what, text in shared.before[name].items():

@@ -112,26 +112,6 @@ def test_half_open_to_an_app(line):
     wait(lambda: not is_listed(), 10, "it is gone")
 
 
-def test_nothing_is_left_of_connections_that_were_not_made(line):
-    """What the manager before did not finish, this one has removed when nobody asked for it."""
-    assert "since" in left, "needs the test in which the manager died"
-    time.sleep(max(0, left["since"] + LEFT_SECONDS - time.monotonic()))
-    for name in ("sub", "r1", "r2", "gw1"):
-        assert kept_rules(line, name) == 0
-    settled(line)
-
-
-def test_half_open_to_the_manager(line, stream):
-    node = line.d["r2-node"]
-    before = node.log().count("channel to the manager is closed: silence")
-    with Dropped(line["r2"], MANAGER_PORT) as gone:
-        gone.wait(lambda: "r2" not in line.registered(), "the manager notices")
-        gone.wait(lambda: node.log().count("channel to the manager is closed: silence") > before,
-                  "the node notices")
-    settled(line)
-    stream.finish()
-
-
 # --- manager and tracker --------------------------------------------------------------------------
 
 class QuietApp:
@@ -157,10 +137,7 @@ def names(mesh):
     return apps
 
 
-@pytest.mark.parametrize("victims,away", [
-    (("apptracker",), 0.0), (("apptracker",), 2.0), (("nodemanager",), 2.0),
-    (("nodemanager", "apptracker"), 0.0), (("apptracker", "nodemanager"), 2.0)])
-def test_every_app_is_listed_once(line, stream, victims, away):
+def listed_once(line, stream, victims, away):
     quiet = [QuietApp(line[ns], f"quiet-{i}") for ns in ("sub", "gw1", "gw2") for i in range(5)]
     expected = wait(lambda: len(names(line) or []) >= 17 and names(line), 10, "all are listed")
     kill_and_start([line.d[f"mgr-{v}"] for v in victims], away)
@@ -172,6 +149,42 @@ def test_every_app_is_listed_once(line, stream, victims, away):
         q.app.close()
     stream.finish()
     wait(lambda: len(names(line)) == 1, 10, "those that left are not listed")
+
+
+@pytest.mark.parametrize("away", [0.0, 2.0])
+def test_every_app_is_listed_once_by_the_next_tracker(line, stream, away):
+    listed_once(line, stream, ("apptracker",), away)
+
+
+# --- what is left, once the manager that died first has been gone for long; then that one dies too ---
+
+def test_nothing_is_left_of_connections_that_were_not_made(line):
+    """What the manager before did not finish, this one has removed when nobody asked for it."""
+    assert "since" in left, "needs the test in which the manager died"
+    time.sleep(max(0, left["since"] + LEFT_SECONDS - time.monotonic()))
+    time.sleep(1.5)
+    server = line.echo.log().count("registered at node")
+    for name in ("gw1", "sub", "r1", "r2"):
+        assert kept_rules(line, name, 0) == 0
+    wait(lambda: line.echo.log().count("registered at node") > server, 10, "the echo server is back")
+    settled(line)
+
+
+def test_half_open_to_the_manager(line, stream):
+    node = line.d["r2-node"]
+    before = node.log().count("channel to the manager is closed: silence")
+    with Dropped(line["r2"], MANAGER_PORT) as gone:
+        gone.wait(lambda: "r2" not in line.registered(), "the manager notices")
+        gone.wait(lambda: node.log().count("channel to the manager is closed: silence") > before,
+                  "the node notices")
+    settled(line)
+    stream.finish()
+
+
+@pytest.mark.parametrize("victims,away", [
+    (("nodemanager",), 2.0), (("nodemanager", "apptracker"), 0.0), (("apptracker", "nodemanager"), 2.0)])
+def test_every_app_is_listed_once(line, stream, victims, away):
+    listed_once(line, stream, victims, away)
 
 
 def registered_or_none(mesh):

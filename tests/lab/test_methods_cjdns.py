@@ -7,7 +7,8 @@ import time
 import pytest
 
 from lab import wait
-from methods import INET4, INET6, MethodLab
+from methods import MethodLab
+from uplink import INET4, INET6
 
 STANDIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cjdns_standin.py")
 # Real keys: their hashes begin with fc.

@@ -70,9 +70,9 @@ def targets(addresses):
 
 
 def test_methods_that_the_kernel_lacks_are_not_offered(net):
-    offered = [m["name"] for m in net.gw("nodeInfo")["methods"]]
+    offered = [m["name"] for m in net.gateway("nodeInfo")["methods"]]
     assert offered == list(dict.fromkeys(parts(m)[0] for m in WANTED))
-    reasons = {m["name"]: m["reason"] for m in net.gw("nodeInfo")["unavailable"]}
+    reasons = {m["name"]: m["reason"] for m in net.gateway("nodeInfo")["unavailable"]}
     assert list(reasons) == MISSING
     for method in MISSING:
         assert reasons[method].startswith("the kernel has no links of kind")

@@ -13,7 +13,8 @@ import pytest
 import lab as tools
 import socks5
 from lab import wait
-from methods import INET4, INET6, MethodLab
+from methods import MethodLab
+from uplink import INET4, INET6
 
 FLOWS = 64
 DANTE = "/usr/sbin/danted"

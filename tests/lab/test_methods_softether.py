@@ -1,6 +1,6 @@
 """The method "softether" with the real program at both ends: methodtests.py, and what only it has."""
 from lab import wait
-from methods import INET4
+from uplink import INET4
 from methodtests import (closed_without_a_trace, processes, test_addresses_are_the_leased_ones,  # noqa: F401
                          test_another_address_does_not_pass, test_both_families_carry_bulk,
                          test_comings_and_goings_do_not_disturb_others,
@@ -16,7 +16,7 @@ def prepare(lab):
         counter foreign {{ }}
         chain arrive {{
             type filter hook prerouting priority raw; policy accept;
-            iifname "to-gw" ip daddr != {{ {INET4}, 192.0.2.0/30 }} counter name foreign
+            iifname "to-gw" ip daddr != {{ {INET4}, 192.0.2.4/30 }} counter name foreign
         }}
     }}""")
 

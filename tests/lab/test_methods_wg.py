@@ -19,14 +19,14 @@ import time
 import pytest
 
 import lab as tools
-from lab import Lab, wait
+from lab import wait
+from uplink import INET4 as WEB, INET6 as WEB6, UplinkLab
 
 # "kernel" in a virtual machine, whose kernel has WireGuard of its own.
 BACKEND = os.environ.get("MESHNET_WIREGUARD", "userspace")
 WANTED = os.environ.get("MESHNET_METHODS", "wireguard fastd").split()
 SLOW = float(os.environ.get("MESHNET_SLOW", "1"))
 
-WEB, WEB6 = "198.51.100.80", "2001:db8:80::80"
 SUBSCRIBERS = {"w1": "wireguard", "w2": "wireguard", "f1": "fastd", "f2": "fastd"}
 FIRST = {m: n for m, n in (("wireguard", "w1"), ("fastd", "f1")) if m in WANTED}
 SECOND = {m: n for m, n in (("wireguard", "w2"), ("fastd", "f2")) if m in WANTED}
@@ -37,23 +37,17 @@ METHODS = pytest.mark.parametrize("method", WANTED)
 LENGTH = 3_000_000
 
 
-class MethodsLab(Lab):
+class MethodsLab(UplinkLab):
     def __init__(self):
         super().__init__()
         try:
             self.add("inet", "gw", *SUBSCRIBERS)
-            self.link("inet", "gw", "192.0.2.4/30", "2001:db8:1::/64")
+            self.build_uplink()
             for i, name in enumerate(SUBSCRIBERS, 1):
                 self.link("gw", name, f"10.77.{i}.0/24")
-            self["gw"].ip("route", "add", "default", "via", "192.0.2.5")
-            self["gw"].ip("-6", "route", "add", "default", "via", "2001:db8:1::1")
-            inet = self["inet"]
-            inet.ip("addr", "add", f"{WEB}/32", "dev", "lo")
-            inet.ip("-6", "addr", "add", f"{WEB6}/128", "dev", "lo", "nodad")
             self.settle()
             self.clean = {name: self[name].host_state() for name in self.namespaces}
-            services = os.path.join(tools.TOP, "tests", "lab", "services.py")
-            self.run("inet", "services", "/usr/bin/python3", services, WEB, WEB6).wait_log("ready")
+            self.start_services()
             self.subscribers = {}
             self.start_gateway()
         except BaseException:
@@ -61,10 +55,8 @@ class MethodsLab(Lab):
             raise
 
     def start_gateway(self):
-        self.gatewayd = self.daemon("gw", "gatewayd", {
-            "gateway": {"Name": "gw", "Node": "", "Methods": ",".join(WANTED),
-                        "UplinkTargets": f"{WEB}:80", "UplinkInterval": 1, "LeaseSeconds": 6},
-            "wireguard": {"Backend": BACKEND}})
+        self.gatewayd = self.daemon_of_gateway({"wireguard": {"Backend": BACKEND}},
+                                               Methods=",".join(WANTED), LeaseSeconds=6)
 
     def start_subscriber(self, name):
         if name in self.subscribers:
@@ -78,15 +70,12 @@ class MethodsLab(Lab):
             "wireguard": {"Backend": BACKEND}})
         return self.subscribers[name]
 
-    def gateway(self, method, /, **params):
-        return tools.rpc(self["gw"], 65533, method, params)
-
     def sessions(self):
         return {s["sid"]: s for s in self.gateway("listSessions")["sessions"]}
 
     def session(self, name):
         """The subscriber's lease as the gateway shows it."""
-        own = tools.rpc(self[name], 65532, "status")["session"]
+        own = self.subscriber(name, "status")["session"]
         return self.sessions()[own["sid"]]
 
     def online(self, name):
