@@ -50,6 +50,9 @@ OPT     ?= -O1 -g1
 else
 BUILD   ?= build
 OPT     ?= -O2 -g
+# What Debian wants of a program that listens; fortified functions need the optimizer.
+HARDEN    = $(if $(filter -O0,$(OPT)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+HARDEN_LD = -Wl,-z,relro,-z,now
 endif
 VERSION := 0.1.0
 
@@ -62,10 +65,10 @@ endif
 PKGS    := libevent libevent_pthreads json-c libsodium sqlite3 libmnl libnftables libcrypto
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Werror
 CFLAGS  := $(ROOTFLAGS) -std=c17 -D_GNU_SOURCE -DMESHNET_VERSION='"$(VERSION)"' $(OPT) $(WARN) $(SANFLAGS) \
-           -fstack-protector-strong -fno-math-errno -Icommon -Iapps -I. $(CRYPTO_FLAGS) $(EXTRA_CFLAGS)
+           $(HARDEN) -fstack-protector-strong -fno-math-errno -Icommon -Iapps -I. $(CRYPTO_FLAGS) $(EXTRA_CFLAGS)
 # Every program maps what it uses and no more.  libcrypto is loaded when it is first needed
 # (core/seal.c).  Square roots are one instruction, so that a node needs no libm.
-LDFLAGS := $(ROOTFLAGS) -Wl,--as-needed $(SANFLAGS) $(EXTRA_LDFLAGS)
+LDFLAGS := $(ROOTFLAGS) -Wl,--as-needed $(HARDEN_LD) $(SANFLAGS) $(EXTRA_LDFLAGS)
 LDLIBS  := -levent_extra -levent_core -ljson-c -lsodium -lsqlite3 -lmnl -lnftables -linih -lm
 
 BIN      := $(BUILD)/bin
@@ -113,7 +116,8 @@ help:
 	@echo "make fuzz       fuzz every parser (SECONDS_EACH=60)"
 	@echo "make bench      measure; results in build/bench/*.json (root; NAMES='chain echo' for some)"
 	@echo "make lint       layers, sizes, clang-tidy, cppcheck"
-	@echo "make install    DESTDIR and PREFIX are honoured"
+	@echo "make install    DESTDIR and PREFIX are honoured; make uninstall takes it away again"
+	@echo "make deb        Debian packages of what is built, in $(BUILD)/deb"
 
 # Installs what is missing from Debian; with everything there it costs one dpkg-query.
 deps:
@@ -266,8 +270,8 @@ bench:
 LIBDIR  ?= $(PREFIX)/lib
 MANDIR  ?= $(PREFIX)/share/man
 DOCDIR  ?= $(PREFIX)/share/doc/meshnet
-BASH_COMPLETION := $(PREFIX)/share/bash-completion/completions
-ZSH_COMPLETION  := $(PREFIX)/share/zsh/site-functions
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 # The prefix `meshnet-` keeps clear of Node.js, which owns the name `node`.
 PREFIXED := $(addprefix meshnet-,$(filter-out meshctl,$(PROGRAMS)))
 PAGES    := $(notdir $(wildcard docs/man/*.[1-8])) meshnet.cfg.5
@@ -332,17 +336,17 @@ install: programs library init-files install-data
 
 install-data:
 	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
-		$(DESTDIR)$(BASH_COMPLETION) $(DESTDIR)$(ZSH_COMPLETION) $(DESTDIR)$(DOCDIR)
+		$(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(DOCDIR)
 	$(foreach p,$(filter-out %.5,$(PAGES)),install -m 644 docs/man/$(p) \
 		$(DESTDIR)$(MANDIR)/man$(call section_of,$(p)) &&) true
 	awk -v docdir=$(DOCDIR) -f docs/man/keys.awk etc/meshnet-example.cfg docs/man/meshnet.cfg.5.in \
 		>$(DESTDIR)$(MANDIR)/man5/meshnet.cfg.5
 	chmod 644 $(DESTDIR)$(MANDIR)/man5/meshnet.cfg.5
 	$(foreach p,$(PREFIXED),install -m 644 etc/completion/meshnet.bash \
-		$(DESTDIR)$(BASH_COMPLETION)/$(p) &&) true
-	install -m 644 etc/completion/meshctl.bash $(DESTDIR)$(BASH_COMPLETION)/meshctl
-	install -m 644 etc/completion/meshnet.zsh $(DESTDIR)$(ZSH_COMPLETION)/_meshnet
-	install -m 644 etc/completion/meshctl.zsh $(DESTDIR)$(ZSH_COMPLETION)/_meshctl
+		$(DESTDIR)$(BASHDIR)/$(p) &&) true
+	install -m 644 etc/completion/meshctl.bash $(DESTDIR)$(BASHDIR)/meshctl
+	install -m 644 etc/completion/meshnet.zsh $(DESTDIR)$(ZSHDIR)/_meshnet
+	install -m 644 etc/completion/meshctl.zsh $(DESTDIR)$(ZSHDIR)/_meshctl
 	install -m 644 $(DOCS) $(DESTDIR)$(DOCDIR)
 
 # The library as well, whether this SAN has one or not.
@@ -352,18 +356,30 @@ uninstall:
 		$(DESTDIR)$(MANDIR)/man3/libmeshapp.3
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PREFIXED) meshctl) \
 		$(foreach p,$(PAGES),$(DESTDIR)$(MANDIR)/man$(call section_of,$(p))/$(p)) \
-		$(addprefix $(DESTDIR)$(BASH_COMPLETION)/,$(PREFIXED) meshctl) \
-		$(addprefix $(DESTDIR)$(ZSH_COMPLETION)/,_meshnet _meshctl)
+		$(addprefix $(DESTDIR)$(BASHDIR)/,$(PREFIXED) meshctl) \
+		$(addprefix $(DESTDIR)$(ZSHDIR)/,_meshnet _meshctl)
 	rm -f $(addprefix $(DESTDIR)$(DOCDIR)/,$(notdir $(DOCS)))
 	rm -f $(DAEMONS:%=$(DESTDIR)$(INITDIR)/meshnet-%) $(UNITS:%=$(DESTDIR)$(UNITDIR)/%) \
 		$(DESTDIR)$(SYSUSERSDIR)/meshnet.conf $(DESTDIR)$(TMPFILESDIR)/meshnet.conf \
 		$(DESTDIR)$(SYSCTLDIR)/50-meshnet.conf
 	-rmdir $(DESTDIR)$(DOCDIR)
 
+# In a copy of debian/, so that the work tree stays clean; debian/rules takes the programs from here.
+DEB_TREE = $(BUILD)/deb/meshnet-$(VERSION)
+deb:
+	@etc/deps.sh deb
+	@$(MAKE) --no-print-directory -s -j$(JOBS) programs library
+	@rm -rf $(BUILD)/deb && mkdir -p $(DEB_TREE)
+	@cp -r debian $(DEB_TREE)
+	@cd $(DEB_TREE) && MAKEFLAGS= MAKELEVEL= MESHNET_SOURCE=$(CURDIR) MESHNET_BUILD=$(abspath $(BUILD)) \
+		DEB_BUILD_OPTIONS="parallel=$(JOBS) $(DEB_BUILD_OPTIONS)" \
+		dpkg-buildpackage -b -us -uc >../build.log 2>&1 || { tail -30 ../build.log; exit 1; }
+	@ls $(BUILD)/deb/*.deb
+
 clean:
 	rm -rf build
 .PHONY: test test-vm test-packaging sim demo lint fuzz bench install install-data \
-	uninstall clean
+	uninstall deb clean
 
 .SECONDARY:
 -include $(shell find $(BUILD)/obj $(BUILD)/pic $(BUILD)/unit $(BUILD)/fuzz -name '*.d' 2>/dev/null)

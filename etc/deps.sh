@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian 12 packages that a task needs and that are missing.
-#   etc/deps.sh GROUP...     groups: build test vm packaging demo lint fuzz bench
+#   etc/deps.sh GROUP...     groups: build deb test vm packaging demo lint fuzz bench
 #   NO_BROWSER=1 leaves Chromium out (0.4 GB; the tests that need it are then skipped)
 # With everything there this is one dpkg-query.
 # systemd-resolved (for one test) is only unpacked, into build/debian: installed, it would take over
@@ -23,6 +23,9 @@ packaging="python3-pytest
 	debootstrap
 	mandoc
 	zsh
+	debhelper
+	dpkg-dev
+	lintian
 	busybox-static
 	shellcheck"
 networks="babeld bird2 frr yggdrasil"
@@ -32,6 +35,7 @@ browser=chromium
 packages() {
 	case $1 in
 	build) echo "$build" ;;
+	deb) echo "$build debhelper dpkg-dev" ;;
 	test) echo "$build $lab $tunnels $networks $browser $tests" ;;
 	vm) echo "$build $lab $vm" ;;
 	packaging) echo "$build $lab $packaging" ;;
@@ -40,7 +44,7 @@ packages() {
 	fuzz) echo "$build clang libclang-rt-14-dev" ;;
 	bench) echo "$build $lab $peers libigraph-dev" ;;
 	*)
-		echo "etc/deps.sh: unknown group '$1'; the groups are build test vm packaging demo lint fuzz bench" >&2
+		echo "etc/deps.sh: unknown group '$1'; the groups are build deb test vm packaging demo lint fuzz bench" >&2
 		exit 2
 		;;
 	esac

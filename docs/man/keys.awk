@@ -17,6 +17,7 @@ function sentence(s) {
 function quoted(s) {
 	gsub(/\\/, "\\e", s)
 	gsub(/"/, "\\(dq", s)
+	gsub(/,/, ",\\:", s)	# a long list may be broken there
 	return "\"" s "\""
 }
 
