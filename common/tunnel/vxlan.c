@@ -99,19 +99,11 @@ static int vxlan_client_open(void **client, const struct tunnel_env *env,
 	return linktun_client_open(&kind, client, env, grant, state, arg, why);
 }
 
-const struct tunnel_method tunnel_vxlan = {
-	.name = "vxlan",
-	.probe = vxlan_probe,
-	.gateway_start = vxlan_gateway_start,
-	.gateway_info = linktun_gateway_info,
-	.gateway_open = linktun_gateway_open,
-	.gateway_source = linktun_gateway_source,
-	.gateway_close = linktun_gateway_close,
-	.gateway_counters = linktun_gateway_counters,
-	.gateway_stop = linktun_gateway_stop,
-	.client_open = vxlan_client_open,
-	.client_interface = linktun_client_interface,
-	.client_path = linktun_client_path,
-	.client_counters = linktun_client_counters,
-	.client_close = linktun_client_close,
-};
+TUNNEL_METHOD(vxlan, (.name = "vxlan", .probe = vxlan_probe),
+	      (.gateway_start = vxlan_gateway_start, .gateway_info = linktun_gateway_info,
+	       .gateway_open = linktun_gateway_open, .gateway_source = linktun_gateway_source,
+	       .gateway_close = linktun_gateway_close, .gateway_counters = linktun_gateway_counters,
+	       .gateway_stop = linktun_gateway_stop),
+	      (.client_open = vxlan_client_open, .client_interface = linktun_client_interface,
+	       .client_path = linktun_client_path, .client_counters = linktun_client_counters,
+	       .client_close = linktun_client_close));
