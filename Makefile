@@ -247,7 +247,7 @@ test-packaging:
 	@etc/deps.sh packaging
 	@$(PYTHON) tests/run packaging
 
-# Every CPU that we know to work, and the unit tests that are slow under emulation (half an hour).
+# Every CPU that we mean to work, and the unit tests that are slow under emulation (half an hour).
 CROSS_TARGETS ?= s390x-linux-gnu aarch64-linux-gnu arm-linux-gnueabihf mipsel-linux-gnu
 test-cross:
 	@etc/deps.sh packaging $(CROSS_TARGETS:%=cross=%)
