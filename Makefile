@@ -55,6 +55,18 @@ HARDEN    = $(if $(filter -O0,$(OPT)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
 HARDEN_LD = -Wl,-z,relro,-z,now
 endif
 VERSION := 0.1.0
+# Cheap routers have little flash: a program has no function that it does not call, and no tables to
+# unwind its stack with (debuggers read .debug_frame).
+ifeq ($(SANFLAGS),)
+SMALL    := -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables
+SMALL_LD := -Wl,--gc-sections -Wl,-z,noseparate-code
+endif
+# What carries no packets and searches no graph is made for size.
+HOT  := $(addprefix common/tunnel/,mesh% tunpump% tunflow% socksrelay% socksudp%) \
+        $(addprefix common/io/,chan.c chan_i% tcppair% tun%)
+COLD := $(filter-out $(HOT),$(wildcard common/io/*.c common/tunnel/*.c)) $(wildcard common/scan/*.c \
+        gatewayd/*.c subscriberd/*.c apptracker/*.c meshctl/*.c nodemanager/api*.c nodemanager/shell*.c \
+        nodemanager/store*.c common/core/noise*.c common/core/channel.c)
 
 CRYPTO  ?= libcrypto
 ifeq ($(CRYPTO),libcrypto)
@@ -65,10 +77,11 @@ endif
 PKGS    := libevent libevent_pthreads json-c libsodium sqlite3 libmnl libnftables libcrypto
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Werror
 CFLAGS  := $(ROOTFLAGS) -std=c17 -D_GNU_SOURCE -DMESHNET_VERSION='"$(VERSION)"' $(OPT) $(WARN) $(SANFLAGS) \
-           $(HARDEN) -fstack-protector-strong -fno-math-errno -Icommon -Iapps -I. $(CRYPTO_FLAGS) $(EXTRA_CFLAGS)
+           $(HARDEN) -fstack-protector-strong -fno-math-errno $(SMALL) -Icommon -Iapps -I. $(CRYPTO_FLAGS) \
+           $(EXTRA_CFLAGS)
 # Every program maps what it uses and no more.  libcrypto is loaded when it is first needed
 # (core/seal.c).  Square roots are one instruction, so that a node needs no libm.
-LDFLAGS := $(ROOTFLAGS) -Wl,--as-needed $(HARDEN_LD) $(SANFLAGS) $(EXTRA_LDFLAGS)
+LDFLAGS := $(ROOTFLAGS) $(SMALL_LD) -Wl,--as-needed $(HARDEN_LD) $(SANFLAGS) $(EXTRA_LDFLAGS)
 LDLIBS  := -levent_extra -levent_core -ljson-c -lsodium -lsqlite3 -lmnl -lnftables -linih -lm
 
 BIN      := $(BUILD)/bin
@@ -112,6 +125,7 @@ help:
 	@echo "make test       all tests (root for the lab; SUITES='unit lab' for some)"
 	@echo "make test-vm    methods that need another kernel than this one, in QEMU (a minute)"
 	@echo "make test-packaging  packages, init scripts, units, containers, other CPUs (root)"
+	@echo "make CROSS=aarch64-linux-gnu  build for another CPU (s390x, arm, mipsel; make test-cross)"
 	@echo "make sim        the overlay on a virtual clock (SEEDS=1000; make test runs 40)"
 	@echo "make fuzz       fuzz every parser (SECONDS_EACH=60)"
 	@echo "make bench      measure; results in build/bench/*.json (root; NAMES='chain echo' for some)"
@@ -125,9 +139,12 @@ deps:
 $(SYSROOT_WHOLE):
 	@etc/sysroot.sh $(CROSS) $(SYSROOT)
 
+ifneq ($(findstring -O2,$(OPT)),)
+$(COLD:%.c=$(BUILD)/obj/%.o): OPT_FILE := -Os
+endif
 $(BUILD)/obj/%.o: %.c | $(SYSROOT_WHOLE)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(CC) $(CFLAGS) $(OPT_FILE) -MMD -MP -c $< -o $@
 
 $(LIBMESHNET): $(COMMON_OBJ)
 	@rm -f $@
@@ -242,6 +259,13 @@ test-vm:
 test-packaging:
 	@etc/deps.sh packaging
 	@$(PYTHON) tests/run packaging
+
+# Every CPU that we mean to work, and the unit tests that are slow under emulation (half an hour).
+CROSS_TARGETS ?= s390x-linux-gnu aarch64-linux-gnu arm-linux-gnueabihf mipsel-linux-gnu
+test-cross:
+	@etc/deps.sh packaging $(CROSS_TARGETS:%=cross=%)
+	@CROSS_ALL=1 CROSS_TARGETS="$(CROSS_TARGETS)" $(PYTHON) -m pytest -q -p no:cacheprovider -rs --tb=short \
+		tests/packaging/test_cross.py
 
 demo:
 	@etc/deps.sh demo
@@ -378,7 +402,7 @@ deb:
 
 clean:
 	rm -rf build
-.PHONY: test test-vm test-packaging sim demo lint fuzz bench install install-data \
+.PHONY: test test-vm test-packaging test-cross sim demo lint fuzz bench install install-data \
 	uninstall deb clean
 
 .SECONDARY:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian 12 packages that a task needs and that are missing.
-#   etc/deps.sh GROUP...     groups: build deb test vm packaging demo lint fuzz bench
+#   etc/deps.sh GROUP...     groups: build deb test vm packaging cross=TRIPLET demo lint fuzz bench
 #   NO_BROWSER=1 leaves Chromium out (0.4 GB; the tests that need it are then skipped)
 # With everything there this is one dpkg-query.
 # systemd-resolved (for one test) is only unpacked, into build/debian: installed, it would take over
@@ -27,7 +27,9 @@ packaging="python3-pytest
 	dpkg-dev
 	lintian
 	busybox-static
-	shellcheck"
+	shellcheck
+	gcc-s390x-linux-gnu
+	qemu-user"
 networks="babeld bird2 frr yggdrasil"
 browser=chromium
 [ "${NO_BROWSER:-0}" = 0 ] || browser=
@@ -39,12 +41,13 @@ packages() {
 	test) echo "$build $lab $tunnels $networks $browser $tests" ;;
 	vm) echo "$build $lab $vm" ;;
 	packaging) echo "$build $lab $packaging" ;;
+	cross=*) echo "make gcc-$(echo "${1#cross=}" | tr _ -)" ;;
 	demo) echo "$build $lab" ;;
 	lint) echo "$build python3 clang clang-format clang-tidy cppcheck" ;;
 	fuzz) echo "$build clang libclang-rt-14-dev" ;;
 	bench) echo "$build $lab $peers libigraph-dev" ;;
 	*)
-		echo "etc/deps.sh: unknown group '$1'; the groups are build deb test vm packaging demo lint fuzz bench" >&2
+		echo "etc/deps.sh: unknown group '$1'; the groups are build deb test vm packaging cross=TRIPLET demo lint fuzz bench" >&2
 		exit 2
 		;;
 	esac

@@ -164,7 +164,7 @@ static bool section_is_ours(const char *section)
 {
 	return strcmp(section, "general") == 0 || strcmp(section, "daemon") == 0 ||
 	       strcmp(section, "database") == 0 || strcmp(section, "gateway") == 0 ||
-	       tunnel_method_find(section);
+	       tunnel_gateway_find(section);
 }
 
 static struct json_object *value_json(const struct config *cfg, const struct config_key *k)
@@ -179,7 +179,8 @@ static struct json_object *value_json(const struct config *cfg, const struct con
 		return json_object_new_boolean(*(const bool *)at);
 	default:
 		text = *(const char *const *)at;
-		return rpc_text((strstr(k->field, "token") || strstr(k->field, "password")) && *text
+		return rpc_text((strcasestr(k->key, "token") || strcasestr(k->key, "password")) &&
+						*text
 					? "***"
 					: text);
 	}

@@ -173,7 +173,7 @@ size_t gw_methods_list(struct gw_methods *m, const char *names)
 	memcpy(before, m->absent, sizeof(before));
 	m->absent_count = 0;
 	while (config_list_next(&names, a.name, sizeof(a.name))) {
-		const struct tunnel_method *method = tunnel_method_find(a.name);
+		const struct tunnel_method *method = tunnel_gateway_find(a.name);
 
 		if (find(m, a.name))
 			continue;

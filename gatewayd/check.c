@@ -52,7 +52,7 @@ static void check_methods(struct check *c)
 
 	while (config_list_next(&at, name, sizeof(name))) {
 		any = true;
-		if (!tunnel_method_find(name))
+		if (!tunnel_gateway_find(name))
 			fault(c, "Methods", name, "no such method");
 	}
 	if (!any)

@@ -32,7 +32,7 @@ struct attached {
 /* A lease that keeps addresses of its own, one of them. */
 struct guest {
 	TAILQ_ENTRY(guest) link;
-	char sid[LEASE_SID_MAX + 1];
+	char sid[SID_MAX + 1];
 	struct nl_bpf_host host;
 	bool fits;
 };

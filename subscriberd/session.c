@@ -157,7 +157,7 @@ static int open_client(struct session *s, const struct session_grant *g)
 		.interface = s->name,
 	};
 
-	s->method = tunnel_method_find(s->lease.method);
+	s->method = tunnel_client_find(s->lease.method);
 	if (!s->method) {
 		snprintf(s->why, sizeof s->why, "there is no method '%s'", s->lease.method);
 		return -ENOENT;

@@ -183,7 +183,7 @@ static void op_request(void *ctx, unsigned slot, const struct sub_gateway *g, co
 {
 	struct shell *s = ctx;
 	struct question *q = question_new(s, serial, slot);
-	const struct tunnel_method *m = tunnel_method_find(method);
+	const struct tunnel_method *m = tunnel_client_find(method);
 	struct tunnel_env env = session_env(s->slots[slot].session);
 	struct json_object *options = sub_api_options(s->daemon->cfg->subscriber_access_code),
 			   *params;
@@ -576,7 +576,7 @@ static int check_methods(const struct config *cfg, config_report *report, void *
 
 	while (config_list_next(&at, name, sizeof name)) {
 		n++;
-		if (tunnel_method_find(name))
+		if (tunnel_client_find(name))
 			continue;
 		snprintf(line, sizeof line, "there is no method '%s'", name);
 		return wrong(report, ctx, "Methods", line);

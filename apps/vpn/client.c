@@ -50,7 +50,7 @@ static void try_again(struct client *c, const char *reason)
 	const struct timeval wait = {.tv_sec = RETRY_S};
 
 	if (c->tunnel)
-		tunnel_mesh.client_close(c->tunnel);
+		tunnel_mesh_client.client_close(c->tunnel);
 	c->tunnel = NULL;
 	vpn_offer_free(&c->offer);
 	vpn_host_offline(c->host);
@@ -129,7 +129,7 @@ static void on_tunnel(enum tunnel_state state, const char *text, void *arg)
 	if (state == TUNNEL_FAILED) {
 		fail(c, text);
 	} else if (state == TUNNEL_UP && !c->up) {
-		const char *interface = tunnel_mesh.client_interface(c->tunnel);
+		const char *interface = tunnel_mesh_client.client_interface(c->tunnel);
 		if (vpn_host_online(c->host, interface, &c->offer)) {
 			fail_later(c, "this host does not take the routes");
 			return;
@@ -156,7 +156,7 @@ static void on_answer(struct meshconn *conn, const uint8_t *data, size_t len)
 		grant.gateway4 = c->offer.gateway4;
 		grant.gateway6 = c->offer.gateway6;
 		grant.object = c->offer.mesh;
-		rc = tunnel_mesh.client_open(&c->tunnel, &env, &grant, on_tunnel, c, why);
+		rc = tunnel_mesh_client.client_open(&c->tunnel, &env, &grant, on_tunnel, c, why);
 	}
 	if (rc)
 		fail(c, why);
@@ -170,7 +170,7 @@ static void on_up(struct meshconn *conn)
 	const struct tunnel_env env = environment(c);
 	struct json_object *mesh = json_object_new_object(), *request;
 	char why[TUNNEL_WHY_MAX];
-	int rc = tunnel_mesh.client_options(&env, mesh, why);
+	int rc = tunnel_mesh_client.client_options(&env, mesh, why);
 
 	if (rc) {
 		json_object_put(mesh);
@@ -292,7 +292,7 @@ static int start(struct client *c)
 static void stop(struct client *c)
 {
 	if (c->tunnel)
-		tunnel_mesh.client_close(c->tunnel);
+		tunnel_mesh_client.client_close(c->tunnel);
 	if (c->stream)
 		meshconn_close(c->stream, CODE_CLOSED, "the client ends");
 	vpn_offer_free(&c->offer);

@@ -70,7 +70,7 @@ static void session_free(struct session *s)
 
 	if (s->host) {
 		tell_client(s, "gone");
-		tunnel_mesh.gateway_close(v->tunnel, s->sid);
+		tunnel_mesh_gateway.gateway_close(v->tunnel, s->sid);
 	}
 	LIST_REMOVE(s, link);
 	free(s);
@@ -220,7 +220,7 @@ static int open_lease(struct session *s, struct json_object *options, struct jso
 	lease.ip4 = vpn_hosts_addr4(&v->hosts, host);
 	lease.ip6 = vpn_hosts_addr6(&v->hosts, host);
 	name_peer(s, options);
-	rc = tunnel_mesh.gateway_open(v->tunnel, &lease, mesh, v->interface, why);
+	rc = tunnel_mesh_gateway.gateway_open(v->tunnel, &lease, mesh, v->interface, why);
 	if (!rc)
 		s->host = host;
 	return rc;
@@ -277,8 +277,9 @@ static bool on_incoming(struct meshapp *app, struct meshconn *conn)
 {
 	struct server *v = meshapp_arg(app);
 
-	return meshconn_class(conn) == CLASS_STREAM ? session_new(v, conn)
-						    : tunnel_mesh.gateway_accept(v->tunnel, conn);
+	return meshconn_class(conn) == CLASS_STREAM
+		       ? session_new(v, conn)
+		       : tunnel_mesh_gateway.gateway_accept(v->tunnel, conn);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -313,7 +314,7 @@ static int start_tunnel(struct server *v)
 		.addr6 = own_prefix(&v->hosts.subnet6, vpn_hosts_addr6(&v->hosts, 1)),
 	};
 	char why[TUNNEL_WHY_MAX];
-	int rc = tunnel_mesh.gateway_start(&v->tunnel, &env, &config, why);
+	int rc = tunnel_mesh_gateway.gateway_start(&v->tunnel, &env, &config, why);
 
 	if (rc)
 		log_error("vpn-server: %s", why);
@@ -402,7 +403,7 @@ static void stop(struct server *v)
 	while (!LIST_EMPTY(&v->sessions))
 		session_end(LIST_FIRST(&v->sessions), "the server ends");
 	if (v->tunnel)
-		tunnel_mesh.gateway_stop(v->tunnel);
+		tunnel_mesh_gateway.gateway_stop(v->tunnel);
 	meshapp_close(v->app);
 	if (v->watch)
 		event_free(v->watch);

@@ -12,32 +12,69 @@
 #include "base/log.h"
 #include "io/config_value.h"
 
-#define KEY(sec, fld, name, k, d, w, lo, hi, text)                                                 \
-	{                                                                                          \
-		.section = #sec,                                                                   \
-		.field = #fld,                                                                     \
-		.key = name,                                                                       \
-		.doc = text,                                                                       \
-		.kind = k,                                                                         \
-		.def = d,                                                                          \
-		.words = w,                                                                        \
-		.min = lo,                                                                         \
-		.max = hi,                                                                         \
-		.offset = offsetof(struct config, sec##_##fld),                                    \
-	},
-
-static const struct config_key key_table[] = {
-#define STR(s, f, key, def, doc) KEY(s, f, key, CONFIG_STR, def, NULL, 0, 0, doc)
-#define CHOICE(s, f, key, def, words, doc) KEY(s, f, key, CONFIG_CHOICE, def, words, 0, 0, doc)
-#define ADDR(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDR, def, NULL, 0, 0, doc)
-#define ADDRS(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDRS, def, NULL, 0, 0, doc)
-#define NETS(s, f, key, def, doc) KEY(s, f, key, CONFIG_NETS, def, NULL, 0, 0, doc)
-#define PUBKEY(s, f, key, def, doc) KEY(s, f, key, CONFIG_PUBKEY, def, NULL, 0, 0, doc)
-#define U64(s, f, key, def, min, max, doc) KEY(s, f, key, CONFIG_U64, #def, NULL, min, max, doc)
-#define BOOL(s, f, key, def, doc) KEY(s, f, key, CONFIG_BOOL, (def) ? "yes" : "no", NULL, 0, 1, doc)
-#include "io/config_keys.def"
+/* What a key is, in as few bytes as it takes: a pointer in a table costs three times its size in
+ * the file of a program that can be loaded anywhere. */
+struct key_number {
+	uint64_t min, max;
+	uint16_t offset;
+	uint8_t kind;
 };
-#define KEY_COUNT (sizeof key_table / sizeof key_table[0])
+
+#define STR(s, f, key, def, doc) KEY(s, f, key, CONFIG_STR, def, "", 0, 0, doc)
+#define CHOICE(s, f, key, def, words, doc) KEY(s, f, key, CONFIG_CHOICE, def, words, 0, 0, doc)
+#define ADDR(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDR, def, "", 0, 0, doc)
+#define ADDRS(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDRS, def, "", 0, 0, doc)
+#define NETS(s, f, key, def, doc) KEY(s, f, key, CONFIG_NETS, def, "", 0, 0, doc)
+#define PUBKEY(s, f, key, def, doc) KEY(s, f, key, CONFIG_PUBKEY, def, "", 0, 0, doc)
+#define U64(s, f, key, def, min, max, doc) KEY(s, f, key, CONFIG_U64, #def, "", min, max, doc)
+#define BOOL(s, f, key, def, doc) KEY(s, f, key, CONFIG_BOOL, #def, "", 0, 1, doc)
+
+static const struct key_number key_numbers[] = {
+#define KEY(sec, fld, name, k, d, w, lo, hi, text)                                                 \
+	{lo, hi, offsetof(struct config, sec##_##fld), k},
+#include "io/config_keys.def"
+#undef KEY
+};
+#define KEY_COUNT (sizeof key_numbers / sizeof key_numbers[0])
+
+/* Five texts a key, in the order of config_keys(). */
+static const char key_texts[] =
+#define KEY(sec, fld, name, k, d, w, lo, hi, text) #sec "\0" name "\0" d "\0" w "\0" text "\0"
+#include "io/config_keys.def"
+#undef KEY
+	;
+
+static const char *text_next(const char **at)
+{
+	const char *text = *at;
+
+	*at += strlen(text) + 1;
+	return text;
+}
+
+const struct config_key *config_keys(void)
+{
+	static struct config_key table[KEY_COUNT];
+	const char *at = key_texts;
+
+	for (size_t i = table[0].section ? KEY_COUNT : 0; i < KEY_COUNT; i++) {
+		struct config_key *k = &table[i];
+		k->kind = key_numbers[i].kind;
+		k->min = key_numbers[i].min;
+		k->max = key_numbers[i].max;
+		k->offset = key_numbers[i].offset;
+		k->section = text_next(&at);
+		k->key = text_next(&at);
+		k->def = text_next(&at);
+		if (k->kind == CONFIG_BOOL)
+			k->def = *k->def == '1' ? "yes" : "no";
+		k->words = text_next(&at);
+		if (!*k->words)
+			k->words = NULL;
+		k->doc = text_next(&at);
+	}
+	return table;
+}
 
 struct config_string {
 	struct config_string *next;
@@ -58,11 +95,6 @@ struct parse {
 	unsigned set_in_line[KEY_COUNT];
 };
 
-const struct config_key *config_keys(void)
-{
-	return key_table;
-}
-
 size_t config_key_count(void)
 {
 	return KEY_COUNT;
@@ -80,16 +112,16 @@ const struct config_key *config_key_find(const char *section, const char *key)
 		    config_name_equal(key, aliases[i].alias))
 			key = aliases[i].key;
 	for (size_t i = 0; i < KEY_COUNT; i++)
-		if (config_name_equal(section, key_table[i].section) &&
-		    config_name_equal(key, key_table[i].key))
-			return &key_table[i];
+		if (config_name_equal(section, config_keys()[i].section) &&
+		    config_name_equal(key, config_keys()[i].key))
+			return &config_keys()[i];
 	return NULL;
 }
 
 static bool section_known(const char *section)
 {
 	for (size_t i = 0; i < KEY_COUNT; i++)
-		if (config_name_equal(section, key_table[i].section))
+		if (config_name_equal(section, config_keys()[i].section))
 			return true;
 	return false;
 }
@@ -142,7 +174,7 @@ struct config *config_new(void)
 
 	if (!cfg)
 		return NULL;
-	for (const struct config_key *k = key_table; k < key_table + KEY_COUNT; k++) {
+	for (const struct config_key *k = config_keys(); k < config_keys() + KEY_COUNT; k++) {
 		if (key_is_text(k))
 			*text_slot(cfg, k) = k->def;
 		else if (k->kind == CONFIG_BOOL)
@@ -203,9 +235,9 @@ static void fault_unknown_section(struct parse *p, const char *section)
 	size_t at = 0;
 
 	for (size_t i = 0; i < KEY_COUNT && at < sizeof known; i++)
-		if (!i || strcmp(key_table[i].section, key_table[i - 1].section) != 0)
+		if (!i || strcmp(config_keys()[i].section, config_keys()[i - 1].section) != 0)
 			at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? " " : "",
-					       key_table[i].section);
+					       config_keys()[i].section);
 	fault(p, "unknown section [%s]; known: %s", shown(section, text), known);
 }
 
@@ -215,9 +247,9 @@ static void fault_unknown_key(struct parse *p, const char *section, const char *
 	size_t at = 0;
 
 	for (size_t i = 0; i < KEY_COUNT && at < sizeof known; i++)
-		if (config_name_equal(section, key_table[i].section))
+		if (config_name_equal(section, config_keys()[i].section))
 			at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", at ? " " : "",
-					       key_table[i].key);
+					       config_keys()[i].key);
 	fault(p, "%s.%s: unknown key; known: %s", shown(section, where), shown(key, text), known);
 }
 
@@ -256,11 +288,11 @@ static int on_key(void *user, const char *section, const char *name, const char 
 		p->failed = true;
 	} else if (!k) {
 		fault_unknown_key(p, section, name);
-	} else if (p->set_in_line[k - key_table]) {
+	} else if (p->set_in_line[k - config_keys()]) {
 		fault(p, "%s.%s: set twice; the first is in line %u", k->section, k->key,
-		      p->set_in_line[k - key_table]);
+		      p->set_in_line[k - config_keys()]);
 	} else {
-		p->set_in_line[k - key_table] = p->line;
+		p->set_in_line[k - config_keys()] = p->line;
 		value_set(p, k, value);
 	}
 	return 1;
@@ -526,7 +558,7 @@ unsigned config_replace(struct config *cfg, struct config *from)
 {
 	unsigned changed = 0;
 
-	for (const struct config_key *k = key_table; k < key_table + KEY_COUNT; k++)
+	for (const struct config_key *k = config_keys(); k < config_keys() + KEY_COUNT; k++)
 		if (key_replace(cfg, from, k)) {
 			changed++;
 			log_info("configuration: %s.%s changed", k->section, k->key);

@@ -54,7 +54,7 @@ enum config_kind {
 };
 
 struct config_key {
-	const char *section, *key, *field, *doc;
+	const char *section, *key, *doc;
 	enum config_kind kind;
 	const char *def;   /* as text */
 	const char *words; /* CONFIG_CHOICE */

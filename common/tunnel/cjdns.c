@@ -882,20 +882,10 @@ static void client_counters(void *arg, struct tunnel_counters *out)
 	*out = (struct tunnel_counters){.connected = c->up};
 }
 
-const struct tunnel_method tunnel_cjdns = {
-	.name = "cjdns",
-	.borrows = true,
-	.probe = cjdns_probe,
-	.gateway_start = gateway_start,
-	.gateway_info = gateway_info,
-	.gateway_open = gateway_open,
-	.gateway_close = gateway_close,
-	.gateway_counters = gateway_counters,
-	.gateway_stop = gateway_stop,
-	.client_options = client_options,
-	.client_open = client_open,
-	.client_interface = client_interface,
-	.client_path = client_path,
-	.client_counters = client_counters,
-	.client_close = client_close,
-};
+TUNNEL_METHOD(cjdns, (.name = "cjdns", .borrows = true, .probe = cjdns_probe),
+	      (.gateway_start = gateway_start, .gateway_info = gateway_info,
+	       .gateway_open = gateway_open, .gateway_close = gateway_close,
+	       .gateway_counters = gateway_counters, .gateway_stop = gateway_stop),
+	      (.client_options = client_options, .client_open = client_open,
+	       .client_interface = client_interface, .client_path = client_path,
+	       .client_counters = client_counters, .client_close = client_close));

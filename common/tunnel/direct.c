@@ -355,20 +355,11 @@ static void client_close(void *arg)
 	free(arg);
 }
 
-const struct tunnel_method tunnel_direct = {
-	.name = "direct",
-	.borrows = true,
-	.probe = direct_probe,
-	.gateway_start = gateway_start,
-	.gateway_open = gateway_open,
-	.gateway_learn = gateway_learn,
-	.gateway_source = gateway_source,
-	.gateway_close = gateway_close,
-	.gateway_counters = gateway_counters,
-	.gateway_stop = gateway_stop,
-	.client_open = client_open,
-	.client_interface = client_interface,
-	.client_path = client_path,
-	.client_counters = client_counters,
-	.client_close = client_close,
-};
+TUNNEL_METHOD(direct, (.name = "direct", .borrows = true, .probe = direct_probe),
+	      (.gateway_start = gateway_start, .gateway_open = gateway_open,
+	       .gateway_learn = gateway_learn, .gateway_source = gateway_source,
+	       .gateway_close = gateway_close, .gateway_counters = gateway_counters,
+	       .gateway_stop = gateway_stop),
+	      (.client_open = client_open, .client_interface = client_interface,
+	       .client_path = client_path, .client_counters = client_counters,
+	       .client_close = client_close));

@@ -81,22 +81,16 @@ void linktun_client_close(void *arg);
 	{                                                                                          \
 		return linktun_client_open(&kind, client, env, grant, state, arg, why);            \
 	}                                                                                          \
-	const struct tunnel_method tunnel_##ident = {                                              \
-		.name = #ident,                                                                    \
-		.probe = ident##_probe,                                                            \
-		.gateway_start = ident##_gateway_start,                                            \
-		.gateway_info = linktun_gateway_info,                                              \
-		.gateway_open = linktun_gateway_open,                                              \
-		.gateway_source = linktun_gateway_source,                                          \
-		.gateway_close = linktun_gateway_close,                                            \
-		.gateway_counters = linktun_gateway_counters,                                      \
-		.gateway_stop = linktun_gateway_stop,                                              \
-		.client_open = ident##_client_open,                                                \
-		.client_interface = linktun_client_interface,                                      \
-		.client_path = linktun_client_path,                                                \
-		.client_counters = linktun_client_counters,                                        \
-		.client_close = linktun_client_close,                                              \
-	}
+	TUNNEL_METHOD(                                                                             \
+		ident, (.name = #ident, .probe = ident##_probe),                                   \
+		(.gateway_start = ident##_gateway_start, .gateway_info = linktun_gateway_info,     \
+		 .gateway_open = linktun_gateway_open, .gateway_source = linktun_gateway_source,   \
+		 .gateway_close = linktun_gateway_close,                                           \
+		 .gateway_counters = linktun_gateway_counters,                                     \
+		 .gateway_stop = linktun_gateway_stop),                                            \
+		(.client_open = ident##_client_open, .client_interface = linktun_client_interface, \
+		 .client_path = linktun_client_path, .client_counters = linktun_client_counters,   \
+		 .client_close = linktun_client_close))
 
 /* Bytes that only who knows the sid can tell, the same after a restart; `what` keeps several apart.
  */

@@ -758,19 +758,11 @@ static void client_counters(void *arg, struct tunnel_counters *out)
 					.connected = c->conn && meshconn_is_up(c->conn)};
 }
 
-const struct tunnel_method tunnel_mesh = {
-	.name = "mesh",
-	.probe = mesh_probe,
-	.gateway_start = gateway_start,
-	.gateway_info = gateway_info,
-	.gateway_open = gateway_open,
-	.gateway_close = gateway_close,
-	.gateway_counters = gateway_counters,
-	.gateway_accept = gateway_accept,
-	.gateway_stop = gateway_stop,
-	.client_options = client_options,
-	.client_open = client_open,
-	.client_interface = client_interface,
-	.client_counters = client_counters,
-	.client_close = client_close,
-};
+TUNNEL_METHOD(mesh, (.name = "mesh", .probe = mesh_probe),
+	      (.gateway_start = gateway_start, .gateway_info = gateway_info,
+	       .gateway_open = gateway_open, .gateway_close = gateway_close,
+	       .gateway_counters = gateway_counters, .gateway_accept = gateway_accept,
+	       .gateway_stop = gateway_stop),
+	      (.client_options = client_options, .client_open = client_open,
+	       .client_interface = client_interface, .client_counters = client_counters,
+	       .client_close = client_close));

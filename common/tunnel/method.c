@@ -2,21 +2,37 @@
 
 #include "tunnel/tunnel.h"
 
-static const struct tunnel_method *const methods[] = {
-	&tunnel_mesh,	   &tunnel_wireguard, &tunnel_fastd, &tunnel_direct,
-	&tunnel_gre,	   &tunnel_ipip,      &tunnel_vxlan, &tunnel_openvpn,
-	&tunnel_softether, &tunnel_cjdns,     &tunnel_socks, NULL,
-};
+#define BOTH(noun) &tunnel_##noun,
+#define GATEWAY(noun) &tunnel_##noun##_gateway,
+#define CLIENT(noun) &tunnel_##noun##_client,
 
-const struct tunnel_method *const *tunnel_methods(void)
+static const struct tunnel_method *const methods[] = {TUNNEL_ALL(BOTH) NULL};
+static const struct tunnel_method *const gateway_methods[] = {TUNNEL_ALL(GATEWAY) NULL};
+static const struct tunnel_method *const client_methods[] = {TUNNEL_ALL(CLIENT) NULL};
+
+static const struct tunnel_method *find(const struct tunnel_method *const *in, const char *name)
 {
-	return methods;
+	while (*in && strcmp((*in)->name, name) != 0)
+		in++;
+	return *in;
+}
+
+const struct tunnel_method *tunnel_gateway_find(const char *name)
+{
+	return find(gateway_methods, name);
+}
+
+const struct tunnel_method *tunnel_client_find(const char *name)
+{
+	return find(client_methods, name);
 }
 
 const struct tunnel_method *tunnel_method_find(const char *name)
 {
-	for (size_t i = 0; methods[i]; i++)
-		if (strcmp(methods[i]->name, name) == 0)
-			return methods[i];
-	return NULL;
+	return find(methods, name);
+}
+
+const struct tunnel_method *const *tunnel_methods(void)
+{
+	return methods;
 }

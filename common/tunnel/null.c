@@ -90,17 +90,9 @@ static void null_client_close(void *client)
 	(void)client;
 }
 
-const struct tunnel_method tunnel_null = {
-	.name = "null",
-	.probe = null_probe,
-	.gateway_start = null_gateway_start,
-	.gateway_info = null_gateway_info,
-	.gateway_open = null_gateway_open,
-	.gateway_close = null_gateway_close,
-	.gateway_counters = null_gateway_counters,
-	.gateway_stop = null_gateway_stop,
-	.client_open = null_client_open,
-	.client_interface = null_client_interface,
-	.client_counters = null_client_counters,
-	.client_close = null_client_close,
-};
+TUNNEL_METHOD(null, (.name = "null", .probe = null_probe),
+	      (.gateway_start = null_gateway_start, .gateway_info = null_gateway_info,
+	       .gateway_open = null_gateway_open, .gateway_close = null_gateway_close,
+	       .gateway_counters = null_gateway_counters, .gateway_stop = null_gateway_stop),
+	      (.client_open = null_client_open, .client_interface = null_client_interface,
+	       .client_counters = null_client_counters, .client_close = null_client_close));

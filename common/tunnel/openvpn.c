@@ -925,17 +925,9 @@ static void client_counters(void *arg, struct tunnel_counters *out)
 		.up_bytes = c->out, .down_bytes = c->in, .connected = c->connected};
 }
 
-const struct tunnel_method tunnel_openvpn = {
-	.name = "openvpn",
-	.probe = ovpn_probe,
-	.gateway_start = gateway_start,
-	.gateway_info = gateway_info,
-	.gateway_open = gateway_open,
-	.gateway_close = gateway_close,
-	.gateway_counters = gateway_counters,
-	.gateway_stop = gateway_stop,
-	.client_open = client_open,
-	.client_interface = client_interface,
-	.client_counters = client_counters,
-	.client_close = client_close,
-};
+TUNNEL_METHOD(openvpn, (.name = "openvpn", .probe = ovpn_probe),
+	      (.gateway_start = gateway_start, .gateway_info = gateway_info,
+	       .gateway_open = gateway_open, .gateway_close = gateway_close,
+	       .gateway_counters = gateway_counters, .gateway_stop = gateway_stop),
+	      (.client_open = client_open, .client_interface = client_interface,
+	       .client_counters = client_counters, .client_close = client_close));

@@ -488,19 +488,10 @@ static void client_counters(void *arg, struct tunnel_counters *out)
 		sockstun_counters(c->tun, out);
 }
 
-const struct tunnel_method tunnel_socks = {
-	.name = "socks",
-	.probe = socks_probe,
-	.gateway_start = gateway_start,
-	.gateway_info = gateway_info,
-	.gateway_open = gateway_open,
-	.gateway_close = gateway_close,
-	.gateway_counters = gateway_counters,
-	.gateway_stop = gateway_stop,
-	.client_open = client_open,
-	.client_interface = client_interface,
-	.client_path = client_path,
-	.client_server = client_server,
-	.client_counters = client_counters,
-	.client_close = client_close,
-};
+TUNNEL_METHOD(socks, (.name = "socks", .probe = socks_probe),
+	      (.gateway_start = gateway_start, .gateway_info = gateway_info,
+	       .gateway_open = gateway_open, .gateway_close = gateway_close,
+	       .gateway_counters = gateway_counters, .gateway_stop = gateway_stop),
+	      (.client_open = client_open, .client_interface = client_interface,
+	       .client_path = client_path, .client_server = client_server,
+	       .client_counters = client_counters, .client_close = client_close));

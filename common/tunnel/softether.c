@@ -942,18 +942,10 @@ static void client_counters(void *arg, struct tunnel_counters *out)
 					.connected = c->up};
 }
 
-const struct tunnel_method tunnel_softether = {
-	.name = "softether",
-	.probe = probe,
-	.gateway_start = gateway_start,
-	.gateway_info = gateway_info,
-	.gateway_open = gateway_open,
-	.gateway_close = gateway_close,
-	.gateway_counters = gateway_counters,
-	.gateway_stop = gateway_stop,
-	.client_open = client_open,
-	.client_interface = client_interface,
-	.client_path = client_path,
-	.client_counters = client_counters,
-	.client_close = client_close,
-};
+TUNNEL_METHOD(softether, (.name = "softether", .probe = probe),
+	      (.gateway_start = gateway_start, .gateway_info = gateway_info,
+	       .gateway_open = gateway_open, .gateway_close = gateway_close,
+	       .gateway_counters = gateway_counters, .gateway_stop = gateway_stop),
+	      (.client_open = client_open, .client_interface = client_interface,
+	       .client_path = client_path, .client_counters = client_counters,
+	       .client_close = client_close));

@@ -171,21 +171,42 @@ struct tunnel_method {
 	void (*client_close)(void *client);
 };
 
-/* NULL when there is no such method. */
+/*
+ * A method: what both ends have, the gateway's functions, the subscriber's.  It stands in three
+ * tables, so that the linker leaves out of a daemon the end that it has no use for: a router's
+ * flash is small.
+ */
+#define TUNNEL_METHOD(noun, common, gateway, client)                                               \
+	const struct tunnel_method tunnel_##noun = {                                               \
+		TUNNEL_LIST common TUNNEL_LIST gateway TUNNEL_LIST client};                        \
+	const struct tunnel_method tunnel_##noun##_gateway = {                                     \
+		TUNNEL_LIST common TUNNEL_LIST gateway};                                           \
+	const struct tunnel_method tunnel_##noun##_client = {TUNNEL_LIST common TUNNEL_LIST client}
+#define TUNNEL_LIST(...) __VA_ARGS__,
+
+/* NULL when there is no such method.  Of the first two the other end's functions are NULL. */
+const struct tunnel_method *tunnel_gateway_find(const char *name);
+const struct tunnel_method *tunnel_client_find(const char *name);
 const struct tunnel_method *tunnel_method_find(const char *name);
 /* All, in order of preference; ends with NULL.  `null` is not among them. */
 const struct tunnel_method *const *tunnel_methods(void);
 
-extern const struct tunnel_method tunnel_null;
-extern const struct tunnel_method tunnel_mesh;
-extern const struct tunnel_method tunnel_direct;
-extern const struct tunnel_method tunnel_ipip;
-extern const struct tunnel_method tunnel_gre;
-extern const struct tunnel_method tunnel_vxlan;
-extern const struct tunnel_method tunnel_wireguard;
-extern const struct tunnel_method tunnel_fastd;
-extern const struct tunnel_method tunnel_openvpn;
-extern const struct tunnel_method tunnel_socks;
-extern const struct tunnel_method tunnel_softether;
-extern const struct tunnel_method tunnel_cjdns;
+#define TUNNEL_DECLARE(noun)                                                                       \
+	extern const struct tunnel_method tunnel_##noun, tunnel_##noun##_gateway,                  \
+		tunnel_##noun##_client;
+#define TUNNEL_ALL(X)                                                                              \
+	X(mesh)                                                                                    \
+	X(wireguard)                                                                               \
+	X(fastd)                                                                                   \
+	X(direct)                                                                                  \
+	X(gre)                                                                                     \
+	X(ipip)                                                                                    \
+	X(vxlan)                                                                                   \
+	X(openvpn)                                                                                 \
+	X(softether)                                                                               \
+	X(cjdns)                                                                                   \
+	X(socks)
+TUNNEL_DECLARE(null)
+TUNNEL_ALL(TUNNEL_DECLARE)
+
 #endif

@@ -910,19 +910,10 @@ static void client_counters(void *arg, struct tunnel_counters *out)
 					.connected = c->up && !c->silent};
 }
 
-const struct tunnel_method tunnel_wireguard = {
-	.name = "wireguard",
-	.probe = wg_probe,
-	.gateway_start = gateway_start,
-	.gateway_info = gateway_info,
-	.gateway_open = gateway_open,
-	.gateway_close = gateway_close,
-	.gateway_counters = gateway_counters,
-	.gateway_stop = gateway_stop,
-	.client_options = client_options,
-	.client_open = client_open,
-	.client_interface = client_interface,
-	.client_server = client_server,
-	.client_counters = client_counters,
-	.client_close = client_close,
-};
+TUNNEL_METHOD(wireguard, (.name = "wireguard", .probe = wg_probe),
+	      (.gateway_start = gateway_start, .gateway_info = gateway_info,
+	       .gateway_open = gateway_open, .gateway_close = gateway_close,
+	       .gateway_counters = gateway_counters, .gateway_stop = gateway_stop),
+	      (.client_options = client_options, .client_open = client_open,
+	       .client_interface = client_interface, .client_server = client_server,
+	       .client_counters = client_counters, .client_close = client_close));

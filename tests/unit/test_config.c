@@ -53,6 +53,17 @@ static const char *source_path(char *out, size_t size, const char *file)
 
 static void test_table_is_sound(void **state)
 {
+	static const char *const fields[] = {
+#define STR(s, f, key, def, doc) #f,
+#define CHOICE(s, f, key, def, words, doc) #f,
+#define ADDR(s, f, key, def, doc) #f,
+#define ADDRS(s, f, key, def, doc) #f,
+#define NETS(s, f, key, def, doc) #f,
+#define PUBKEY(s, f, key, def, doc) #f,
+#define U64(s, f, key, def, min, max, doc) #f,
+#define BOOL(s, f, key, def, doc) #f,
+#include "io/config_keys.def"
+	};
 	const struct config_key *k = config_keys();
 	struct config_value v;
 
@@ -61,8 +72,8 @@ static void test_table_is_sound(void **state)
 		if (!config_value_parse(k, k->def, &v))
 			fail_msg("%s.%s: its own default '%s' is refused", k->section, k->key,
 				 k->def);
-		if (!config_name_equal(k->field, k->key))
-			fail_msg("%s.%s: field %s", k->section, k->key, k->field);
+		if (!config_name_equal(fields[i], k->key))
+			fail_msg("%s.%s: field %s", k->section, k->key, fields[i]);
 		assert_true(*k->doc);
 		assert_ptr_equal(config_key_find(k->section, k->key), k);
 		if (k->kind == CONFIG_U64)
