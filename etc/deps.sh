@@ -20,7 +20,9 @@ tests="python3-pytest python3-prometheus-client libcmocka-dev clang libclang-rt-
 vm="qemu-system-x86 busybox-static kmod python3-pytest"
 # A word a line, so that each test's packages stand by themselves.
 packaging="python3-pytest
-	debootstrap"
+	debootstrap
+	docker-compose
+	docker.io"
 networks="babeld bird2 frr yggdrasil"
 browser=chromium
 [ "${NO_BROWSER:-0}" = 0 ] || browser=
