@@ -29,7 +29,9 @@ packaging="python3-pytest
 	busybox-static
 	shellcheck
 	gcc-s390x-linux-gnu
-	qemu-user"
+	qemu-user
+	docker-compose
+	docker.io"
 networks="babeld bird2 frr yggdrasil"
 browser=chromium
 [ "${NO_BROWSER:-0}" = 0 ] || browser=
