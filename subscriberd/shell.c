@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "base/log.h"
 #include "core/keyproof.h"
@@ -42,7 +43,8 @@ struct shell {
 	struct sub_engine *engine;
 	struct sub_store *store;
 	struct sub_host *host;
-	struct keypair keys; /* ours; what our leases are bound to comes from it */
+	LIST_HEAD(, question) questions; /* under way; a carrier that ends tells nobody */
+	struct keypair keys;		 /* ours; what our leases are bound to comes from it */
 	uint64_t stamp;
 	struct carrier *carrier;
 	struct discover *discover;
@@ -73,6 +75,7 @@ struct shell {
 };
 
 struct question {
+	LIST_ENTRY(question) link;
 	struct shell *shell;
 	uint64_t serial;
 	unsigned slot;
@@ -85,9 +88,17 @@ static void rearm(struct shell *s);
 static struct question *question_new(struct shell *s, uint64_t serial, unsigned slot)
 {
 	struct question *q = malloc(sizeof *q);
-	if (q)
-		*q = (struct question){.shell = s, .serial = serial, .slot = slot};
+	if (!q)
+		return NULL;
+	*q = (struct question){.shell = s, .serial = serial, .slot = slot};
+	LIST_INSERT_HEAD(&s->questions, q, link);
 	return q;
+}
+
+static void question_free(struct question *q)
+{
+	LIST_REMOVE(q, link);
+	free(q);
 }
 
 /* --- questions to gateways ---------------------------------------------------------------- */
@@ -108,7 +119,7 @@ static void on_info(const struct rpc_answer *answer, double rtt_ms, void *arg)
 	sub_engine_on_info(q->shell->engine, q->serial, &info, rtt_ms, error, daemon_wall_s(),
 			   daemon_now_us());
 	rearm(q->shell);
-	free(q);
+	question_free(q);
 }
 
 static void op_ask_info(void *ctx, const struct sub_gateway *g, uint64_t serial)
@@ -148,7 +159,7 @@ static void on_lease(const struct rpc_answer *answer, double rtt_ms, void *arg)
 	slot->answer = error ? NULL : json_object_get(answer->result);
 	sub_engine_on_lease(s->engine, q->serial, &lease, error, daemon_now_us());
 	rearm(s);
-	free(q);
+	question_free(q);
 }
 
 /* Says with a call that it is ours (core/ownerproof.h).  Over the mesh the node does that. */
@@ -221,7 +232,7 @@ static void on_renewed(const struct rpc_answer *answer, double rtt_ms, void *arg
 	q->shell->renew_failed = error && q->shell->renew_inside;
 	sub_engine_on_renewed(q->shell->engine, q->serial, error, gone, daemon_now_us());
 	rearm(q->shell);
-	free(q);
+	question_free(q);
 }
 
 static void call_with_sid(struct shell *s, const struct sub_gateway *g, const char *method,
@@ -881,6 +892,8 @@ void sub_shell_free(struct daemon *d)
 	events_free(s->events);
 	s->events = NULL;
 	carrier_free(s->carrier);
+	while (!LIST_EMPTY(&s->questions))
+		question_free(LIST_FIRST(&s->questions));
 	meshapp_close(s->app);
 	discover_free(s->discover);
 	sub_engine_free(s->engine);

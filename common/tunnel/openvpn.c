@@ -634,15 +634,23 @@ struct ovpn_client {
 	char why[TUNNEL_WHY_MAX];
 };
 
+/* The journal's, or one of our own, which is *mine then and to be closed; NULL when it cannot be
+ * had. */
+static struct nl *link_nl(const struct tunnel_env *env, struct nl **mine)
+{
+	if (env->journal)
+		return hostjournal_nl(env->journal);
+	return nl_open(mine) ? NULL : *mine;
+}
+
 static int client_interface_make(struct ovpn_client *c)
 {
 	const struct net_prefix *own[] = {&c->ip4, &c->ip6};
 	const struct net_addr *peer[] = {&c->gateway4, &c->gateway6};
-	struct nl *nl = c->env.journal ? hostjournal_nl(c->env.journal) : NULL, *mine = NULL;
+	struct nl *mine = NULL, *nl = link_nl(&c->env, &mine);
 	struct nl_link link;
-	int rc = nl ? 0 : nl_open(&mine);
+	int rc = nl ? 0 : -ENOMEM;
 
-	nl = nl ? nl : mine;
 	if (!rc)
 		rc = nl_link_get(nl, c->interface, &link);
 	if (!rc)
@@ -826,18 +834,11 @@ static bool client_answer(struct ovpn_client *c, struct json_object *o)
 /* OpenVPN would not say which name it took. */
 static int client_name(struct ovpn_client *c, const char *wanted)
 {
-	const char *percent = strstr(wanted, "%d");
+	struct nl *mine = NULL, *nl = link_nl(&c->env, &mine);
+	int rc = nl ? nl_link_free_name(nl, wanted, c->interface) : -ENOMEM;
 
-	if (!percent)
-		return snprintf(c->interface, IFNAMSIZ, "%s", wanted) < IFNAMSIZ ? 0 : -EINVAL;
-	for (int i = 0; i < 1000; i++) {
-		if (snprintf(c->interface, IFNAMSIZ, "%.*s%d%s", (int)(percent - wanted), wanted, i,
-			     percent + 2) >= IFNAMSIZ)
-			return -EINVAL;
-		if (!if_nametoindex(c->interface))
-			return 0;
-	}
-	return -ENOSPC;
+	nl_close(mine);
+	return rc;
 }
 
 static int client_fill(struct ovpn_client *c, const struct tunnel_grant *grant, char *why)

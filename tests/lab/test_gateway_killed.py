@@ -9,6 +9,7 @@ subscriber for each, all of them with a datagram every 10 ms to the Internet and
 """
 import contextlib
 import os
+import signal
 import time
 
 import pytest
@@ -95,3 +96,13 @@ def test_leases_go_on(net):
                 assert now[key] == before[method][key], method
         assert sessions[method]["ipv4"] == before[method]["ipv4"].split("/")[0]
     assert len(sessions) == len(WANTED)
+
+
+def test_ends_while_it_asks(net):
+    """The gateway is silent: a question is under way when the subscriber ends, and is not leaked."""
+    net.gatewayd.signal(signal.SIGSTOP)
+    try:
+        time.sleep(1.2)  # it asks every second
+        assert net.subscribers[WANTED[-1]].stop()[0] == 0
+    finally:
+        net.gatewayd.signal(signal.SIGCONT)
