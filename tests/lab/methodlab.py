@@ -107,7 +107,7 @@ class MethodLab(Lab):
     def _start(self, methods, keys):
         services = self.run("inet", "services", "/usr/bin/python3",
                             os.path.join(HERE, "services.py"), HTTP_ADDR, HTTP_ADDR6)
-        services.wait_log("ready")
+        services.wait_log("ready", 10 * SLOW)
         self.start_gateway(methods, **keys)
         for name in SUBSCRIBERS:
             section = {"Node": "", "AutoConnect": "no", "Methods": ",".join(methods),
