@@ -17,13 +17,12 @@ import struct
 
 import lab as _lab
 from lab import LabError, wait
-from uplink import INET4 as HTTP_ADDR, INET6 as HTTP_ADDR6, UplinkLab
+from uplink import INET4 as HTTP_ADDR, INET6 as HTTP_ADDR6, SLOW, UplinkLab
 
 TARGET_PORT = 4242
 HOSTS = {"gw": 1, "a": 11, "b": 12, "c": 13}
 SUBSCRIBERS = ("a", "b")
 COUNT = 300_000
-SLOW = float(os.environ.get("MESHNET_SLOW") or 1)  # a machine that is emulated is so much slower
 
 
 def body(count):

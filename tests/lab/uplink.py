@@ -8,6 +8,7 @@ from lab import Lab
 SERVICES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "services.py")
 INET4, INET6 = "198.51.100.80", "2001:db8:80::80"
 GATEWAY_PORT, SUBSCRIBER_PORT = 65533, 65532
+SLOW = float(os.environ.get("MESHNET_SLOW") or 1)  # a machine that is emulated is so much slower
 
 
 class UplinkLab(Lab):
@@ -18,7 +19,7 @@ class UplinkLab(Lab):
         self["inet"].batch([f"addr add {INET4}/32 dev lo", f"addr add {INET6}/128 dev lo nodad"])
 
     def start_services(self):
-        self.run("inet", "services", "/usr/bin/python3", SERVICES, INET4, INET6).wait_log("ready")
+        self.run("inet", "services", "/usr/bin/python3", SERVICES, INET4, INET6).wait_log("ready", 10 * SLOW)
 
     def daemon_of_gateway(self, sections=None, **keys):
         """gatewayd; keys of [gateway], and other sections."""

@@ -66,6 +66,7 @@ def main():
             image.program(name)
         image.python(*PYTEST)
         image.modules(*MODULES)
+        image.modules("crc32c_generic", load=True)  # nf_tables and batman-adv want it of libcrc32c
         image.file(os.path.join(TOP, "tests", "lab"), "/m/tests/lab")
         for s in wanted:
             try:

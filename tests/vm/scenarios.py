@@ -32,7 +32,7 @@ SCENARIOS = [
                           "MESHNET_SLOW": "4"},
              modules=("wireguard",)),
     Scenario("batman", "test_batman.py", environment={"MESHNET_SLOW": "4"},
-             modules=("crc32c_generic", "batman_adv"), programs=("batctl",)),
+             modules=("batman_adv",), programs=("batctl",)),
     Scenario("queues", "test_gateway_direct.py", "queues or left",
              environment={"MESHNET_SLOW": "4", "MESHNET_QUEUES": "fq_codel cake"},
              modules=("ifb", "sch_htb", "sch_ingress", "sch_cake", "cls_bpf", "act_mirred"),
