@@ -1,0 +1,255 @@
+"""The Debian packages: built, looked at by lintian, and installed, upgraded and purged in a bare Debian root
+without systemd, where the LSB scripts run the daemons in a network of their own."""
+import glob
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import time
+
+import pytest
+
+from base import BUILD, TOP, Machine, Root, Unavailable
+
+DEB = os.path.join(BUILD, "deb")
+FIRST = ["meshctl", "meshnet-common", "meshnet-node", "meshnet-nodemanager"]
+SECOND = ["meshnet-apps", "meshnet-gateway", "meshnet-subscriber"]
+PACKAGES = FIRST + SECOND + ["libmeshapp-dev", "libmeshapp0"]
+APT = ["apt-get", "-y", "-qq", "--no-install-recommends", "-o", "Dpkg::Options::=--force-unsafe-io"]
+# What apt, dpkg and ldconfig write about their own work; backups of the files of users.
+NOT_OURS = re.compile(r"/(var/(cache|log)|var/lib/(apt|dpkg|pam)|tmp|debs|proc|dev|run/adduser)(/|$)|/etc/(ld\.so\.cache|"
+                      r"(passwd|group|shadow|gshadow|subuid|subgid)-|\.pwd\.lock)$|/var/lib/systemd/deb-systemd-")
+NEWER = "0.1.1"
+
+
+@pytest.fixture(scope="module", name="debs")
+def built():
+    """Path of each package by its name."""
+    done = subprocess.run(["make", "-s", "--no-print-directory", "deb", f"BUILD={os.path.relpath(BUILD, TOP)}"],
+                          cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                          env={**os.environ, "MAKEFLAGS": "", "DEB_BUILD_OPTIONS": "noautodbgsym"})
+    assert done.returncode == 0, done.stdout
+    return {os.path.basename(p).split("_")[0]: p for p in glob.glob(f"{DEB}/*.deb")}
+
+
+def test_packages(debs):
+    assert sorted(debs) == sorted(PACKAGES)
+    with open(f"{TOP}/Makefile", encoding="utf-8") as f:
+        version = re.search(r"^VERSION := (\S+)$", f.read(), re.M).group(1)
+    assert all(f"_{version}_" in path for path in debs.values())
+    # The tree itself has been left alone.
+    assert not glob.glob(f"{TOP}/debian/*.debhelper*") and not os.path.exists(f"{TOP}/debian/files")
+
+
+def test_build_depends_are_what_deps_installs():
+    with open(f"{TOP}/debian/control", encoding="utf-8") as f:
+        wanted = re.search(r"^Build-Depends:(.*?)^\S", f.read(), re.M | re.S).group(1)
+    wanted = {w.split()[0] for w in wanted.replace(",", "\n").splitlines() if w.strip()}
+    with open(f"{TOP}/etc/deps.sh", encoding="utf-8") as f:
+        have = set(re.search(r'^build="(.*?)"', f.read(), re.M | re.S).group(1).split())
+    assert wanted - {"debhelper-compat"} == have - {"gcc", "libc6-dev", "make"}  # these are build-essential
+
+
+def test_lintian(debs):
+    if not shutil.which("lintian"):
+        pytest.skip("lintian is not installed")
+    done = subprocess.run(["lintian", "--allow-root", "--tag-display-limit", "0", "--fail-on", "error,warning",
+                           *debs.values()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_program_links_with_the_library(debs, tmp_path):
+    for package in ("libmeshapp-dev", "libmeshapp0"):
+        subprocess.run(["dpkg-deb", "-x", debs[package], tmp_path], check=True)
+    folder = glob.glob(f"{tmp_path}/usr/lib/*/pkgconfig")[0]
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "meshapp"], stdout=subprocess.PIPE, text=True,
+                           check=True, env={**os.environ, "PKG_CONFIG_LIBDIR": folder,
+                                            "PKG_CONFIG_SYSROOT_DIR": str(tmp_path)}).stdout.split()
+    program = f"{tmp_path}/example"
+    subprocess.run(["gcc", f"{tmp_path}/usr/share/doc/libmeshapp-dev/example-app.c", *flags, "-o", program], check=True)
+    needed = subprocess.run(["objdump", "-p", program], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert "libmeshapp.so.0" in needed
+
+
+def test_configuration_is_the_example_with_its_keys_as_comments(debs, tmp_path):
+    subprocess.run(["dpkg-deb", "-x", debs["meshnet-common"], tmp_path], check=True)
+    with open(f"{tmp_path}/etc/meshnet.cfg", encoding="utf-8") as f:
+        lines = f.read().splitlines()
+    assert not [line for line in lines if line and line[0] not in "#["]
+    with open(f"{TOP}/etc/meshnet-example.cfg", encoding="utf-8") as f:
+        keys = [line for line in f.read().splitlines() if re.match(r"\w+ *=", line)]
+    assert [line[1:] for line in lines if re.match(r"#\w+ *=", line)] == keys
+
+
+# --- installed ----------------------------------------------------------------------------------
+
+def file_list(folder):
+    found = {}
+    for d, folders, names in os.walk(folder):
+        for name in folders + names:
+            path = os.path.join(d, name)
+            inside = path[len(folder):]
+            if not NOT_OURS.match(inside):
+                found[inside] = os.lstat(path).st_mode
+    return found
+
+
+def users(root):
+    text = []
+    for name in ("passwd", "group", "shadow", "gshadow"):
+        with open(root.file("etc", name), encoding="utf-8") as f:
+            text += f.read().splitlines()
+    return sorted(text)
+
+
+class Host:
+    """The machine that the packages are installed on, step by step."""
+
+    def __init__(self, root, machine, debs):
+        self.root, self.machine, self.debs = root, machine, debs
+        self.before = (file_list(root.path), users(root))
+
+    def apt(self, *argv):
+        done = self.machine.run(*APT, *argv, check=False)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def daemons(self):
+        return {os.path.basename(words[0]): pid for pid, words in self.machine.processes().items()
+                if words[0].startswith("/usr/bin/meshnet-")}
+
+    def nodes(self, seconds=15, **wanted):
+        """The list, once it has a connected node (of these properties)."""
+        end = time.monotonic() + seconds
+        while True:
+            done = self.machine.run("meshctl", "--json", "list-nodes", check=False)
+            try:
+                nodes = json.loads(done.stdout)
+                nodes = nodes.get("nodes", nodes) if isinstance(nodes, dict) else nodes
+            except ValueError:
+                nodes = []
+            for n in nodes:
+                if n.get("connected", True) and all(n.get(k) == v for k, v in wanted.items()):
+                    return n
+            assert time.monotonic() < end, done.stdout
+            time.sleep(0.1)
+
+    def config(self):
+        with open(self.root.file("etc/meshnet.cfg"), encoding="utf-8") as f:
+            return f.read()
+
+
+def policy_write(root, status):
+    """What invoke-rc.d is told; 0 stands for an init system, without which it starts nothing."""
+    with open(root.file("usr/sbin/policy-rc.d"), "w", encoding="ascii") as f:
+        f.write(f"#!/bin/sh\nexit {status}\n")
+    os.chmod(root.file("usr/sbin/policy-rc.d"), 0o755)
+
+
+@pytest.fixture(scope="module", name="host")
+def prepared(debs):
+    try:
+        with Root("deb") as root:
+            os.chmod(root.path, 0o755)
+            os.mkdir(root.file("debs"))
+            for path in debs.values():
+                shutil.copy(path, root.file("debs"))
+            root.run("apt-get", "-qq", "update")
+            policy_write(root, 0)
+            # The machine has no way to the archive.
+            root.run(*APT, "--download-only", "install",
+                     *(f"/debs/{os.path.basename(debs[p])}" for p in FIRST + SECOND))
+            machine = Machine(root)
+            try:
+                yield Host(root, machine, debs)
+            finally:
+                machine.close()
+    except Unavailable as e:
+        pytest.skip(str(e))
+
+
+def inside(host, packages):
+    return [f"/debs/{os.path.basename(host.debs[p])}" for p in packages]
+
+
+def test_installed_daemons_run(host):
+    host.apt("install", *inside(host, FIRST))
+    assert set(host.daemons()) == {"meshnet-apptracker", "meshnet-node", "meshnet-nodemanager"}
+    name = host.machine.run("id", "-u", "meshnet").stdout.strip()
+    for pid in host.daemons().values():
+        with open(f"/proc/{pid}/status", encoding="ascii") as f:
+            assert re.search(r"^Uid:\s+(\d+)", f.read(), re.M).group(1) == name
+    host.nodes()
+    for daemon in host.daemons():
+        host.machine.run(daemon, "--check")
+    info = os.stat(host.root.file("etc/meshnet.cfg"))
+    assert stat.S_IMODE(info.st_mode) == 0o640 and info.st_uid == 0 and info.st_gid != 0
+    state = os.stat(host.root.file("var/lib/meshnet"))
+    assert stat.S_IMODE(state.st_mode) == 0o1770
+
+
+def repacked(host, folder, package):
+    """The same package with a higher version, its configuration changed."""
+    tree = f"{folder}/{package}"
+    subprocess.run(["dpkg-deb", "-R", host.debs[package], tree], check=True)
+    control = f"{tree}/DEBIAN/control"
+    with open(control, encoding="utf-8") as f:
+        text = f.read()
+    version = re.search(r"^Version: (.*)$", text, re.M).group(1)
+    with open(control, "w", encoding="utf-8") as f:
+        f.write(text.replace(f"Version: {version}", f"Version: {NEWER}").replace(f"(= {version})", f"(= {NEWER})"))
+    if package == "meshnet-common":
+        with open(f"{tree}/etc/meshnet.cfg", "a", encoding="utf-8") as f:
+            f.write("\n# A later version says more.\n")
+    out = host.root.file("debs", f"{package}-{NEWER}.deb")
+    subprocess.run(["dpkg-deb", "-b", "-Znone", "--root-owner-group", tree, out], check=True, stdout=subprocess.DEVNULL)
+    return f"/debs/{os.path.basename(out)}"
+
+
+def test_upgrade_keeps_what_the_operator_wrote(host, tmp_path):
+    node = host.nodes()
+    mine = host.config().replace("#Name =", "Name = roof-12", 1).replace("#Admission = open", "Admission = allowlist\n"
+                                                                         f"Allow = {node['id']}", 1)
+    with open(host.root.file("etc/meshnet.cfg"), "w", encoding="utf-8") as f:
+        f.write(mine)
+    host.machine.run("service", "meshnet-nodemanager", "restart")
+    host.machine.run("service", "meshnet-node", "restart")
+    assert host.nodes(name="roof-12")["id"] == node["id"]
+    before = host.daemons()
+    newer = [repacked(host, tmp_path, p) for p in FIRST]
+    done = host.machine.run("dpkg", "--force-confold,unsafe-io", "-i", *newer, check=False)
+    assert done.returncode == 0, done.stdout
+    assert NEWER in host.machine.run("dpkg-query", "-W", "meshnet-node").stdout
+    assert host.config() == mine
+    assert stat.S_IMODE(os.stat(host.root.file("etc/meshnet.cfg")).st_mode) == 0o640
+    after = host.daemons()
+    assert set(after) == set(before) and not set(after.values()) & set(before.values())
+    assert host.nodes(name="roof-12")["id"] == node["id"]
+
+
+def test_policy_decides_whether_a_daemon_starts(host, tmp_path):
+    policy_write(host.root, 101)
+    before = host.daemons()
+    host.apt("install", *(repacked(host, tmp_path, p) for p in SECOND))
+    assert host.daemons() == before
+    policy_write(host.root, 0)
+    for daemon in ("meshnet-gatewayd", "meshnet-subscriberd"):
+        host.machine.run("service", daemon, "start")
+    assert set(host.daemons()) == set(before) | {"meshnet-gatewayd", "meshnet-subscriberd"}
+
+
+def test_purge_leaves_nothing(host):
+    host.machine.run("dpkg", "--remove", "meshnet-node")
+    assert "meshnet-node" not in host.daemons() and "meshnet-nodemanager" in host.daemons()
+    assert "roof-12" in host.config() and os.path.exists(host.root.file("var/lib/meshnet/node.key"))
+    host.machine.run("dpkg", "--purge", "meshnet-node")
+    kept = os.listdir(host.root.file("var/lib/meshnet"))
+    assert "nodemanager.key" in kept and not [name for name in kept if name.startswith(("node.", "node-"))]
+    host.apt("purge", "--autoremove", *FIRST, *SECOND)
+    assert not host.machine.processes()
+    files, people = file_list(host.root.path), users(host.root)
+    assert sorted(set(files) - set(host.before[0])) == []
+    assert people == host.before[1]
+    assert host.machine.run("sh", "-c", "cat /proc/net/dev | wc -l").stdout.strip() == "3"  # lo alone
