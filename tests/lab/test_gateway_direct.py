@@ -75,8 +75,10 @@ def test_a_neighbour_is_not_limited(net):
 def fair(net):
     """Four streams of one subscriber get no more than one of another; what both get, in kbit/s."""
     each, more = round(DOWN / 3), round(DOWN * 1.2)
-    loads = [net.run("a", "four", *load("a", HTTP_ADDR, 9, "-R", "-u", "-b", f"{each}K", "-P", 4)),
-             net.run("b", "one", *load("b", HTTP_ADDR, 9, "-R", "-u", "-b", f"{more}K"))]
+    seconds = int(10 * SLOW)  # they are stopped before
+    four = load("a", HTTP_ADDR, seconds, "-R", "-u", "-b", f"{each}K", "-P", 4)
+    one = load("b", HTTP_ADDR, seconds, "-R", "-u", "-b", f"{more}K")
+    loads = [net.run("a", "four", *four), net.run("b", "one", *one)]
     names = ("a", "b")
     began = [sent(net, n) for n in names]
     wait(lambda: all(sent(net, n) > was + DOWN * 20 for n, was in zip(names, began)), 6 * SLOW,

@@ -34,7 +34,7 @@ SCENARIOS = [
     Scenario("batman", "test_batman.py", environment={"MESHNET_SLOW": "4"},
              modules=("batman_adv",), programs=("batctl",)),
     Scenario("queues", "test_gateway_direct.py", "queues or left",
-             environment={"MESHNET_SLOW": "4", "MESHNET_QUEUES": "fq_codel cake"},
+             environment={"MESHNET_SLOW": "10", "MESHNET_QUEUES": "fq_codel cake"},
              modules=("ifb", "sch_htb", "sch_ingress", "sch_cake", "cls_bpf", "act_mirred"),
              programs=("tc", "iperf3")),
 ]
