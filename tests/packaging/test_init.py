@@ -6,12 +6,13 @@ import shutil
 import signal
 import subprocess
 import time
+import zlib
 
 import pytest
 
 from base import BUILD, FOLDER, TOP, Root, Unavailable
 
-LIBRARIES = """libevent-2.1-7 libevent-core-2.1-7 libevent-extra-2.1-7 libevent-pthreads-2.1-7 libjson-c5
+PACKAGES = """systemd-sysv libevent-2.1-7 libevent-core-2.1-7 libevent-extra-2.1-7 libevent-pthreads-2.1-7 libjson-c5
     libsodium23 libsqlite3-0 libinih1 libmnl0 libnftables1 libssl3 libedit2""".split()
 DAEMONS = ("apptracker", "nodemanager", "node", "gatewayd", "subscriberd")
 UNPRIVILEGED = ("apptracker", "nodemanager", "node")
@@ -36,14 +37,14 @@ def poll(what, seconds=10):
 
 def install_packages(r):
     """Kept for the next run, as the base is."""
-    kept = os.path.join(FOLDER, "init-packages.tar")
+    kept = os.path.join(FOLDER, f"init-{zlib.crc32(' '.join(PACKAGES).encode()):08x}.tar")
     if os.path.exists(kept):
         subprocess.run(["tar", "-C", r.path, "--numeric-owner", "-xf", kept], check=True)
         os.chmod(r.path, 0o755)
         return
     r.run("apt-get", "-qq", "update")
     r.run("apt-get", "-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-unsafe-io",
-          "install", "systemd-sysv", *LIBRARIES)
+          "install", *PACKAGES)
     r.run("apt-get", "clean")
     subprocess.run(["tar", "-C", r.path, "--numeric-owner", "-cf", kept + ".new", "--exclude=./var/lib/apt/lists/*",
                     "."], check=True)
