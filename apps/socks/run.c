@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "base/log.h"
+#include "io/privileges.h"
 #include "socks/socks.h"
 
 /* Buffers of one message come and go; giving their pages back each time costs more than they do. */
@@ -99,7 +100,7 @@ int socks_main(bool server, int argc, char **argv)
 	int code = verdict < 0 ? 2 : 0;
 
 	if (verdict == 0)
-		code = run(server, &o);
+		code = privileges_limit(PRIVILEGE(CAP_NET_BIND_SERVICE)) ? 1 : run(server, &o);
 	socks_options_free(&o);
 	return code;
 }
