@@ -7,6 +7,7 @@ static const struct daemon_spec spec = {
 	.start = tracker_start,
 	.free = tracker_shutdown,
 	.own_user = true,
+	.sandbox = true,
 };
 
 int main(int argc, char **argv)

@@ -29,6 +29,7 @@ static const struct daemon_spec spec = {
 	.stop = stop,
 	.free = release,
 	.own_user = true,
+	.sandbox = true,
 	.privileges = node_privileges,
 };
 

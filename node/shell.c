@@ -419,14 +419,14 @@ static bool limit_allows(const char *key, uint64_t bytes)
 
 uint64_t node_privileges(const struct config *cfg)
 {
-	uint64_t buffer = cfg->transport_socket_buffer;
+	uint64_t buffer = cfg->transport_socket_buffer, admin = PRIVILEGE(CAP_NET_ADMIN);
 
-	if (!limit_allows("net.core.rmem_max", buffer) ||
-	    !limit_allows("net.core.wmem_max", buffer))
-		return PRIVILEGE(CAP_NET_ADMIN);
+	if ((privileges_have() & admin) && (!limit_allows("net.core.rmem_max", buffer) ||
+					    !limit_allows("net.core.wmem_max", buffer)))
+		return admin;
 	if (!cfg->node_firewall_mark)
 		return 0;
-	return privileges_raw_marks() ? PRIVILEGE(CAP_NET_RAW) : PRIVILEGE(CAP_NET_ADMIN);
+	return privileges_raw_marks() ? PRIVILEGE(CAP_NET_RAW) : admin;
 }
 
 /* A host may well be called 12345678, a node may not: it would be taken for an id. */

@@ -14,6 +14,7 @@ static const struct daemon_spec spec = {
 	.free = sub_shell_free,
 	.cleanup = sub_shell_cleanup,
 	.privileges = sub_shell_privileges,
+	.groups = "bird,frrvty,yggdrasil,olsrd", /* of sockets that networks are asked by */
 };
 
 int main(int argc, char **argv)

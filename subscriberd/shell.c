@@ -832,10 +832,6 @@ uint64_t sub_shell_privileges(const struct config *cfg)
 	/* Its programs know one state directory only: each gets a mount namespace. */
 	if (config_list_has(cfg->subscriber_methods, "softether"))
 		caps |= PRIVILEGE(CAP_SYS_ADMIN);
-	/* Their sockets belong to users of their own. */
-	if (config_list_has(cfg->subscriber_networks, "bird") ||
-	    config_list_has(cfg->subscriber_networks, "frr"))
-		caps |= PRIVILEGE(CAP_DAC_OVERRIDE);
 	return caps;
 }
 

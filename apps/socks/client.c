@@ -1,3 +1,4 @@
+#include "io/notify.h"
 #include "socks/client.h"
 
 #include <errno.h>
@@ -244,8 +245,10 @@ int socks_client_run(struct event_base *base, struct socks_options *opt)
 
 	if (socks_signals_init(&signals, base, opt, on_reloaded, &c))
 		rc = -ENOMEM;
-	if (!rc)
+	if (!rc) {
+		notify("READY=1");
 		event_base_dispatch(base);
+	}
 	socks_signals_free(&signals);
 	stop(&c);
 	return rc ? 1 : 0;

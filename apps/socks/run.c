@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "base/log.h"
+#include "io/privileges.h"
 #include "socks/socks.h"
 
 void socks_say(bool json, struct json_object *status)
@@ -117,7 +118,7 @@ int socks_main(bool server, int argc, char **argv)
 	int code = verdict < 0 ? 2 : 0;
 
 	if (verdict == 0)
-		code = run(server, &o);
+		code = privileges_limit(PRIVILEGE(CAP_NET_BIND_SERVICE)) ? 1 : run(server, &o);
 	socks_options_free(&o);
 	return code;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "io/clock.h"
+#include "io/notify.h"
 #include "libmeshapp/meshapp.h"
 #include "socks/hostnets.h"
 #include "socks/pipe.h"
@@ -347,8 +348,10 @@ int socks_server_run(struct event_base *base, struct socks_options *opt)
 	rc = start(v);
 	if (socks_signals_init(&signals, base, opt, on_reloaded, v))
 		rc = -ENOMEM;
-	if (!rc)
+	if (!rc) {
+		notify("READY=1");
 		event_base_dispatch(base);
+	}
 	socks_signals_free(&signals);
 	stop(v);
 	free(v);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "io/notify.h"
 #include "libmeshapp/meshapp.h"
 #include "tunnel/tunnel.h"
 #include "vpn/host.h"
@@ -314,8 +315,10 @@ int vpn_client_run(struct event_base *base, const struct vpn_options *opt)
 	for (unsigned i = 0; i < 2; i++)
 		if (!rc && (!ends[i] || event_add(ends[i], NULL)))
 			rc = -ENOMEM;
-	if (!rc)
+	if (!rc) {
+		notify("READY=1");
 		event_base_dispatch(base);
+	}
 	stop(&c);
 	for (unsigned i = 0; i < 2; i++)
 		if (ends[i])

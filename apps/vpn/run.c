@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "io/privileges.h"
 #include "vpn/host.h"
 #include "vpn/vpn.h"
 
@@ -38,6 +39,13 @@ static int run(bool server, const struct vpn_options *o)
 	return code;
 }
 
+static int give_up(const struct vpn_options *o)
+{
+	int rc = privileges_stay(o->cfg->daemon_user, o->cfg->general_state_dir, NULL);
+
+	return rc ? rc : privileges_limit(PRIVILEGES_NETWORK);
+}
+
 int vpn_main(bool server, int argc, char **argv)
 {
 	static struct vpn_options o;
@@ -45,7 +53,7 @@ int vpn_main(bool server, int argc, char **argv)
 	int code = verdict < 0 ? 2 : 0;
 
 	if (verdict == 0)
-		code = run(server, &o);
+		code = give_up(&o) ? 1 : run(server, &o);
 	else if (verdict == 2)
 		code = vpn_host_cleanup(server, &o) ? 1 : 0;
 	vpn_options_free(&o);

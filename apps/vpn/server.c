@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "io/clock.h"
+#include "io/notify.h"
 #include "libmeshapp/meshapp.h"
 #include "tunnel/tunnel.h"
 #include "vpn/host.h"
@@ -423,6 +424,7 @@ int vpn_server_run(struct event_base *base, const struct vpn_options *opt)
 			rc = -ENOMEM;
 	if (!rc) {
 		tell_up(&v);
+		notify("READY=1");
 		event_base_dispatch(base);
 	}
 	stop(&v);

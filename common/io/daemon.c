@@ -19,6 +19,7 @@
 #include "io/keyfile.h"
 #include "io/notify.h"
 #include "io/privileges.h"
+#include "io/sandbox.h"
 
 #ifndef MESHNET_VERSION
 #define MESHNET_VERSION "unknown"
@@ -262,7 +263,7 @@ static int privileges_drop(struct daemon *d)
 	const char *user = d->cfg->daemon_user;
 	char text[256];
 	int rc = p->spec->own_user ? privileges_become(user, d->state_dir, d->name)
-				   : privileges_dir(user, d->state_dir);
+				   : privileges_stay(user, d->state_dir, p->spec->groups);
 
 	if (!rc)
 		rc = keyfile_make_dir(d->state_dir);
@@ -489,6 +490,16 @@ void daemon_want_files(size_t count)
 			 (unsigned long long)have, (unsigned long long)want);
 }
 
+static void sandbox_apply(const struct daemon *d)
+{
+	int rc = d->priv->spec->sandbox && d->cfg->daemon_sandbox ? sandbox_enter() : 0;
+
+	if (rc == -EOPNOTSUPP)
+		log_info("no filter of system calls: none is made for this machine or build");
+	else if (rc)
+		log_warn("no filter of system calls: %s", strerror(-rc));
+}
+
 static int loop_run(struct daemon *d)
 {
 	struct daemon_priv *p = d->priv;
@@ -506,6 +517,7 @@ static int loop_run(struct daemon *d)
 	} else if (!p->ending) {
 		if (!p->ready_held)
 			daemon_ready(d);
+		sandbox_apply(d);
 		event_base_dispatch(d->base);
 	}
 	/* `free` may take as long as the rest of the hard limit, whatever ended the loop. */

@@ -54,9 +54,15 @@ struct daemon_spec {
 	int (*cleanup)(struct daemon *d);
 	/* Started as root it becomes daemon.User (io/privileges.h); otherwise it stays uid 0. */
 	bool own_user;
+	/* When it is ready it makes no other system calls than those of io/sandbox.h, unless
+	 * daemon.Sandbox says no.  Not for one that starts programs. */
+	bool sandbox;
 	/* Optional: the capabilities that it keeps, all others are given up before `start`, and not
 	 * come back with a SIGHUP.  --cleanup keeps what it was started with. */
 	uint64_t (*privileges)(const struct config *cfg);
+	/* Optional, of one that stays root: groups that it joins where they exist, comma separated;
+	 * for sockets of others' daemons. */
+	const char *groups;
 };
 
 int daemon_main(const struct daemon_spec *spec, int argc, char **argv);

@@ -15,7 +15,10 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "io/config_value.h"
 #include "io/keyfile.h"
+
+#define GROUPS_MAX 8
 
 static int fail(const char *what, int error)
 {
@@ -173,16 +176,31 @@ static int dir_make(const char *dir, gid_t group)
 	return rc;
 }
 
-int privileges_dir(const char *user, const char *dir)
+int privileges_stay(const char *user, const char *dir, const char *groups)
 {
+	gid_t list[GROUPS_MAX];
+	size_t count = 0;
 	struct passwd *pw;
-	int rc = geteuid() ? -ENOENT : user_find(user, &pw);
+	char name[64];
+	int rc;
 
-	if (rc)
-		return rc == -ENOENT ? keyfile_make_dir(dir) : rc;
+	if (geteuid())
+		return keyfile_make_dir(dir);
+	rc = user_find(user, &pw);
+	if (rc && rc != -ENOENT)
+		return rc;
 	/* The socket of a node that runs as the user ([node] AppTalkUnix) is open to its group. */
-	(void)setgroups(1, &pw->pw_gid);
-	return dir_make(dir, pw->pw_gid);
+	if (!rc)
+		list[count++] = pw->pw_gid;
+	while (groups && count < GROUPS_MAX && config_list_next(&groups, name, sizeof name)) {
+		const struct group *g = getgrnam(name);
+
+		if (g)
+			list[count++] = g->gr_gid;
+	}
+	/* Not where somebody has taken CAP_SETGID from us: then that has set the groups, too. */
+	(void)setgroups(count, list);
+	return rc ? keyfile_make_dir(dir) : dir_make(dir, pw->pw_gid);
 }
 
 /* Whoever may write in the directory must not have us give it somebody else's file: no links. */

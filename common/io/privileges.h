@@ -6,6 +6,7 @@
  * to root, but as one that the kernel grants nothing for: all of them keep a few capabilities only.
  *
  *   privileges_become(user, dir, "node")   uid and gid; what was permitted stays permitted
+ *   privileges_stay(user, dir, "bird")     uid 0; groups
  *   privileges_limit(keep)                 effective = permitted = inheritable = keep; the bounding
  *                                          set too; ambient is empty; exec as uid 0 gives nothing
  *                                          (SECBIT_NOROOT); no exec ever gives more (NO_NEW_PRIVS)
@@ -39,8 +40,9 @@
  * exist or cannot use `dir` is not become, which is 0 too; "" is nobody.  0 or -errno (logged).
  */
 int privileges_become(const char *user, const char *dir, const char *name);
-/* The same directory, for one that stays root; it joins the group. */
-int privileges_dir(const char *user, const char *dir);
+/* The same directory, for one that stays root; it joins the user's group and those of `groups`
+ * (comma separated, or NULL) that exist, since it may not open sockets of others otherwise. */
+int privileges_stay(const char *user, const char *dir, const char *groups);
 
 /* What is in `keep` and permitted now stays.  0 or -errno (logged); what the kernel or a container
  * does not let us give up beyond the thread's own sets is passed over. */

@@ -69,38 +69,54 @@ def root():
 class Machine:
     """The root with a network, a process tree, a /dev and a /run of its own, and a syslog."""
 
-    SCRIPT = """set -e
+    MOUNTS = """set -e
         mount --make-rprivate /
+        mount --bind "$0" "$0"
         mount -t tmpfs -o mode=755 dev "$0/dev"
-        for d in null zero random urandom net/tun; do
-            mkdir -p "$0/dev/net"; : >"$0/dev/$d"; mount --bind "/dev/$d" "$0/dev/$d"
+        mkdir -p "$0/dev/net" "$0/dev/shm" "$0/dev/pts"
+        for d in null zero full random urandom tty net/tun; do
+            : >"$0/dev/$d"; mount --bind "/dev/$d" "$0/dev/$d"
         done
+        ln -s /proc/self/fd "$0/dev/fd"
+        ln -s pts/ptmx "$0/dev/ptmx"
+        mount -t devpts -o newinstance,ptmxmode=0666 devpts "$0/dev/pts"
         mount -t tmpfs -o mode=755 run "$0/run"
         mount -t proc proc "$0/proc"
         ip link set lo up
+        """
+    SCRIPT = MOUNTS + """
         exec chroot "$0" /busybox sh -c '/busybox syslogd -O /run/messages; while :; do sleep 3600; done'
         """
+    NAMESPACES = ("--mount", "--pid", "--net")
 
-    def __init__(self, root):
+    def __init__(self, root, cgroup=None):
         self.root = root
         self.process = subprocess.Popen(
-            ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", self.SCRIPT,
-             root.path], stdin=subprocess.DEVNULL)
+            ["sh", "-c", '[ -z "$0" ] || echo $$ >"$0/cgroup.procs"; exec "$@"', cgroup or "", "unshare",
+             *self.NAMESPACES, "--fork", "--kill-child", "sh", "-c", self.SCRIPT, root.path],
+            stdin=subprocess.DEVNULL)
         children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
 
         def first():
             with open(children, encoding="ascii") as f:
                 return f.read().split()
-        self.pid = poll(first)[0]
-        poll(lambda: os.path.exists(f"/proc/{self.pid}/root/dev/log"))
+        try:
+            self.pid = poll(first)[0]
+            poll(self.is_up, 60)
+        except AssertionError:
+            self.close()
+            raise
+
+    def is_up(self):
+        return os.path.exists(f"/proc/{self.pid}/root/dev/log")
 
     def close(self):
         self.process.kill()
         self.process.wait()
 
     def run(self, *argv):
-        return subprocess.run(["nsenter", "-t", self.pid, "--mount", "--pid", "--net", "chroot",
-                               self.root.path, *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        return subprocess.run(["nsenter", "-t", self.pid, *self.NAMESPACES, f"--root=/proc/{self.pid}/root",
+                               "--wd=/", *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               stdin=subprocess.DEVNULL, text=True, timeout=60, check=False,
                               env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
 
@@ -145,8 +161,7 @@ def test_lsb_start_and_stop(machine):
         assert "runs already" in machine.init(d, "start")  # and nothing has changed
         assert machine.daemon_pid(d) == first
         assert first in machine.init(d, "status")
-    out = machine.run("meshctl", "list-nodes").stdout
-    assert re.search(r"\bup\b|\bonline\b|\byes\b", out), out
+    poll(lambda: "connected" in machine.run("meshctl", "list-nodes").stdout)
     for d in DAEMONS:
         assert "stopped" in machine.init(d, "stop")
         machine.init(d, "status", 3)
@@ -314,3 +329,108 @@ def test_units_are_valid_and_tight(root):
                        f"{folder}/meshnet-{name}.service").stdout
         level = float(re.search(r"Overall exposure level for \S+: (\d+\.\d)", out).group(1))
         assert level < most, f"{name}: {level}"
+
+
+class Booted(Machine):
+    """The root with systemd as its process 1, as in a container: its own control groups too."""
+
+    SCRIPT = Machine.MOUNTS + """
+        mount -t sysfs sysfs "$0/sys"
+        mount -t cgroup2 cgroup2 "$0/sys/fs/cgroup"
+        hostname meshtest
+        cd "$0"
+        mkdir -p old
+        pivot_root . old
+        umount -l /old
+        exec env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin /sbin/init --log-target=journal
+        """
+    NAMESPACES = ("--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup")
+
+    def __init__(self, root):
+        mounts = [line.split() for line in open("/proc/mounts", encoding="utf-8")]
+        tops = [m[1] for m in mounts if m[2] == "cgroup2"]
+        if not tops:
+            pytest.skip("systemd as process 1 wants cgroup2, which is not mounted here")
+        self.cgroup = f"{tops[0]}/meshnet-init-{os.getpid()}"
+        try:
+            os.mkdir(self.cgroup)
+        except OSError as e:
+            pytest.skip(f"no control group can be made in {tops[0]}: {e.strerror}")
+        super().__init__(root, self.cgroup)
+
+    def is_up(self):
+        return self.systemctl("is-system-running", check=False) in ("running", "degraded")
+
+    def systemctl(self, *argv, check=True):
+        done = self.run("systemctl", "--no-pager", *argv)
+        assert not check or done.returncode == 0, f"{argv}: {done.stdout}"
+        return done.stdout.strip()
+
+    def show(self, daemon, name):
+        return self.systemctl("show", "--value", "-p", name, f"meshnet-{daemon}")
+
+    def close(self):
+        super().close()
+        for folder, _, _ in os.walk(self.cgroup, topdown=False):
+            def gone(path=folder):
+                try:
+                    os.rmdir(path)
+                except OSError:
+                    return False
+                return True
+            poll(gone)
+
+    def journal(self, daemon):
+        return self.run("journalctl", "-b", "--no-pager", "-o", "cat", "-u", f"meshnet-{daemon}").stdout
+
+
+@pytest.fixture
+def booted(root):
+    """A function: boots it, after it has ended the one before."""
+    running = []
+
+    def boot():
+        while running:
+            running.pop().close()
+        running.append(Booted(root))
+        return running[-1]
+    yield boot
+    while running:
+        running.pop().close()
+
+
+def test_boot(root, booted):
+    """Twice with all of them enabled; what is killed, or hangs, comes back."""
+    shutil.rmtree(root.file("var/lib/meshnet"), ignore_errors=True)
+    drop_in = root.file("etc/systemd/system/meshnet-apptracker.service.d")
+    os.makedirs(drop_in)
+    with open(f"{drop_in}/watchdog.conf", "w", encoding="ascii") as f:
+        f.write("[Service]\nWatchdogSec=1\n")
+    root.run("systemctl", "enable", *(f"meshnet-{d}" for d in DAEMONS))
+    ids = []
+    for _ in range(2):
+        m = booted()
+        for d in DAEMONS:
+            poll(lambda d=d: m.show(d, "ActiveState") == "active", 20)
+        poll(lambda: "connected" in m.run("meshctl", "list-nodes").stdout)
+        ids.append(m.run("meshctl", "--json", "list-nodes").stdout)
+    ids = [re.search(r"[0-9a-f]{64}", text).group(0) for text in ids]
+    assert ids[0] == ids[1]
+    status = {d: dict(line.split(":\t", 1) for line in
+                      m.run("cat", f"/proc/{m.show(d, 'MainPID')}/status").stdout.splitlines())
+              for d in DAEMONS}
+    assert int(status["node"]["CapEff"], 16) == 1 << 13  # CAP_NET_RAW
+    assert {int(status[d]["CapBnd"], 16) for d in ("nodemanager", "apptracker")} == {0}
+    assert {s["NoNewPrivs"] + s["Seccomp"] for s in status.values()} == {"12"}
+    for d in UNPRIVILEGED:
+        assert "0" not in status[d]["Uid"].split()
+    m.systemctl("reload", "meshnet-nodemanager")
+    assert "configuration reloaded" in m.journal("nodemanager")
+    before = {d: m.show(d, "MainPID") for d in DAEMONS}
+    for d in DAEMONS:
+        m.systemctl("kill", "-s", "STOP" if d == "apptracker" else "KILL", f"meshnet-{d}")
+    for d in DAEMONS:
+        poll(lambda d=d: m.show(d, "ActiveState") == "active" and m.show(d, "MainPID") != before[d], 20)
+    poll(lambda: "connected" in m.run("meshctl", "list-nodes").stdout)
+    m.systemctl("stop", *(f"meshnet-{d}" for d in DAEMONS))
+    assert {m.show(d, "Result") for d in DAEMONS} == {"success"}
