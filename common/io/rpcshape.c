@@ -151,6 +151,16 @@ static enum match match_text(struct check *c, const struct rpc_type *t, struct j
 	return wrong(c, text);
 }
 
+static enum match match_id(struct json_object *v)
+{
+	const char *text = json_object_get_string(v);
+
+	return json_object_is_type(v, json_type_string) && json_object_get_string_len(v) == 64 &&
+			       strspn(text, "0123456789abcdefABCDEF") == 64
+		       ? MATCH
+		       : OTHER_KIND;
+}
+
 static enum match match_uint(struct check *c, const struct rpc_type *t, struct json_object *v)
 {
 	uint64_t n = json_object_get_uint64(v);
@@ -211,6 +221,8 @@ static enum match match_one(struct check *c, const struct rpc_type *t, struct js
 		if (json_object_is_type(v, json_type_int))
 			return json_object_get_int64(v) >= 0 ? MATCH : OTHER_KIND;
 		return match_text(c, t, v);
+	case RPC_KIND_ID:
+		return match_id(v);
 	case RPC_KIND_WORDS:
 		return match_words(c, t, v);
 	case RPC_KIND_NUMBER:
