@@ -50,8 +50,8 @@ static const char *const migrations[] = {
 	"ALTER TABLE gateways ADD COLUMN uplink_fault REAL NOT NULL DEFAULT 0; "
 	"ALTER TABLE gateways ADD COLUMN goodput_bps REAL NOT NULL DEFAULT 0; "
 	"CREATE TABLE self (app TEXT NOT NULL) STRICT",
-	"CREATE TABLE stamp (only INTEGER PRIMARY KEY CHECK (only = 1), last INTEGER NOT NULL) "
-	"STRICT",
+	("CREATE TABLE stamp (only INTEGER PRIMARY KEY CHECK (only = 1), last INTEGER NOT NULL) "
+	 "STRICT"),
 };
 
 static const struct store_spec spec = STORE_SPEC(migrations, statements);
