@@ -411,7 +411,7 @@ static void test_command_line(void **state)
 						 "-o proxy.Resolvers=x"};
 	static const char *const bad_client[] = {"extra",
 						 "--to x@12",
-						 "--to @" NODE,
+						 ("--to @" NODE),
 						 "--listen nonsense",
 						 "--allow 1.1.1.1",
 						 "-o proxy.User=x",
