@@ -167,6 +167,8 @@ def test_found_by_tracker_and_by_address(mesh):
     """One gateway, reached in two ways: when it has to be asked anew and one is dead, by the other."""
     gw1, http = mesh["gw1"], f"http:{mesh.address('gw1')}:65533"
     mesh.meshctl("sub", "disconnect")
+    # Until it has heard of the release, the gateway refuses the app another session.
+    wait(lambda: not mesh.gateway("gw1", "listSessions")["sessions"], 5, "the lease is given back")
     mesh.meshctl("sub", "connect-gateway", mesh.address("gw1"), "-p", "65533", "-m", "mesh")
     assert mesh.session()["key"] == http
 

@@ -61,7 +61,7 @@ def assert_kept(net, name, server="a", host=HTTP_ADDR):
 
 def test_rate_of_a_direct_lease(net):
     net.connect("a", "direct")
-    assert net.gw("status")["shaping"]["active"] and net.held("a")[0]["rateKept"]
+    assert net.gateway("status")["shaping"]["active"] and net.held("a")[0]["rateKept"]
     assert_kept(net, "a")
 
 
@@ -100,13 +100,13 @@ def test_queues(net, wanted):
     net.connect("a", "direct")
     if not net.held("b"):
         net.connect("b", "direct")
-    net.gw("setConfig", key="UplinkQueue", value=wanted)
+    net.gateway("setConfig", key="UplinkQueue", value=wanted)
     kind = {"auto": "fq_codel", "fifo": "bfifo"}.get(wanted, wanted)
     if kind != "bfifo" and kind not in KERNEL_HAS:
         kind, why = "bfifo", "the kernel has neither fq_codel nor cake"
     else:
         why = None
-    shaping = net.gw("status")["shaping"]
+    shaping = net.gateway("status")["shaping"]
     assert (shaping["queue"], shaping["queueReason"]) == (kind, why) and shaping["active"]
     for link in ("mgw-up", "mgw-down"):
         leaves = [q for q in json.loads(net["gw"].run("tc", "-j", "qdisc", "show", "dev", link))
@@ -121,7 +121,7 @@ def test_the_rate_is_kept_after_a_crash(net):
     net.d["gw"].kill()
     net.d["gw"].start()
     wait(lambda: net.held("a") and net.held("a")[0]["rateKept"], 10 * SLOW, "it is back")
-    assert net.gw("nodeInfo")["success"]
+    assert net.gateway("nodeInfo")["success"]
     wait(lambda: net.fetch("a", count=1000, timeout=0.5), 8 * SLOW, "the page loads again")
     assert 0.6 * RATE < bps(net, "a") / 1000 < 1.03 * RATE
 
