@@ -82,7 +82,9 @@ class MethodsLab(UplinkLab):
         return self.fetch(name, 10) == 10
 
     def wait_online(self, name, timeout=15):
-        wait(lambda: self.online(name), timeout, f"{name} loads a page", 0.02)
+        """By itself: what a daemon that was killed left behind may carry traffic too."""
+        wait(lambda: self.online(name) and self.subscriber(name, "status")["online"], timeout,
+             f"{name} loads a page", 0.02)
 
     def fetch(self, name, length, host=WEB, timeout=5.0):
         status, body = tools.http_request(self[name], host, 80, path=f"/bytes/{length}",
