@@ -167,7 +167,7 @@ def addresses(ns, interface):
 
 
 def test_methods_are_offered(net):
-    info = wait(lambda: net.gateway("nodeInfo"), 5, "the gateway answers")
+    info = wait(lambda: net.gateway("nodeInfo"), 5 * SLOW, "the gateway answers")
     offered = {m["name"]: m for m in info["methods"]}
     assert set(offered) == set(WANTED) and all(m["ready"] for m in offered.values())
     assert offered["wireguard"]["backend"] == {"userspace": "wireguard-go"}.get(BACKEND, BACKEND)
@@ -180,7 +180,7 @@ def test_methods_are_offered(net):
 @METHODS
 def test_opens_and_carries(net, method):
     name = FIRST[method]
-    wait(lambda: net.gateway("nodeInfo")["uplink"]["online"], 5, "the uplink is proven")
+    wait(lambda: net.gateway("nodeInfo")["uplink"]["online"], 5 * SLOW, "the uplink is proven")
     began = time.monotonic()
     net.start_subscriber(name)
     net.wait_online(name)
@@ -276,7 +276,7 @@ def test_wireguard_roams(net):
     print(f"roaming: {len(echo.lost())} of {len(echo.sent)} lost, {echo.outage():.2f} s")
     assert echo.outage() < 0.4 * SLOW and max(echo.back) > len(echo.sent) - 5
     until = net.session("w1")["timeoutTimestamp"]
-    wait(lambda: net.session("w1")["timeoutTimestamp"] > until + 1, 8, "the lease is renewed")
+    wait(lambda: net.session("w1")["timeoutTimestamp"] > until + 1, 8 * SLOW, "the lease is renewed")
     assert tools.rpc(ns, 65532, "status")["session"]["sid"] == sid
     with Echo(ns) as echo:
         time.sleep(0.1)
@@ -368,7 +368,7 @@ def test_roamed_and_released(net):
     sid = net.session("w1")["sid"]
     readdress(net["w1"], "10.77.1.2", "10.77.1.9")
     assert net.subscribers["w1"].stop()[0] == 0
-    wait(lambda: sid not in net.sessions(), 2, "the lease is released")
+    wait(lambda: sid not in net.sessions(), 2 * SLOW, "the lease is released")
     net.start_subscriber("w1")
     net.wait_online("w1")
 
@@ -453,8 +453,8 @@ def test_gatewayd_killed_and_started_again(net):
         for echo in echos.values():
             assert max(echo.back) > len(echo.sent) - 10, "traffic goes on without gatewayd"
         net.gatewayd.start()
-        wait(lambda: net.gateway("nodeInfo")["success"], 5, "it answers")
-        wait(lambda: max(w.back) >= len(w.sent) - 3, 10, "traffic again")
+        wait(lambda: net.gateway("nodeInfo")["success"], 5 * SLOW, "it answers")
+        wait(lambda: max(w.back) >= len(w.sent) - 3 * SLOW, 10 * SLOW, "traffic again")
         assert net.session("w1")["sid"] == sid
     print(f"gatewayd killed and started: wireguard {w.outage():.2f} s without traffic")
     for p, pids in old.items():
@@ -505,8 +505,8 @@ def test_closes_clean(net):
         net.wait_online(name)
     for name in FIRST.values():
         assert net.subscribers[name].stop()[0] == 0
-    wait(lambda: not net.sessions(), 5, "the leases end")
-    wait(lambda: "mgwf" not in net["gw"].ip("-o", "link"), 2, "the subscribers' interfaces go")
+    wait(lambda: not net.sessions(), 5 * SLOW, "the leases end")
+    wait(lambda: "mgwf" not in net["gw"].ip("-o", "link"), 2 * SLOW, "the subscribers' interfaces go")
     assert net.gatewayd.stop()[0] == 0
     assert not leftovers(net, ["gw", *SUBSCRIBERS])
     for d in (net.gatewayd, *net.subscribers.values()):
