@@ -56,7 +56,7 @@ class MethodsLab(UplinkLab):
 
     def start_gateway(self):
         self.gatewayd = self.daemon_of_gateway({"wireguard": {"Backend": BACKEND}},
-                                               Methods=",".join(WANTED), LeaseSeconds=6)
+                                               Methods=",".join(WANTED), LeaseSeconds=int(6 * SLOW))
 
     def start_subscriber(self, name):
         if name in self.subscribers:
