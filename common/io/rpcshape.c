@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/id.h"
+
 /* ---- reading the notation; its texts are ours, and tests read all of them ---- */
 
 bool rpc_span_is(struct rpc_span s, const char *text)
@@ -153,10 +155,11 @@ static enum match match_text(struct check *c, const struct rpc_type *t, struct j
 
 static enum match match_id(struct json_object *v)
 {
-	const char *text = json_object_get_string(v);
+	struct mesh_id id;
 
-	return json_object_is_type(v, json_type_string) && json_object_get_string_len(v) == 64 &&
-			       strspn(text, "0123456789abcdefABCDEF") == 64
+	return json_object_is_type(v, json_type_string) &&
+			       json_object_get_string_len(v) == MESH_ID_TEXT - 1 &&
+			       mesh_id_parse(&id, json_object_get_string(v)) == 0
 		       ? MATCH
 		       : OTHER_KIND;
 }
