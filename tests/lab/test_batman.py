@@ -7,6 +7,7 @@ bat0 of host N has 10.44.0.N and fd44::N.  Needs the kernel module (tests/vm has
 """
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -76,6 +77,18 @@ class Batman(Lab):
         known = {row["tt_address"] for row in self.table(h, "transtable_global_json")}
         return {self.macs[o] for o in others} <= known
 
+    def answers(self, h, count):
+        """Do so many others answer to a call of all?  batman-adv drops broadcasts for the first ten
+        seconds or so, after it knows all hosts."""
+        p = subprocess.run(["ip", "netns", "exec", self[h].full, "ping", "-6", "-c2", "-i0.3", "-W1",
+                            "ff02::1%bat0"], capture_output=True, text=True, check=False)
+        return len(set(re.findall(r"from (fe80::\S+?)%bat0", p.stdout))) > count  # and itself
+
+    def forget(self):
+        """As if nobody had spoken with anybody."""
+        for h in HOSTS:
+            self[h].ip("neigh", "flush", "dev", "bat0")
+
     def start(self):
         section = {"Name": "gw", "Node": "", "Methods": "direct, vxlan", "Pool4": "10.117.1.0/24",
                    "Pool6": "fd75:6d65:1::/64", "UplinkTargets": f"{INET4}:80",
@@ -111,6 +124,8 @@ def net(request):
     lab = Batman()
     try:
         wait(lambda: all(lab.meets(h, set(HOSTS) - {h}) for h in HOSTS), 60, "batman-adv converges")
+        wait(lambda: lab.answers("h1", 3), 60, "all hear the first")
+        lab.forget()
         lab.start()
         yield lab
     finally:
