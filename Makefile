@@ -235,7 +235,7 @@ $(BENCH_BIN)/findroute: tests/bench/findroute.c $(addprefix $(BUILD)/obj/nodeman
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $$(pkg-config --cflags igraph | sed 's/-I/-isystem /g') -MMD -MP $(LDFLAGS) \
 		$^ $$(pkg-config --libs igraph) -lm -o $@
-bench-bins: $(addprefix $(BENCH_BIN)/,emulator handshakes crypto flood findroute rpcload socksload swarm)
+bench-bins: $(addprefix $(BENCH_BIN)/,emulator bare handshakes crypto flood findroute rpcload socksload swarm)
 
 unit-bins: $(UNIT_BIN)
 sim-bin: $(if $(SIM_SRC),$(BUILD)/sim)

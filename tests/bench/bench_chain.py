@@ -5,14 +5,14 @@ from lab import LabError
 from measure import RUNS, SECONDS, Cpu, iperf3
 from network import Chain
 from peers import PEERS, start_all
-from tunnel import Kernel, Meshnet
+from tunnel import Bare, Kernel, Meshnet
 
 MODES = (("1 stream", {}), ("4 streams", {"streams": 4}), ("1 stream, reverse", {"reverse": True}))
 
 
 def measure_rounds(report, tunnels):
     """Runs in turns, so that whatever else the machine does meets all alike.
-    {(tunnel, mode): [Mbit/s]} and {group: [CPU seconds per GB]} of ours."""
+    {(tunnel, mode): [Mbit/s]} and {(tunnel's name, group): [CPU seconds per GB]}."""
     speeds, cpu = {}, {}
     kernel = [t for t in tunnels if isinstance(t, Kernel)]
     for _ in range(RUNS):
@@ -29,17 +29,17 @@ def measure_rounds(report, tunnels):
 
 
 def measure_one(tunnel, modes, speeds, cpu):
-    ours = isinstance(tunnel, Meshnet)
+    counted = isinstance(tunnel, (Meshnet, Bare))
     for mode, options in modes:
-        groups = {"all processes": tunnel.processes} if ours else {}
-        if ours and tunnel.net.relays:
+        groups = {"all processes": tunnel.processes} if counted else {}
+        if counted and tunnel.net.relays:
             groups["a relay"] = [tunnel.relay()]
         with Cpu(**groups) as cost:
             run = iperf3(tunnel, seconds=SECONDS, **options)
         speeds.setdefault((tunnel, mode), []).append(run.mbps)
         if mode == MODES[0][0]:
             for group, seconds in cost.used.items():
-                cpu.setdefault(group, []).append(seconds / run.gigabytes)
+                cpu.setdefault((tunnel.name, group), []).append(seconds / run.gigabytes)
 
 
 def table(report, hops, classes):
@@ -59,7 +59,7 @@ def summary(report, title, speeds, cpu):
     first = MODES[0][0]
     ours = [v for (t, mode), v in speeds.items() if isinstance(t, Meshnet) and mode == first]
     peers = {t.name: statistics.median(v) for (t, _), v in speeds.items()
-             if not isinstance(t, (Meshnet, Kernel))}
+             if not isinstance(t, (Meshnet, Kernel, Bare))}
     if ours and peers:
         best = max(peers, key=peers.get)
         report.add(f"{title}, meshnet against the best peer ({best})", ours[0], "Mbit/s", peers[best])
@@ -67,13 +67,14 @@ def summary(report, title, speeds, cpu):
         for (t, m), values in speeds.items():
             if isinstance(t, Meshnet) and m == mode and ours:
                 report.add(f"{title}, meshnet, {mode} against 1 stream", values, "Mbit/s", ours[0])
-    for group, values in cpu.items():
-        report.add(f"{title}, meshnet, CPU time of {group}", values, "s/GB")
+    for (name, group), values in cpu.items():
+        base = None if name == Bare.name else cpu.get((Bare.name, group))
+        report.add(f"{title}, {name}, CPU time of {group}", values, "s/GB", base)
 
 
 def run(report):
-    chain = table(report, 3, (Kernel, Meshnet, *PEERS))
-    hop = table(report, 1, (Kernel, Meshnet))
+    chain = table(report, 3, (Kernel, Bare, Meshnet, *PEERS))
+    hop = table(report, 1, (Kernel, Bare, Meshnet))
     if Meshnet in hop:
         report.add("1 hop, meshnet, 1 stream against the kernel over 3 hops", hop[Meshnet],
                    "Mbit/s", chain[Kernel])

@@ -6,7 +6,7 @@ from lab import LabError
 from measure import Iperf3, percentile, ping
 from network import Chain
 from peers import PEERS, start_all
-from tunnel import Kernel, Meshnet
+from tunnel import Bare, Kernel, Meshnet
 
 BOTTLENECK_MBPS, QUEUE_BYTES = 100, 1000000  # a queue of 80 ms, as routers have them
 ALL = (Kernel, Meshnet, *PEERS)
@@ -14,7 +14,7 @@ ALL = (Kernel, Meshnet, *PEERS)
 
 def idle(report):
     with Chain() as net:
-        tunnels = start_all(net, report, ALL)
+        tunnels = start_all(net, report, (*ALL, Bare))
         # The rarer the pings, the deeper everything on the way is asleep.
         for interval, count in ((0.01, 200), (0.1, 30)):
             rtts = {t: [] for t in tunnels}

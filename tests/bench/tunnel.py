@@ -8,10 +8,11 @@ import subprocess
 
 import lab as tools
 import measure
+import program
 from lab import wait
 from report import Skip
 
-MANAGER_PORT, RPC_PORT = 5999, 1234
+MANAGER_PORT, RPC_PORT, BARE_PORT = 5999, 1234, 5998
 
 
 class Tunnel:
@@ -60,6 +61,29 @@ class Kernel(Tunnel):
 
     def start(self):
         self.address = self.net.address(self.net.last)
+
+
+class Bare(Tunnel):
+    """Processes that pass super-packets on and do nothing else: what any overlay of processes costs
+    at least."""
+    name = "bare relays"
+
+    def start(self):
+        path = self.net.path
+        for i, name in enumerate(path):
+            sides = [self.net.neighbour(name, path[j]) for j in (i - 1, i + 1)
+                     if 0 <= j < len(path)]
+            tun = () if len(sides) == 2 else ("bare0",)
+            self.run(name, program.path("bare"), "end" if tun else "relay", *tun, BARE_PORT, *sides)
+            if tun:
+                wait(lambda: "bare0" in self.net[name].ip("-o", "link"), 10, "bare0", 0.02)
+                self.net[name].batch([
+                    f"addr add 10.86.0.{1 if i else 2}/24 dev bare0",
+                    "link set bare0 mtu 1420 gso_max_size 63000 up"])
+        self.address = "10.86.0.1"
+
+    def relay(self):
+        return self.processes[1]
 
 
 class Overlay:
