@@ -53,6 +53,7 @@
 #define PACE_SHIFT 28u		      /* fast links must not round to nothing, nor packets divide */
 #define SPARSE_ROOM_BYTES (32u << 10) /* and this much more of flows that send little */
 #define PACE_BURST_US 1000u	      /* how much of missed time may be made up for at once */
+#define PACE_LATE_US 8000u	      /* when we are late ourselves */
 #define PACE_QUANTUM_US 200u  /* paced sending wakes up this rarely, for the sake of batches */
 #define PATH_CHECK_US 250000u /* a new address of the peer is challenged this often */
 #define PROBE_BODY_BYTES 11u
@@ -89,7 +90,7 @@ struct transport {
 	struct pathmtu mtu;
 	/* The cost of a byte at pace_bps, and what is left over, in 2^-PACE_SHIFT microseconds. */
 	uint64_t pace_at_us, pace_fraction, pace_cost, pace_bps;
-	bool pace_blocked;
+	bool pace_blocked, pace_late;
 	bool egress_was_full, window_limited;
 
 	uint64_t control_seq; /* of ACK, PROBE, CLOSE: a counter of their own */

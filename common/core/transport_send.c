@@ -208,8 +208,10 @@ static struct pkt *next_new(struct transport *t, struct pkt_room room, uint64_t 
 
 static void set_pace(struct transport *t, uint64_t now)
 {
-	if (t->pace_at_us + PACE_BURST_US < now)
-		t->pace_at_us = now - PACE_BURST_US;
+	uint64_t most = t->pace_late ? PACE_LATE_US : PACE_BURST_US;
+
+	if (t->pace_at_us + most < now)
+		t->pace_at_us = now - most;
 	if (t->pace_bps != t->congestion.pacing_bps) {
 		t->pace_bps = t->congestion.pacing_bps;
 		t->pace_cost = (UINT64_C(8000000) << PACE_SHIFT) / t->pace_bps;
@@ -296,11 +298,21 @@ static void prepare(struct transport *t, struct pkt *p, uint64_t now)
 	t->sample_sent += p->count;
 }
 
+/* Packets were due, and only now this process runs: what it sends less for that is not the path's
+ * rate. */
+static void note_lateness(struct transport *t, uint64_t now)
+{
+	t->pace_late = t->pace_blocked && t->pace_at_us + PACE_BURST_US < now;
+	if (t->pace_late)
+		sendstate_starved(&t->snd);
+}
+
 static void flush_data(struct transport *t, uint64_t now)
 {
 	struct pkt *batch[FLUSH_BATCH], *p;
 	size_t n = 0, packets = 0;
 
+	note_lateness(t, now);
 	t->window_limited = t->pace_blocked = false;
 	while ((p = next_packets(t, now))) {
 		if (p->tries >= t->config.retransmit_limit) {

@@ -247,6 +247,8 @@ static void test_close_tells_the_peer(void **state)
 	pair_close(&p);
 }
 
+static uint64_t turn_us;
+
 /* One bulk transfer over a link with a rate: how much of the rate it reaches. */
 static double bulk_share(struct pair *p, uint64_t rate_bps, uint64_t delay_us, uint64_t jitter_us,
 			 unsigned loss_ppm, uint64_t queue_bytes)
@@ -260,6 +262,7 @@ static double bulk_share(struct pair *p, uint64_t rate_bps, uint64_t delay_us, u
 	p->link.delay_us = delay_us;
 	p->link.jitter_us = jitter_us;
 	p->link.loss_ppm = loss_ppm;
+	p->turn_us = turn_us;
 	uint64_t start = p->link.now, bytes = p->link.bytes;
 	for (unsigned i = 0; i < packets; i++)
 		pair_send_number(p, 0, i);
@@ -303,6 +306,22 @@ static void test_rate_model(void **state)
 		assert_true(bulk_share(&p, 20000000, 10000, 0, 300000, 100000) > (bbr ? 0.4 : 0.0));
 		assert_true(bulk_share(&p, 1000000000, 2000, 0, 2500, 1000000) > (bbr ? 0.3 : 0.0));
 	}
+	pair_algorithm = CONGESTION_CUBIC;
+}
+
+/* A busy machine lets both processes run a few milliseconds after the time: the path is as fast as
+ * before. */
+static void test_late_processes(void **state)
+{
+	static struct pair p;
+
+	(void)state;
+	pair_algorithm = CONGESTION_BBR;
+	for (unsigned loss = 0; loss <= 300000; loss += 150000)
+		for (turn_us = 2000; turn_us <= 8000; turn_us *= 2)
+			assert_true(bulk_share(&p, 100000000, 5000, 0, loss, 1000000) >
+				    (loss < 300000 ? 0.75 : 0.4));
+	turn_us = 0;
 	pair_algorithm = CONGESTION_CUBIC;
 }
 
@@ -501,6 +520,7 @@ int main(void)
 		cmocka_unit_test(test_init_before_open),
 		cmocka_unit_test(test_long_way),
 		cmocka_unit_test(test_rate_model),
+		cmocka_unit_test(test_late_processes),
 		cmocka_unit_test(test_sparse_sender_keeps_the_rate),
 	};
 	if (sodium_init() < 0)

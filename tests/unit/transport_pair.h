@@ -24,6 +24,7 @@ struct side;
 struct pair {
 	struct linksim link;
 	struct timerq timers;
+	uint64_t turn_us; /* both processes run this rarely; 0: whenever there is something to do */
 	struct pkt_pool pool;
 	struct side {
 		struct pair *pair;
@@ -206,6 +207,8 @@ static inline void pair_run(struct pair *p, uint64_t until)
 			next = p->link.first->at_us;
 		if (next > until)
 			break;
+		if (p->turn_us)
+			next += p->turn_us - 1 - (next + p->turn_us - 1) % p->turn_us;
 		if (next > p->link.now)
 			p->link.now = next;
 		pair_deliver_due(p);
