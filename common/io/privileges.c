@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/securebits.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "io/account.h"
 #include "io/config_value.h"
 #include "io/keyfile.h"
 
@@ -148,16 +148,16 @@ const char *privileges_text(uint64_t caps, char out[256])
 /* --- the user ----------------------------------------------------------------------------- */
 
 /* 0; -ENOENT: there is none, and it was not asked for. */
-static int user_find(const char *user, struct passwd **out)
+static int user_find(const char *user, struct account *out)
 {
-	if (!*user)
+	int rc = *user ? account_user(user, out) : -ENOENT;
+
+	if (!*user || (!rc && out->uid != 0))
+		return rc;
+	if (!rc || strcmp(user, PRIVILEGES_USER) == 0)
 		return -ENOENT;
-	errno = 0;
-	*out = getpwnam(user);
-	if (*out && (*out)->pw_uid != 0)
-		return 0;
-	if (*out || strcmp(user, PRIVILEGES_USER) == 0)
-		return -ENOENT;
+	if (rc != -ENOENT)
+		return fail(user, -rc);
 	log_error("daemon.User = %s: there is no such user", user);
 	return -EINVAL;
 }
@@ -180,31 +180,28 @@ int privileges_stay(const char *user, const char *dir, const char *groups)
 {
 	gid_t list[GROUPS_MAX];
 	size_t count = 0;
-	struct passwd *pw;
+	struct account account;
 	char name[64];
 	int rc;
 
 	if (geteuid())
 		return keyfile_make_dir(dir);
-	rc = user_find(user, &pw);
+	rc = user_find(user, &account);
 	if (rc && rc != -ENOENT)
 		return rc;
 	/* The socket of a node that runs as the user ([node] AppTalkUnix) is open to its group. */
 	if (!rc)
-		list[count++] = pw->pw_gid;
-	while (groups && count < GROUPS_MAX && config_list_next(&groups, name, sizeof name)) {
-		const struct group *g = getgrnam(name);
-
-		if (g)
-			list[count++] = g->gr_gid;
-	}
+		list[count++] = account.gid;
+	while (groups && count < GROUPS_MAX && config_list_next(&groups, name, sizeof name))
+		if (account_group(name, &list[count]) == 0)
+			count++;
 	/* Not where somebody has taken CAP_SETGID from us: then that has set the groups, too. */
 	(void)setgroups(count, list);
-	return rc ? keyfile_make_dir(dir) : dir_make(dir, pw->pw_gid);
+	return rc ? keyfile_make_dir(dir) : dir_make(dir, account.gid);
 }
 
 /* Whoever may write in the directory must not have us give it somebody else's file: no links. */
-static void file_give(int folder, const char *name, const struct passwd *pw)
+static void file_give(int folder, const char *name, const struct account *user)
 {
 	int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
@@ -212,13 +209,13 @@ static void file_give(int folder, const char *name, const struct passwd *pw)
 	if (fd < 0)
 		return;
 	if (!fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_nlink == 1 && st.st_uid == 0 &&
-	    fchown(fd, pw->pw_uid, pw->pw_gid))
+	    fchown(fd, user->uid, user->gid))
 		log_warn("%s: %s", name, strerror(errno));
 	close(fd);
 }
 
 /* What the daemon has made when it still ran as root. */
-static void files_give(const char *dir, const char *name, const struct passwd *pw)
+static void files_give(const char *dir, const char *name, const struct account *user)
 {
 	size_t len = strlen(name);
 	DIR *d = opendir(dir);
@@ -227,16 +224,16 @@ static void files_give(const char *dir, const char *name, const struct passwd *p
 	while (d && (e = readdir(d)))
 		if (strncmp(e->d_name, name, len) == 0 &&
 		    (e->d_name[len] == '.' || e->d_name[len] == '-'))
-			file_give(dirfd(d), e->d_name, pw);
+			file_give(dirfd(d), e->d_name, user);
 	if (d)
 		closedir(d);
 }
 
 /* With its groups, and back. */
-static bool user_can_use(const struct passwd *pw, const char *dir)
+static bool user_can_use(const struct account *user, const char *dir)
 {
-	bool good = initgroups(pw->pw_name, pw->pw_gid) == 0 && setegid(pw->pw_gid) == 0 &&
-		    seteuid(pw->pw_uid) == 0 &&
+	bool good = setgroups(user->group_count, user->groups) == 0 && setegid(user->gid) == 0 &&
+		    seteuid(user->uid) == 0 &&
 		    faccessat(AT_FDCWD, dir, R_OK | W_OK | X_OK, AT_EACCESS) == 0;
 
 	if (seteuid(0) || setegid(0))
@@ -244,29 +241,29 @@ static bool user_can_use(const struct passwd *pw, const char *dir)
 	return good;
 }
 
-static int user_set(const struct passwd *pw)
+static int user_set(const struct account *user)
 {
 	/* Otherwise the last of these takes all capabilities away, FirewallMark's too. */
-	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || initgroups(pw->pw_name, pw->pw_gid) ||
-	    setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) ||
-	    setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid))
-		return fail(pw->pw_name, errno);
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || setgroups(user->group_count, user->groups) ||
+	    setresgid(user->gid, user->gid, user->gid) ||
+	    setresuid(user->uid, user->uid, user->uid))
+		return fail(user->name, errno);
 	return 0;
 }
 
 int privileges_become(const char *user, const char *dir, const char *name)
 {
-	struct passwd *pw = NULL;
-	int rc = geteuid() ? -ENOENT : user_find(user, &pw);
+	struct account account;
+	int rc = geteuid() ? -ENOENT : user_find(user, &account);
 
 	if (rc)
 		return rc == -ENOENT ? 0 : rc;
-	rc = dir_make(dir, pw->pw_gid);
+	rc = dir_make(dir, account.gid);
 	if (rc)
 		return rc;
-	if (user_can_use(pw, dir)) {
-		files_give(dir, name, pw);
-		return user_set(pw);
+	if (user_can_use(&account, dir)) {
+		files_give(dir, name, &account);
+		return user_set(&account);
 	}
 	if (setgroups(0, NULL))
 		return fail("setgroups", errno);
