@@ -45,9 +45,23 @@ void playout_free(struct playout *o)
 
 /* --- what is seen --------------------------------------------------------------------------- */
 
+static void turn_clock(struct playout *o, uint64_t now)
+{
+	uint64_t age = now - o->clock_at_us;
+
+	if (age < PLAYOUT_CLOCK_US)
+		return;
+	o->clock_before = o->clock;
+	o->clock_before.known &= age < 2 * (uint64_t)PLAYOUT_CLOCK_US;
+	o->clock.known = false;
+	o->clock_at_us = now;
+}
+
 static void turn_period(struct playout *o, uint64_t now)
 {
 	uint64_t age = now - o->period_at_us;
+
+	turn_clock(o, now);
 
 	if (age < PLAYOUT_PERIOD_US ||
 	    (age < PLAYOUT_PERIOD_MAX_US && o->now.records < PLAYOUT_PERIOD_RECORDS))
@@ -61,11 +75,13 @@ static void turn_period(struct playout *o, uint64_t now)
 
 static uint16_t base(const struct playout *o)
 {
-	if (!o->before.timed)
-		return o->now.base;
-	if (!o->now.timed)
-		return o->before.base;
-	return (int16_t)(o->now.base - o->before.base) < 0 ? o->now.base : o->before.base;
+	const struct playout_clock *c = &o->clock, *before = &o->clock_before;
+
+	if (!before->known)
+		return c->base;
+	if (!c->known)
+		return before->base;
+	return (int16_t)(c->base - before->base) < 0 ? c->base : before->base;
 }
 
 /* How much later than the fastest this record came.  Times wrap every two seconds, far above what
@@ -74,8 +90,8 @@ static uint32_t note_delay(struct playout *o, uint16_t time, uint64_t now)
 {
 	uint16_t raw = (uint16_t)(record_time(now) - time);
 
-	if (!o->now.timed++ || (int16_t)(raw - o->now.base) < 0)
-		o->now.base = raw;
+	if (!o->clock.known || (int16_t)(raw - o->clock.base) < 0)
+		o->clock = (struct playout_clock){.base = raw, .known = true};
 	uint32_t beyond = (uint32_t)(uint16_t)(raw - base(o)) * RECORD_TIME_US;
 	if (beyond > PLAYOUT_WAIT_MAX_US)
 		beyond = PLAYOUT_WAIT_MAX_US;

@@ -21,14 +21,16 @@
 #define PLAYOUT_BYTES (8u << 20)    /* held in all */
 #define PLAYOUT_WAIT_MAX_US 250000u /* for a missing record, or to even out delays */
 #define PLAYOUT_WAIT_FIRST_US                                                                      \
-	10000u /* for a missing one until the first has shown how it is on this path */
+	50000u /* for a missing one until the first has shown how it is on this path */
 /* What was seen counts for one to two periods.  One ends when it is old and has seen enough, so
- * that a path is not forgotten in a pause. */
+ * that a path is not forgotten in a pause: a TCP that begins while the delay is still being found
+ * out takes the growing round trip for a full queue, and begins with a fraction of the rate. */
 #define PLAYOUT_PERIOD_US 5000000u
 #define PLAYOUT_PERIOD_RECORDS 256u
-#define PLAYOUT_PERIOD_MAX_US 30000000u
-#define PLAYOUT_REORDERS_US 60000000u /* a path that reordered often is taken for such */
-#define PLAYOUT_OVERHEAD_BYTES 512u   /* that a held record counts for beyond its own */
+#define PLAYOUT_PERIOD_MAX_US 300000000u
+#define PLAYOUT_REORDERS_US 600000000u /* a path that reordered often is taken for such */
+#define PLAYOUT_CLOCK_US 30000000u     /* in twice that, clocks hardly drift apart */
+#define PLAYOUT_OVERHEAD_BYTES 512u    /* that a held record counts for beyond its own */
 
 #define PLAYOUT_DELAYS 128u
 #define PLAYOUT_DELAY_STEP_US 2000u
@@ -39,11 +41,15 @@ struct playout_slot;
 
 /* What was seen in a period. */
 struct playout_seen {
-	uint16_t base;			 /* least difference of the clocks, with the delay in it */
-	uint32_t timed;			 /* records with a time, */
 	uint16_t delays[PLAYOUT_DELAYS]; /* by how much they came later than the fastest */
 	uint32_t records, late;
 	uint64_t late_us; /* greatest lateness */
+};
+
+/* Least difference of both ends' clocks, with the delay in it. */
+struct playout_clock {
+	uint16_t base;
+	bool known;
 };
 
 struct playout {
@@ -51,7 +57,8 @@ struct playout {
 	uint64_t next, top;	    /* number to go out next; one above the highest that came */
 	size_t held_bytes;
 	struct playout_seen now, before; /* this period and the last */
-	uint64_t period_at_us;
+	struct playout_clock clock, clock_before;
+	uint64_t period_at_us, clock_at_us;
 	uint64_t reorders_until_us;
 	uint64_t delay_us, delay_at_us; /* what evens out nearly all delays; when to look again */
 	bool known;			/* whether a missing record comes later here */
