@@ -129,8 +129,9 @@ void sub_engine_vanished(struct sub_engine *e, const struct sub_contact *c, uint
 /* Answers.  `error` is NULL on success. */
 void sub_engine_on_info(struct sub_engine *e, uint64_t serial, const struct sub_info *info,
 			double rtt_ms, const char *error, uint64_t now_s, uint64_t now);
+/* `passing`: it is a refusal that the gateway itself calls temporary. */
 void sub_engine_on_lease(struct sub_engine *e, uint64_t serial, const struct sub_lease *lease,
-			 const char *error, uint64_t now);
+			 const char *error, bool passing, uint64_t now);
 /* gone: the gateway does not know the lease any more, ask anew; else it may be a passing fault. */
 void sub_engine_on_renewed(struct sub_engine *e, uint64_t serial, const char *error, bool gone,
 			   uint64_t now);
@@ -149,8 +150,9 @@ void sub_engine_on_traffic(struct sub_engine *e, unsigned slot, uint64_t bytes,
  * Orders of the operator.  connect: this gateway (and method) and no other until disconnect (NULL:
  * the best), by the way that was named before its others, unless it is in use already.  What is in
  * use stays so until the new one is up.  A gateway that has not answered yet is asked first, and
- * nothing changes when it does not.  The number of the order, for sub_engine_order; -ENOENT.
- * disconnect: stay offline until connect.
+ * nothing changes when it does not.  While the order is pending, a refusal that may pass (the
+ * gateway has not heard of our release yet) is waited out for a while.  The number of the order,
+ * for sub_engine_order; -ENOENT. disconnect: stay offline until connect.
  */
 int64_t sub_engine_connect(struct sub_engine *e, const char *key, const char *method, uint64_t now);
 void sub_engine_disconnect(struct sub_engine *e, uint64_t now);
@@ -159,7 +161,9 @@ void sub_engine_scan(struct sub_engine *e, uint64_t now);
 void sub_engine_stop(struct sub_engine *e, uint64_t now);
 
 enum sub_order_state { SUB_ORDER_UNKNOWN, SUB_ORDER_PENDING, SUB_ORDER_DONE, SUB_ORDER_FAILED };
-/* Only the latest order is remembered.  `*why` (never NULL) when it failed. */
+const char *sub_order_name(enum sub_order_state state);
+/* Only the latest order is remembered.  `*why` (never NULL): why it failed, or the refusal that a
+ * pending one waits out. */
 enum sub_order_state sub_engine_order(const struct sub_engine *e, int64_t number, const char **why);
 
 struct sub_session_status {
@@ -174,11 +178,14 @@ struct sub_session_status {
 struct sub_status {
 	struct sub_session_status active, standby;
 	uint64_t failovers, moves;
-	uint64_t last_outage_us; /* from the last sign of the old gateway to ONLINE */
-	uint64_t last_detect_us; /* from the first sign of the fault to giving it up */
-	uint64_t last_switch_us; /* from giving it up to ONLINE */
-	bool wanted;		 /* false after disconnect */
-	const char *order;	 /* key of the way that was ordered; "" none */
+	uint64_t last_outage_us;	  /* from the last sign of the old gateway to ONLINE */
+	uint64_t last_detect_us;	  /* from the first sign of the fault to giving it up */
+	uint64_t last_switch_us;	  /* from giving it up to ONLINE */
+	bool wanted;			  /* false after disconnect */
+	const char *order;		  /* key of the way that was ordered; "" none */
+	enum sub_order_state order_state; /* UNKNOWN: there was no order */
+	const char *order_why;		  /* as of sub_engine_order */
+	uint64_t order_again_us;	  /* a pending one asks again then; 0: it does not wait */
 };
 void sub_engine_status(const struct sub_engine *e, struct sub_status *out);
 /* Walks the ways to gateways in no order: *it = 0 first; NULL ends. */

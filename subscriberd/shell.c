@@ -148,16 +148,17 @@ static void on_lease(const struct rpc_answer *answer, double rtt_ms, void *arg)
 	struct sub_lease lease;
 	char why[SUB_WHY_MAX];
 	const char *error = NULL;
+	int err = 0;
 
 	(void)rtt_ms;
 	if (answer->outcome != RPC_OUTCOME_RESULT)
 		error = sub_api_failure(answer);
-	else if (sub_api_read_lease(answer->result, &lease, why) != 0)
+	else if ((err = sub_api_read_lease(answer->result, &lease, why)) != 0)
 		error = why;
 	struct slot *slot = &s->slots[q->slot];
 	json_object_put(slot->answer);
 	slot->answer = error ? NULL : json_object_get(answer->result);
-	sub_engine_on_lease(s->engine, q->serial, &lease, error, daemon_now_us());
+	sub_engine_on_lease(s->engine, q->serial, &lease, error, err == -EAGAIN, daemon_now_us());
 	rearm(s);
 	question_free(q);
 }

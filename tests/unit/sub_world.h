@@ -252,7 +252,7 @@ static inline void grant(struct world *w)
 	struct sub_lease lease = {.method = "mesh", .lease_seconds = 60};
 	snprintf(lease.sid, sizeof lease.sid, "sid-%s", w->requested);
 	net_prefix_parse(&lease.ip4, "10.0.0.2/16");
-	sub_engine_on_lease(w->e, w->request_serial, &lease, NULL, w->now);
+	sub_engine_on_lease(w->e, w->request_serial, &lease, NULL, false, w->now);
 }
 
 static inline enum sub_state state_of(struct world *w)
