@@ -201,6 +201,8 @@ static void op_request(void *ctx, unsigned slot, const struct sub_gateway *g, co
 			   *params;
 	char name[NAME_MAX_BYTES + 1], why[TUNNEL_WHY_MAX] = "";
 
+	if (g->contact.via == SUB_VIA_HTTP)
+		env.server = g->contact.addr;
 	if (m && m->client_options && m->client_options(&env, options, why) != 0)
 		log_warn("method %s: %s", method, why);
 	own(s, g, options,
