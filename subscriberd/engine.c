@@ -13,6 +13,7 @@
 #define ORDER_AGAIN_US 250000u
 #define ORDER_AGAIN_DOUBLINGS 3u
 #define ORDER_PATIENCE_US 12000000u
+#define FORGET_US UINT64_C(600000000) /* what has never answered, e.g. a mistyped address */
 
 const char *sub_state_name(enum sub_state s)
 {
@@ -121,6 +122,14 @@ static void look_whether_own(struct sub_engine *e, struct sub_gateway *g)
 	g->own = e->ops->is_own && e->ops->is_own(e->ctx, g);
 }
 
+/* An earlier run may have waited for it already. */
+static uint64_t forget_at(const struct sub_gateway *known, uint64_t now_s, uint64_t now)
+{
+	uint64_t age_s = known && known->first_seen_s < now_s ? now_s - known->first_seen_s : 0;
+
+	return age_s < FORGET_US / 1000000 ? now + FORGET_US - age_s * 1000000 : now;
+}
+
 int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 		     const struct sub_gateway *known, uint64_t now_s, uint64_t now)
 {
@@ -128,6 +137,7 @@ int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 	struct sub_gateway *g = find_contact(e, c);
 
 	if (g) {
+		g->forget_at_us = forget_at(NULL, now_s, now);
 		if (!g->heard_us) /* announced, and not yet answered: ask at once */
 			sub_ask(e, g);
 		return 0;
@@ -142,6 +152,7 @@ int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 	g->contact = *c;
 	g->asking = false;
 	g->heard_us = g->answered_us = g->cooldown_until_us = g->proven_us = 0;
+	g->forget_at_us = forget_at(known, now_s, now);
 	if (!g->first_seen_s)
 		g->first_seen_s = now_s;
 	look_whether_own(e, g);
@@ -155,6 +166,38 @@ int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 static bool in_use(const struct sub_engine *e, const struct sub_gateway *g)
 {
 	return g == e->active->gateway || g == e->standby->gateway;
+}
+
+static bool to_forget(const struct sub_engine *e, const struct sub_gateway *g, uint64_t now)
+{
+	char key[SUB_KEY_MAX];
+
+	return !g->last_seen_s && now >= g->forget_at_us && !in_use(e, g) && g != e->order_asked &&
+	       strcmp(e->pinned, sub_contact_key(&g->contact, key)) != 0 &&
+	       !sub_names_have(&e->policy.terms.pinned, g);
+}
+
+/* Answers to what was asked there are late now. */
+static void forget_silent(struct sub_engine *e, uint64_t now)
+{
+	char key[SUB_KEY_MAX];
+	size_t kept = 0;
+
+	for (size_t i = 0; i < e->count; i++) {
+		struct sub_gateway *g = e->gateways[i];
+		if (!to_forget(e, g, now)) {
+			e->info_serial[kept] = e->info_serial[i];
+			e->gateways[kept++] = g;
+			continue;
+		}
+		log_info("gateway forgotten, as it has never answered: %s",
+			 sub_contact_key(&g->contact, key));
+		e->ops->forget(e->ctx, g);
+		if (e->insist == g)
+			e->insist = NULL;
+		free(g);
+	}
+	e->count = kept;
 }
 
 void sub_engine_vanished(struct sub_engine *e, const struct sub_contact *c, uint64_t now)
@@ -233,6 +276,7 @@ static void scan(struct sub_engine *e, uint64_t now)
 {
 	e->scan_at_us = now + e->policy.scan_interval_us;
 	e->ops->discover(e->ctx);
+	forget_silent(e, now);
 	for (size_t i = 0; i < e->count; i++)
 		sub_ask(e, e->gateways[i]);
 }

@@ -93,6 +93,8 @@ struct sub_ops {
 	 */
 	void (*go_offline)(void *ctx, bool hold);
 	void (*save)(void *ctx, const struct sub_gateway *g);
+	/* It is not among the gateways any more. */
+	void (*forget)(void *ctx, const struct sub_gateway *g);
 	/* Is it on our own host?  May be NULL: none is. */
 	bool (*is_own)(void *ctx, const struct sub_gateway *g);
 	/* The list of apps and the configured addresses should be read again. */
@@ -119,8 +121,9 @@ void sub_engine_set_policy(struct sub_engine *e, const struct sub_policy *policy
 uint64_t sub_engine_next(const struct sub_engine *e);
 void sub_engine_run(struct sub_engine *e, uint64_t now);
 
-/* A gateway was found, or is known from the store (`known` with its quality; may be NULL).
- * -ENOSPC at the limit (counted). */
+/* A gateway was found, or is known from the store (`known` with its quality; may be NULL).  What
+ * has never answered is forgotten ten minutes after it was found last, unless an order or the
+ * pinned ones name it.  -ENOSPC at the limit (counted). */
 int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 		     const struct sub_gateway *known, uint64_t now_s, uint64_t now);
 /* apptracker no longer lists it. */

@@ -203,6 +203,14 @@ void sub_host_ordered(struct sub_host *h, const struct net_addr *gateway)
 	sub_host_refresh(h);
 }
 
+void sub_host_forget(struct sub_host *h, const struct net_addr *gateway)
+{
+	static const struct net_addr none = {0};
+
+	if (h->ordered.family && net_addr_same_ip(&h->ordered, gateway))
+		sub_host_ordered(h, &none);
+}
+
 /* --- opening and closing ------------------------------------------------------------------ */
 
 int sub_host_open(struct sub_host **out, const char *journal_path, const struct config *cfg)

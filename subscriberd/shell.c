@@ -435,6 +435,15 @@ static void op_save(void *ctx, const struct sub_gateway *g)
 	sub_store_save(((struct shell *)ctx)->store, g);
 }
 
+static void op_forget(void *ctx, const struct sub_gateway *g)
+{
+	struct shell *s = ctx;
+
+	sub_store_forget(s->store, g);
+	if (g->contact.via == SUB_VIA_HTTP)
+		sub_host_forget(s->host, &g->contact.addr);
+}
+
 static bool op_is_own(void *ctx, const struct sub_gateway *g)
 {
 	return discover_is_own(((struct shell *)ctx)->discover, g);
@@ -470,6 +479,7 @@ static const struct sub_ops ops = {
 	.go_online = op_go_online,
 	.go_offline = op_go_offline,
 	.save = op_save,
+	.forget = op_forget,
 	.is_own = op_is_own,
 	.discover = op_discover,
 	.event = op_event,
