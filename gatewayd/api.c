@@ -9,6 +9,7 @@
 #include "core/keyproof.h"
 #include "gatewayd/api_owner.h"
 #include "gatewayd/api_peers.h"
+#include "gatewayd/peers.h"
 #include "io/clock.h"
 #include "io/config.h"
 #include "io/config_value.h"
@@ -333,6 +334,17 @@ void gw_api_changed(struct gw_api *api)
 {
 	json_object_put(api->info);
 	api->info = NULL;
+	if (api->rpc)
+		rpc_server_forget(api->rpc);
+}
+
+/* All that it tells calls gw_api_changed, but the other gateways, and what methods know alone. */
+static bool info_fresh(void *arg)
+{
+	const struct gw_api *api = arg;
+
+	return api->info && api->info_s == steady_clock_s(&api->clock) &&
+	       api->info_peers == gw_peers_changes(api->peers);
 }
 
 /* That it is us who answers, where we were called. */
@@ -362,7 +374,6 @@ static void reply_proof(struct gw_api *api, struct rpc_call *call, const char *c
 static void api_node_info(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct gw_api *api = arg;
-	uint64_t now_s = steady_clock_s(&api->clock);
 	const char *challenge = rpc_param_str(params, "challenge", NULL);
 
 	gw_api_peers_learn(api->peers, params);
@@ -370,12 +381,14 @@ static void api_node_info(struct rpc_call *call, struct json_object *params, voi
 		reply_proof(api, call, challenge);
 		return;
 	}
-	if (now_s != api->info_s)
+	if (!info_fresh(api)) {
 		gw_api_changed(api);
-	if (!api->info) {
 		api->info = printed(node_info(api));
-		api->info_s = now_s;
+		api->info_s = steady_clock_s(&api->clock);
+		api->info_peers = gw_peers_changes(api->peers);
 	}
+	if (json_object_object_length(params) == 0)
+		rpc_keep(call, info_fresh, api);
 	rpc_reply(call, json_object_get(api->info));
 }
 
@@ -727,6 +740,7 @@ int gw_api_register(struct rpc_server *server, struct gw_api *api)
 	int rc = rpc_server_add(server, methods, sizeof(methods) / sizeof(methods[0]), api);
 
 	rpc_server_describe(server, &about);
+	api->rpc = server;
 	if (!rc)
 		rc = rpc_server_shapes(server, gw_api_shapes, gw_api_shape_count);
 	return rc ? rc : gw_api_register_admin(server, api);

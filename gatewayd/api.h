@@ -54,6 +54,8 @@ struct gw_api {
 	/* Calls that are answered with the settlement.  The API's own. */
 	struct json_object *info; /* nodeInfo's answer, printed; NULL: to be made */
 	uint64_t info_s;	  /* made then */
+	uint64_t info_peers;	  /* gw_peers_changes, then */
+	struct rpc_server *rpc;	  /* keeps what it says */
 	struct gw_held *held;
 	size_t held_count, held_size;
 };
@@ -65,7 +67,7 @@ struct gw_api {
 extern const struct rpc_shape gw_api_shapes[];
 extern const size_t gw_api_shape_count;
 
-/* `api` outlives the server.  -ENOMEM. */
+/* `api` outlives the server; api->rpc is set until whoever frees that takes it away.  -ENOMEM. */
 int gw_api_register(struct rpc_server *server, struct gw_api *api);
 int gw_api_register_admin(struct rpc_server *server, struct gw_api *api); /* gw_api_register's */
 /* Answers {success:false, errorMsg, temporary}. */

@@ -22,6 +22,7 @@ struct gw_peers {
 	const char *id;
 	struct gw_peer peers[GW_PEERS_MAX];
 	size_t count;
+	uint64_t changes;
 	struct event *tick;
 	struct rpc_client *call;
 	struct net_addr asked; /* whom the call asks */
@@ -68,6 +69,7 @@ static void read_configured(struct gw_peers *p)
 	char item[NET_ADDR_TEXT];
 	struct net_addr addr;
 
+	p->changes++;
 	for (size_t i = 0; i < p->count; i++)
 		p->peers[i].configured = false;
 	while (config_list_next(&at, item, sizeof item)) {
@@ -90,6 +92,7 @@ static void on_info(const struct rpc_answer *answer, void *arg)
 	size_t count = 0;
 
 	p->call = NULL;
+	p->changes++;
 	if (!peer)
 		return;
 	if (answer->outcome != RPC_OUTCOME_RESULT ||
@@ -178,6 +181,11 @@ void gw_peers_free(struct gw_peers *p)
 void gw_peers_reload(struct gw_peers *p)
 {
 	read_configured(p);
+}
+
+uint64_t gw_peers_changes(const struct gw_peers *p)
+{
+	return p ? p->changes : 0;
 }
 
 const struct gw_peer *gw_peers_next(const struct gw_peers *p, size_t *it)

@@ -41,6 +41,8 @@ void gw_peers_free(struct gw_peers *p); /* NULL is fine */
 void gw_peers_reload(struct gw_peers *p);
 /* A stranger's word: it will be asked, if it is in gateway.PeerNetworks and there is room. */
 void gw_peers_learn(struct gw_peers *p, const struct net_addr *addr);
+/* Grows whenever those that gw_peers_next finds may have changed; 0 for NULL. */
+uint64_t gw_peers_changes(const struct gw_peers *p);
 /* Those that may be told on: proven, or configured.  Walks: *it = 0 first; NULL ends. */
 const struct gw_peer *gw_peers_next(const struct gw_peers *p, size_t *it);
 #endif

@@ -643,6 +643,7 @@ void gw_shell_free(struct daemon *d)
 	gw_streams_free(s->streams);
 	if (s->rpc)
 		rpc_server_free(s->rpc);
+	s->api.rpc = NULL;
 	gw_peers_free(s->peers);
 	gw_methods_stop(s->methods);
 	meshapp_close(s->app);

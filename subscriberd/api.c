@@ -157,8 +157,10 @@ int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *
 	memset(out, 0, sizeof *out);
 	if (!json_object_is_type(answer, json_type_object))
 		return malformed(why, "the lease is no object");
-	if (!get_bool(answer, "success"))
-		return refused(answer, why);
+	if (!get_bool(answer, "success")) {
+		int err = refused(answer, why);
+		return get_bool(answer, "temporary") ? -EAGAIN : err;
+	}
 	const char *sid = get_str(answer, "sid"), *method = get_str(answer, "method");
 	/* Methods write it into configurations of other programs: what gatewayd accepts as a sid,
 	 * and nothing that could be more than a word there. */
@@ -601,6 +603,16 @@ static void list_sessions(struct rpc_call *call, struct json_object *params, voi
 	rpc_reply(call, result);
 }
 
+static void set_order(struct json_object *o, const struct sub_status *s, uint64_t now)
+{
+	rpc_set_str(o, "orderState", sub_order_name(s->order_state));
+	if (s->order_why[0])
+		rpc_set(o, "orderWhy", rpc_text(s->order_why));
+	if (s->order_again_us)
+		rpc_set_u64(o, "askAgainMs",
+			    s->order_again_us > now ? (s->order_again_us - now) / 1000 : 0);
+}
+
 static void status(struct rpc_call *call, struct json_object *params, void *arg)
 {
 	struct sub_api_hooks *h = arg;
@@ -620,6 +632,7 @@ static void status(struct rpc_call *call, struct json_object *params, void *arg)
 	rpc_set_bool(o, "wanted", s.wanted);
 	if (s.order[0])
 		rpc_set_str(o, "ordered", s.order);
+	set_order(o, &s, now);
 	rpc_set_u64(o, "gateways", sub_engine_gateways(h->engine));
 	rpc_set_u64(o, "failovers", s.failovers);
 	rpc_set_u64(o, "moves", s.moves);
@@ -655,6 +668,8 @@ static void reply_order(const struct sub_api_hooks *h, struct rpc_call *call, in
 	rpc_set_bool(o, "done", state != SUB_ORDER_PENDING);
 	if (state == SUB_ORDER_FAILED)
 		rpc_set_str(o, "errorMsg", why);
+	else if (state == SUB_ORDER_PENDING && why[0])
+		rpc_set(o, "waiting", rpc_text(why));
 	else if (state == SUB_ORDER_UNKNOWN)
 		rpc_set_str(o, "errorMsg", "another order came");
 	else if (state == SUB_ORDER_DONE && s.active.gateway)
@@ -784,6 +799,7 @@ static const struct rpc_shape shapes[] = {
 	 "callId text what pollCallStatus takes\n"
 	 "done bool\n"
 	 "errorMsg? text why it failed\n"
+	 "waiting? text the refusal that it waits out, asking again\n"
 	 "gateway? text the one that is connected now\n"
 	 "method? text\n"
 	 "note? text as in status\n"},
@@ -805,6 +821,9 @@ static const struct rpc_method methods[] = {
 		   "note? text what keeps a connection from being a way out\n"
 		   "wanted bool whether we shall be connected\n"
 		   "ordered? text the gateway that the operator ordered\n"
+		   "orderState =none,pending,done,failed of the latest connect\n"
+		   "orderWhy? text why it failed, or the refusal that it waits out\n"
+		   "askAgainMs? uint when a refused one asks again\n"
 		   "gateways uint that are known\n"
 		   "failovers uint\n"
 		   "moves uint to a better gateway\n"

@@ -33,7 +33,7 @@ struct json_object *sub_api_method_object(struct json_object *lease, const char 
 /* gatewayd's answers.  Everything in them comes from a stranger: lengths, ranges and types are
  * checked.  0, or -EBADMSG with a sentence in `why` (SUB_WHY_MAX). */
 int sub_api_read_info(struct json_object *answer, struct sub_info *out, char *why);
-/* Also -EPERM for a refusal, whose text is in `why`. */
+/* Also -EPERM for a refusal, whose text is in `why`, or -EAGAIN: it may pass. */
 int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *why);
 /* 0; -EPERM refused (`why`), *gone: the lease is unknown there, not a passing fault. */
 int sub_api_read_renewal(struct json_object *answer, bool *gone, char *why);

@@ -9,11 +9,22 @@
 #include "base/log.h"
 
 #define SAVE_US 30000000u /* what changes all the time is saved this often */
+/* An order that is refused for now asks again so soon, doubled each time, and for so long. */
+#define ORDER_AGAIN_US 250000u
+#define ORDER_AGAIN_DOUBLINGS 3u
+#define ORDER_PATIENCE_US 12000000u
+#define FORGET_US UINT64_C(600000000) /* what has never answered, e.g. a mistyped address */
 
 const char *sub_state_name(enum sub_state s)
 {
 	static const char *const names[] = {"idle", "requesting", "opening", "standby", "online"};
 	return (unsigned)s < 5 ? names[s] : "?";
+}
+
+const char *sub_order_name(enum sub_order_state state)
+{
+	static const char *const names[] = {"none", "pending", "done", "failed"};
+	return (unsigned)state < 4 ? names[state] : "?";
 }
 
 const char *sub_event_name(enum sub_event_kind kind)
@@ -23,12 +34,25 @@ const char *sub_event_name(enum sub_event_kind kind)
 	return (unsigned)kind < 5 ? names[kind] : "?";
 }
 
+/* Is the order pending because of a refusal, and nobody is asked at the moment? */
+static bool waits(const struct sub_engine *e)
+{
+	if (e->order_state != SUB_ORDER_PENDING || !e->order_again_us)
+		return false;
+	for (unsigned i = 0; i < SUB_SLOTS; i++)
+		if (e->sessions[i].state == SUB_REQUESTING || e->sessions[i].state == SUB_OPENING)
+			return false;
+	return true;
+}
+
 void sub_arm(struct sub_engine *e)
 {
 	uint64_t at = e->scan_at_us;
 
 	sub_min(&at, e->retry_at_us);
 	sub_min(&at, e->hold_until_us);
+	if (waits(e))
+		sub_min(&at, e->order_until_us);
 	if (e->active->state == SUB_ONLINE)
 		sub_min(&at, e->look_at_us);
 	for (unsigned i = 0; i < SUB_SLOTS; i++)
@@ -98,6 +122,14 @@ static void look_whether_own(struct sub_engine *e, struct sub_gateway *g)
 	g->own = e->ops->is_own && e->ops->is_own(e->ctx, g);
 }
 
+/* An earlier run may have waited for it already. */
+static uint64_t forget_at(const struct sub_gateway *known, uint64_t now_s, uint64_t now)
+{
+	uint64_t age_s = known && known->first_seen_s < now_s ? now_s - known->first_seen_s : 0;
+
+	return age_s < FORGET_US / 1000000 ? now + FORGET_US - age_s * 1000000 : now;
+}
+
 int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 		     const struct sub_gateway *known, uint64_t now_s, uint64_t now)
 {
@@ -105,6 +137,7 @@ int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 	struct sub_gateway *g = find_contact(e, c);
 
 	if (g) {
+		g->forget_at_us = forget_at(NULL, now_s, now);
 		if (!g->heard_us) /* announced, and not yet answered: ask at once */
 			sub_ask(e, g);
 		return 0;
@@ -119,6 +152,7 @@ int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 	g->contact = *c;
 	g->asking = false;
 	g->heard_us = g->answered_us = g->cooldown_until_us = g->proven_us = 0;
+	g->forget_at_us = forget_at(known, now_s, now);
 	if (!g->first_seen_s)
 		g->first_seen_s = now_s;
 	look_whether_own(e, g);
@@ -132,6 +166,38 @@ int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 static bool in_use(const struct sub_engine *e, const struct sub_gateway *g)
 {
 	return g == e->active->gateway || g == e->standby->gateway;
+}
+
+static bool to_forget(const struct sub_engine *e, const struct sub_gateway *g, uint64_t now)
+{
+	char key[SUB_KEY_MAX];
+
+	return !g->last_seen_s && now >= g->forget_at_us && !in_use(e, g) && g != e->order_asked &&
+	       strcmp(e->pinned, sub_contact_key(&g->contact, key)) != 0 &&
+	       !sub_names_have(&e->policy.terms.pinned, g);
+}
+
+/* Answers to what was asked there are late now. */
+static void forget_silent(struct sub_engine *e, uint64_t now)
+{
+	char key[SUB_KEY_MAX];
+	size_t kept = 0;
+
+	for (size_t i = 0; i < e->count; i++) {
+		struct sub_gateway *g = e->gateways[i];
+		if (!to_forget(e, g, now)) {
+			e->info_serial[kept] = e->info_serial[i];
+			e->gateways[kept++] = g;
+			continue;
+		}
+		log_info("gateway forgotten, as it has never answered: %s",
+			 sub_contact_key(&g->contact, key));
+		e->ops->forget(e->ctx, g);
+		if (e->insist == g)
+			e->insist = NULL;
+		free(g);
+	}
+	e->count = kept;
 }
 
 void sub_engine_vanished(struct sub_engine *e, const struct sub_contact *c, uint64_t now)
@@ -210,6 +276,7 @@ static void scan(struct sub_engine *e, uint64_t now)
 {
 	e->scan_at_us = now + e->policy.scan_interval_us;
 	e->ops->discover(e->ctx);
+	forget_silent(e, now);
 	for (size_t i = 0; i < e->count; i++)
 		sub_ask(e, e->gateways[i]);
 }
@@ -229,6 +296,8 @@ static void on_timer(struct timer *t, uint64_t now)
 		sub_session_run(e, &e->sessions[i], now);
 	if (e->active->state == SUB_ONLINE && now >= e->look_at_us)
 		sub_consider(e, now);
+	if (waits(e) && now >= e->order_until_us)
+		sub_order_settle(e, SUB_ORDER_FAILED, e->order_why);
 	if (now >= e->retry_at_us)
 		sub_step(e, now);
 	sub_arm(e);
@@ -301,7 +370,28 @@ void sub_order_settle(struct sub_engine *e, enum sub_order_state state, const ch
 	if (e->order_state != SUB_ORDER_PENDING || e->order_asked)
 		return;
 	e->order_state = state;
+	if (why != e->order_why)
+		snprintf(e->order_why, sizeof e->order_why, "%s", why);
+}
+
+bool sub_order_waits(struct sub_engine *e, const struct sub_session *s, const char *why,
+		     uint64_t now)
+{
+	unsigned n = e->order_refusals;
+	uint64_t again = now + ((uint64_t)ORDER_AGAIN_US
+				<< (n < ORDER_AGAIN_DOUBLINGS ? n : ORDER_AGAIN_DOUBLINGS));
+
+	if (e->order_state != SUB_ORDER_PENDING || e->order_asked ||
+	    !sub_order_allows(e, s->gateway, s->method))
+		return false;
+	if (!n)
+		e->order_until_us = now + ORDER_PATIENCE_US;
+	if (again > e->order_until_us)
+		return false;
+	e->order_refusals++;
+	e->order_again_us = again;
 	snprintf(e->order_why, sizeof e->order_why, "%s", why);
+	return true;
 }
 
 enum sub_order_state sub_engine_order(const struct sub_engine *e, int64_t number, const char **why)
@@ -348,6 +438,8 @@ int64_t sub_engine_connect(struct sub_engine *e, const char *key, const char *me
 	e->order++;
 	e->order_state = SUB_ORDER_PENDING;
 	e->order_why[0] = '\0';
+	e->order_refusals = 0;
+	e->order_again_us = 0;
 	snprintf(e->order_method, sizeof e->order_method, "%s", method ? method : "");
 	e->order_any = any;
 	if (g && !g->heard_us) {
@@ -411,6 +503,9 @@ void sub_engine_status(const struct sub_engine *e, struct sub_status *out)
 		.last_switch_us = e->last_switch_us,
 		.wanted = e->wanted,
 		.order = e->pinned,
+		.order_state = e->order_state,
+		.order_why = e->order_why,
+		.order_again_us = waits(e) ? e->order_again_us : 0,
 	};
 }
 

@@ -93,6 +93,8 @@ struct sub_ops {
 	 */
 	void (*go_offline)(void *ctx, bool hold);
 	void (*save)(void *ctx, const struct sub_gateway *g);
+	/* It is not among the gateways any more. */
+	void (*forget)(void *ctx, const struct sub_gateway *g);
 	/* Is it on our own host?  May be NULL: none is. */
 	bool (*is_own)(void *ctx, const struct sub_gateway *g);
 	/* The list of apps and the configured addresses should be read again. */
@@ -119,8 +121,9 @@ void sub_engine_set_policy(struct sub_engine *e, const struct sub_policy *policy
 uint64_t sub_engine_next(const struct sub_engine *e);
 void sub_engine_run(struct sub_engine *e, uint64_t now);
 
-/* A gateway was found, or is known from the store (`known` with its quality; may be NULL).
- * -ENOSPC at the limit (counted). */
+/* A gateway was found, or is known from the store (`known` with its quality; may be NULL).  What
+ * has never answered is forgotten ten minutes after it was found last, unless an order or the
+ * pinned ones name it.  -ENOSPC at the limit (counted). */
 int sub_engine_found(struct sub_engine *e, const struct sub_contact *c,
 		     const struct sub_gateway *known, uint64_t now_s, uint64_t now);
 /* apptracker no longer lists it. */
@@ -129,8 +132,9 @@ void sub_engine_vanished(struct sub_engine *e, const struct sub_contact *c, uint
 /* Answers.  `error` is NULL on success. */
 void sub_engine_on_info(struct sub_engine *e, uint64_t serial, const struct sub_info *info,
 			double rtt_ms, const char *error, uint64_t now_s, uint64_t now);
+/* `passing`: it is a refusal that the gateway itself calls temporary. */
 void sub_engine_on_lease(struct sub_engine *e, uint64_t serial, const struct sub_lease *lease,
-			 const char *error, uint64_t now);
+			 const char *error, bool passing, uint64_t now);
 /* gone: the gateway does not know the lease any more, ask anew; else it may be a passing fault. */
 void sub_engine_on_renewed(struct sub_engine *e, uint64_t serial, const char *error, bool gone,
 			   uint64_t now);
@@ -149,8 +153,9 @@ void sub_engine_on_traffic(struct sub_engine *e, unsigned slot, uint64_t bytes,
  * Orders of the operator.  connect: this gateway (and method) and no other until disconnect (NULL:
  * the best), by the way that was named before its others, unless it is in use already.  What is in
  * use stays so until the new one is up.  A gateway that has not answered yet is asked first, and
- * nothing changes when it does not.  The number of the order, for sub_engine_order; -ENOENT.
- * disconnect: stay offline until connect.
+ * nothing changes when it does not.  While the order is pending, a refusal that may pass (the
+ * gateway has not heard of our release yet) is waited out for a while.  The number of the order,
+ * for sub_engine_order; -ENOENT. disconnect: stay offline until connect.
  */
 int64_t sub_engine_connect(struct sub_engine *e, const char *key, const char *method, uint64_t now);
 void sub_engine_disconnect(struct sub_engine *e, uint64_t now);
@@ -159,7 +164,9 @@ void sub_engine_scan(struct sub_engine *e, uint64_t now);
 void sub_engine_stop(struct sub_engine *e, uint64_t now);
 
 enum sub_order_state { SUB_ORDER_UNKNOWN, SUB_ORDER_PENDING, SUB_ORDER_DONE, SUB_ORDER_FAILED };
-/* Only the latest order is remembered.  `*why` (never NULL) when it failed. */
+const char *sub_order_name(enum sub_order_state state);
+/* Only the latest order is remembered.  `*why` (never NULL): why it failed, or the refusal that a
+ * pending one waits out. */
 enum sub_order_state sub_engine_order(const struct sub_engine *e, int64_t number, const char **why);
 
 struct sub_session_status {
@@ -174,11 +181,14 @@ struct sub_session_status {
 struct sub_status {
 	struct sub_session_status active, standby;
 	uint64_t failovers, moves;
-	uint64_t last_outage_us; /* from the last sign of the old gateway to ONLINE */
-	uint64_t last_detect_us; /* from the first sign of the fault to giving it up */
-	uint64_t last_switch_us; /* from giving it up to ONLINE */
-	bool wanted;		 /* false after disconnect */
-	const char *order;	 /* key of the way that was ordered; "" none */
+	uint64_t last_outage_us;	  /* from the last sign of the old gateway to ONLINE */
+	uint64_t last_detect_us;	  /* from the first sign of the fault to giving it up */
+	uint64_t last_switch_us;	  /* from giving it up to ONLINE */
+	bool wanted;			  /* false after disconnect */
+	const char *order;		  /* key of the way that was ordered; "" none */
+	enum sub_order_state order_state; /* UNKNOWN: there was no order */
+	const char *order_why;		  /* as of sub_engine_order */
+	uint64_t order_again_us;	  /* a pending one asks again then; 0: it does not wait */
 };
 void sub_engine_status(const struct sub_engine *e, struct sub_status *out);
 /* Walks the ways to gateways in no order: *it = 0 first; NULL ends. */

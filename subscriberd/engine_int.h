@@ -65,7 +65,10 @@ struct sub_engine {
 	enum sub_order_state order_state;
 	char order_why[SUB_WHY_MAX];
 	struct sub_gateway *order_asked; /* has to answer before the order counts */
-	bool order_any;			 /* pinned_any, when it counts */
+	/* Refusals that may pass: how many, when it is asked again (0: none), and until when. */
+	unsigned order_refusals;
+	uint64_t order_again_us, order_until_us;
+	bool order_any; /* pinned_any, when it counts */
 	char order_method[SUB_METHOD_NAME_MAX + 1];
 	/* `pinned_any`: the gateway was named, otherwise one way to it, which comes first. */
 	bool pinned_any;
@@ -90,6 +93,10 @@ void sub_tell(struct sub_engine *e, struct sub_event event);
 void sub_ask(struct sub_engine *e, struct sub_gateway *g);
 void sub_save(struct sub_engine *e, struct sub_gateway *g);
 void sub_order_settle(struct sub_engine *e, enum sub_order_state state, const char *why);
+/* Was this the refusal of a pending order, that may pass?  Then it is asked again at
+ * order_again_us. */
+bool sub_order_waits(struct sub_engine *e, const struct sub_session *s, const char *why,
+		     uint64_t now);
 static inline void sub_min(uint64_t *a, uint64_t b)
 {
 	if (b < *a)
@@ -130,6 +137,9 @@ void sub_session_set_state(struct sub_engine *e, struct sub_session *s, enum sub
 /* Gives the gateway, or this method of it, up. */
 void sub_session_fail(struct sub_engine *e, struct sub_session *s, enum sub_fault fault,
 		      const char *why, uint64_t now);
+/* It was refused for now: no blame, and nothing before `until`. */
+void sub_session_put_off(struct sub_engine *e, struct sub_session *s, const char *why,
+			 uint64_t until, uint64_t now);
 /* Ends it in order: no blame. */
 void sub_session_end(struct sub_engine *e, struct sub_session *s, uint64_t now);
 void sub_session_run(struct sub_engine *e, struct sub_session *s, uint64_t now);

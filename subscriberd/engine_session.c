@@ -191,6 +191,27 @@ void sub_session_fail(struct sub_engine *e, struct sub_session *s, enum sub_faul
 	sub_step(e, now);
 }
 
+void sub_session_put_off(struct sub_engine *e, struct sub_session *s, const char *why,
+			 uint64_t until, uint64_t now)
+{
+	char key[SUB_KEY_MAX];
+	struct sub_gateway *g = s->gateway;
+
+	log_info("gateway %s (%s) is asked again soon: %s", sub_contact_key(&g->contact, key),
+		 s->method, why);
+	snprintf(g->error, sizeof g->error, "%s", why);
+	/* It is the gateway that refuses, by whatever way. */
+	for (size_t i = 0; i < e->count; i++)
+		if (sub_gateway_same(e->gateways[i], g))
+			e->gateways[i]->cooldown_until_us = until;
+	if (s == e->standby)
+		e->standby_at_us = until;
+	drop(e, s, e->wanted, now);
+	sub_step(e, now);
+	sub_min(&e->retry_at_us, until);
+	sub_arm(e);
+}
+
 void sub_session_end(struct sub_engine *e, struct sub_session *s, uint64_t now)
 {
 	struct sub_gateway *g = s->gateway;
@@ -223,7 +244,7 @@ void sub_session_request(struct sub_engine *e, struct sub_session *s, struct sub
 }
 
 void sub_engine_on_lease(struct sub_engine *e, uint64_t serial, const struct sub_lease *lease,
-			 const char *error, uint64_t now)
+			 const char *error, bool passing, uint64_t now)
 {
 	struct sub_session *s = by_serial(e, serial);
 
@@ -234,6 +255,10 @@ void sub_engine_on_lease(struct sub_engine *e, uint64_t serial, const struct sub
 		s->gateway->sid[0] = '\0';
 		sub_session_request(e, s, s->gateway, s->method, now);
 		sub_arm(e);
+		return;
+	}
+	if (error && passing && sub_order_waits(e, s, error, now)) {
+		sub_session_put_off(e, s, error, e->order_again_us, now);
 		return;
 	}
 	if (error) {

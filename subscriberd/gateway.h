@@ -79,7 +79,9 @@ struct sub_gateway {
 	uint64_t heard_us;		    /* monotonic, when it last gave a sign; 0: never */
 	uint64_t answered_us;		    /* monotonic, when its RPC last answered; 0: never */
 	uint64_t saved_us;
-	unsigned failures;	    /* in a row */
+	uint64_t
+		forget_at_us; /* monotonic: if it has never answered by then, and nobody names it */
+	unsigned failures;    /* in a row */
 	uint64_t cooldown_until_us; /* not tried before this, after a failure */
 	struct sub_method_fault faults[SUB_METHODS_MAX];
 	bool own;	       /* on our own host: what is sent there comes back here */

@@ -136,17 +136,26 @@ static bool same_networks(const struct networks *a, const struct networks *b)
 static int set_killswitch(struct sub_host *h, const struct networks *nets)
 {
 	const char *tunnels[SUB_SLOTS];
+	uint8_t families[SUB_SLOTS];
 	struct nft_killswitch ks = {
 		.table = KILLSWITCH_TABLE,
 		.tunnels = tunnels,
+		.families = families,
 		.allowed = nets->v,
 		.allowed_count = nets->count,
 		.mark = (uint32_t)h->cfg->node_firewall_mark,
 	};
 
-	for (unsigned i = 0; i < SUB_SLOTS; i++)
-		if (h->slots[i].interface[0])
-			tunnels[ks.tunnel_count++] = h->slots[i].interface;
+	for (unsigned i = 0; i < SUB_SLOTS; i++) {
+		const struct slot *s = &h->slots[i];
+		if (!s->interface[0])
+			continue;
+		/* It may be the host's own, where the other family knows another way out. */
+		families[ks.tunnel_count] = !s->path.source6.family   ? 4
+					    : !s->path.source4.family ? 6
+								      : 0;
+		tunnels[ks.tunnel_count++] = s->interface;
+	}
 	int err = host_nft_killswitch(h->journal, &ks);
 	if (!err)
 		err = nft_table_mark(hostjournal_nft(h->journal), KILLSWITCH_TABLE, &h->mark);
@@ -194,6 +203,14 @@ void sub_host_ordered(struct sub_host *h, const struct net_addr *gateway)
 	sub_host_refresh(h);
 }
 
+void sub_host_forget(struct sub_host *h, const struct net_addr *gateway)
+{
+	static const struct net_addr none = {0};
+
+	if (h->ordered.family && net_addr_same_ip(&h->ordered, gateway))
+		sub_host_ordered(h, &none);
+}
+
 /* --- opening and closing ------------------------------------------------------------------ */
 
 int sub_host_open(struct sub_host **out, const char *journal_path, const struct config *cfg)
@@ -209,10 +226,11 @@ int sub_host_open(struct sub_host **out, const char *journal_path, const struct 
 		free(h);
 		return err;
 	}
-	/* A kill switch that is up stays so while the rest is tidied up. */
+	/* A kill switch that is up knows of the earlier run's tunnels, one of which may be an
+	 * interface of the host's own: it has to know of none before the routes go. */
+	err = follow_killswitch(h);
 	if (hostjournal_undo(h->journal, cfg->subscriber_kill_switch ? HOST_NFT : 0) != 0)
 		log_warn("some of what an earlier run changed could not be taken back");
-	err = follow_killswitch(h);
 	if (err) {
 		hostjournal_close(h->journal);
 		free(h);

@@ -41,6 +41,8 @@ void sub_host_refresh(struct sub_host *h);
 
 /* The operator has named this gateway: the kill switch lets us ask it (the latest one only). */
 void sub_host_ordered(struct sub_host *h, const struct net_addr *gateway);
+/* Nobody means it any more. */
+void sub_host_forget(struct sub_host *h, const struct net_addr *gateway);
 
 /* --- the sessions, by slot --- */
 

@@ -148,16 +148,17 @@ static void on_lease(const struct rpc_answer *answer, double rtt_ms, void *arg)
 	struct sub_lease lease;
 	char why[SUB_WHY_MAX];
 	const char *error = NULL;
+	int err = 0;
 
 	(void)rtt_ms;
 	if (answer->outcome != RPC_OUTCOME_RESULT)
 		error = sub_api_failure(answer);
-	else if (sub_api_read_lease(answer->result, &lease, why) != 0)
+	else if ((err = sub_api_read_lease(answer->result, &lease, why)) != 0)
 		error = why;
 	struct slot *slot = &s->slots[q->slot];
 	json_object_put(slot->answer);
 	slot->answer = error ? NULL : json_object_get(answer->result);
-	sub_engine_on_lease(s->engine, q->serial, &lease, error, daemon_now_us());
+	sub_engine_on_lease(s->engine, q->serial, &lease, error, err == -EAGAIN, daemon_now_us());
 	rearm(s);
 	question_free(q);
 }
@@ -200,6 +201,8 @@ static void op_request(void *ctx, unsigned slot, const struct sub_gateway *g, co
 			   *params;
 	char name[NAME_MAX_BYTES + 1], why[TUNNEL_WHY_MAX] = "";
 
+	if (g->contact.via == SUB_VIA_HTTP)
+		env.server = g->contact.addr;
 	if (m && m->client_options && m->client_options(&env, options, why) != 0)
 		log_warn("method %s: %s", method, why);
 	own(s, g, options,
@@ -432,6 +435,15 @@ static void op_save(void *ctx, const struct sub_gateway *g)
 	sub_store_save(((struct shell *)ctx)->store, g);
 }
 
+static void op_forget(void *ctx, const struct sub_gateway *g)
+{
+	struct shell *s = ctx;
+
+	sub_store_forget(s->store, g);
+	if (g->contact.via == SUB_VIA_HTTP)
+		sub_host_forget(s->host, &g->contact.addr);
+}
+
 static bool op_is_own(void *ctx, const struct sub_gateway *g)
 {
 	return discover_is_own(((struct shell *)ctx)->discover, g);
@@ -467,6 +479,7 @@ static const struct sub_ops ops = {
 	.go_online = op_go_online,
 	.go_offline = op_go_offline,
 	.save = op_save,
+	.forget = op_forget,
 	.is_own = op_is_own,
 	.discover = op_discover,
 	.event = op_event,

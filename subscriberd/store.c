@@ -7,7 +7,7 @@
 
 #include "io/store.h"
 
-enum { Q_SAVE, Q_LOAD, Q_PRUNE, Q_NAME, Q_SET_NAME, Q_STAMP, Q_SET_STAMP };
+enum { Q_SAVE, Q_FORGET, Q_LOAD, Q_PRUNE, Q_NAME, Q_SET_NAME, Q_STAMP, Q_SET_STAMP };
 
 #define KEEP_ROWS 1024 /* gateways remembered at most */
 
@@ -23,6 +23,7 @@ static const char *const statements[] = {
 		   "error = ?15, sid_method = ?16, tunnel_rtt_ms = ?17, tunnel_jitter_ms = ?18, "
 		   "tunnel_loss = ?19, tunnel_samples = ?20, uplink_fault = ?21, "
 		   "goodput_bps = ?22",
+	[Q_FORGET] = "DELETE FROM gateways WHERE key = ?1",
 	[Q_LOAD] = "SELECT via, node, app, addr, name, sid, rtt_ms, jitter_ms, loss, samples, "
 		   "failures, first_seen, last_seen, error, sid_method, tunnel_rtt_ms, "
 		   "tunnel_jitter_ms, tunnel_loss, tunnel_samples, uplink_fault, goodput_bps "
@@ -100,6 +101,13 @@ int sub_store_save(struct sub_store *s, const struct sub_gateway *g)
 			 store_of_real(g->tunnel.rtt_ms), store_of_real(g->tunnel.jitter_ms),
 			 store_of_real(g->tunnel.loss), store_of_u64(g->tunnel.samples),
 			 store_of_real(g->uplink_fault), store_of_real(g->goodput_bps));
+}
+
+int sub_store_forget(struct sub_store *s, const struct sub_gateway *g)
+{
+	char key[SUB_KEY_MAX];
+
+	return store_run(s->db, Q_FORGET, store_of_str(sub_contact_key(&g->contact, key)));
 }
 
 static bool read_contact(const struct store_rows *r, struct sub_contact *c)

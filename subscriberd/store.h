@@ -11,6 +11,7 @@ int sub_store_open(struct sub_store **out, const char *path, const struct config
 void sub_store_close(struct sub_store *s);
 /* 0 or -errno (logged); a full disk costs us memory, not the connection. */
 int sub_store_save(struct sub_store *s, const struct sub_gateway *g);
+int sub_store_forget(struct sub_store *s, const struct sub_gateway *g);
 /* `visit` for each, the one last seen first, at most `max`. */
 typedef void sub_store_visit(const struct sub_gateway *g, void *ctx);
 int sub_store_load(struct sub_store *s, size_t max, sub_store_visit *visit, void *ctx);

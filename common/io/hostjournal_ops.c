@@ -467,9 +467,15 @@ static int gateway_create(struct hostjournal *j, const void *what)
 	return nft_gateway_create(hostjournal_nft(j), what, false);
 }
 
+/* The old one goes in the same transaction: what is said to be there already is a fault inside. */
+static int replaced(int rc)
+{
+	return rc == -EEXIST ? -EIO : rc;
+}
+
 static int gateway_replace(struct hostjournal *j, const void *what)
 {
-	return nft_gateway_create(hostjournal_nft(j), what, true);
+	return replaced(nft_gateway_create(hostjournal_nft(j), what, true));
 }
 
 int host_nft_gateway(struct hostjournal *j, const struct nft_gateway *gw)
@@ -484,7 +490,7 @@ static int masquerade_create(struct hostjournal *j, const void *what)
 
 static int masquerade_replace(struct hostjournal *j, const void *what)
 {
-	return nft_masquerade_create(hostjournal_nft(j), what, true);
+	return replaced(nft_masquerade_create(hostjournal_nft(j), what, true));
 }
 
 int host_nft_masquerade(struct hostjournal *j, const struct nft_masquerade *m)
@@ -499,7 +505,7 @@ static int killswitch_create(struct hostjournal *j, const void *what)
 
 static int killswitch_replace(struct hostjournal *j, const void *what)
 {
-	return nft_killswitch_create(hostjournal_nft(j), what, true);
+	return replaced(nft_killswitch_create(hostjournal_nft(j), what, true));
 }
 
 int host_nft_killswitch(struct hostjournal *j, const struct nft_killswitch *ks)

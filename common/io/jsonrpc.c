@@ -19,7 +19,7 @@ struct rpc_call {
 	struct json_object *params;
 	struct json_object *id;
 	struct json_object *answer; /* NULL when there is nothing to send */
-	bool version2, notification, done;
+	bool version2, notification, done, open_to_all;
 };
 
 /* Lives until its last call is answered; `server` and `cb` go NULL when they go away before. */
@@ -30,7 +30,8 @@ struct rpc_request {
 	void *arg;
 	TAILQ_ENTRY(rpc_request) link;
 	bool batch;
-	size_t open; /* calls not answered, plus one while dispatching */
+	struct rpc_kept_call keep; /* its text: while it is dispatched, and no batch */
+	size_t open;		   /* calls not answered, plus one while dispatching */
 	size_t count;
 	struct rpc_call calls[];
 };
@@ -98,7 +99,21 @@ void rpc_server_free(struct rpc_server *server)
 		r->cb = NULL;
 		request_detach(r);
 	}
+	rpc_kept_clear(&server->kept);
 	free(server);
+}
+
+void rpc_server_forget(struct rpc_server *server)
+{
+	rpc_kept_clear(&server->kept);
+}
+
+void rpc_keep(struct rpc_call *call, rpc_fresh *fresh, void *arg)
+{
+	if (call->open_to_all && call->version2 && call->request->keep.text) {
+		call->request->keep.fresh = fresh;
+		call->request->keep.arg = arg;
+	}
 }
 
 void rpc_request_abandon(struct rpc_request *request)
@@ -106,7 +121,9 @@ void rpc_request_abandon(struct rpc_request *request)
 	request->cb = NULL;
 }
 
-static void send_json(rpc_answer_cb *cb, void *arg, struct json_object *answer)
+/* `keep` of `server` may be NULL. */
+static void send_json(rpc_answer_cb *cb, void *arg, struct json_object *answer,
+		      struct rpc_server *server, const struct rpc_kept_call *keep)
 {
 	static const char failed[] = "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32603,\"message\":"
 				     "\"Internal error\"},\"id\":null}";
@@ -116,11 +133,13 @@ static void send_json(rpc_answer_cb *cb, void *arg, struct json_object *answer)
 	if (!text) {
 		text = failed;
 		len = sizeof failed - 1;
+	} else if (keep && keep->fresh) {
+		rpc_kept_put(&server->kept, keep, text, len);
 	}
 	cb(text, len, arg);
 }
 
-static void request_answer(struct rpc_request *r)
+static void request_answer(struct rpc_request *r, struct rpc_server *server)
 {
 	struct json_object *all = NULL;
 
@@ -135,7 +154,7 @@ static void request_answer(struct rpc_request *r)
 			json_object_array_add(all, json_object_get(r->calls[i].answer));
 	}
 	if (all)
-		send_json(r->cb, r->arg, all);
+		send_json(r->cb, r->arg, all, server, r->keep.text ? &r->keep : NULL);
 	else
 		r->cb(NULL, 0, r->arg);
 	json_object_put(all);
@@ -143,11 +162,13 @@ static void request_answer(struct rpc_request *r)
 
 static void request_release(struct rpc_request *r)
 {
+	struct rpc_server *server = r->server;
+
 	if (--r->open > 0)
 		return;
 	request_detach(r);
 	if (r->cb)
-		request_answer(r);
+		request_answer(r, server);
 	for (size_t i = 0; i < r->count; i++) {
 		json_object_put(r->calls[i].source);
 		json_object_put(r->calls[i].answer);
@@ -376,7 +397,8 @@ static void call_run(struct rpc_server *server, struct rpc_call *c, struct json_
 		rpc_fail(c, RPC_NO_METHOD, "Method not found");
 		return;
 	}
-	if (rpc_needs_right(server, m) && !c->request->ctx.authorised) {
+	c->open_to_all = !rpc_needs_right(server, m);
+	if (!c->open_to_all && !c->request->ctx.authorised) {
 		if (c->request->ctx.denied)
 			*c->request->ctx.denied = true;
 		rpc_fail(c, RPC_DENIED, "%s needs an authorised address or the token", m->name);
@@ -392,7 +414,7 @@ static void refuse(rpc_answer_cb *cb, void *arg, int code, const char *message)
 	struct rpc_call none = {.version2 = true};
 	struct json_object *answer = answer_make(&none, NULL, error_make(code, message));
 
-	send_json(cb, arg, answer);
+	send_json(cb, arg, answer, NULL, NULL);
 	json_object_put(answer);
 }
 
@@ -417,7 +439,8 @@ static struct rpc_request *request_new(struct rpc_server *server, size_t count,
 }
 
 static struct rpc_request *request_run(struct rpc_server *server, struct json_object *root,
-				       const struct rpc_ctx *ctx, rpc_answer_cb *cb, void *arg)
+				       const struct rpc_kept_call *said, const struct rpc_ctx *ctx,
+				       rpc_answer_cb *cb, void *arg)
 {
 	bool batch = json_object_is_type(root, json_type_array);
 	size_t count = batch ? json_object_array_length(root) : 1;
@@ -428,6 +451,8 @@ static struct rpc_request *request_run(struct rpc_server *server, struct json_ob
 		return NULL;
 	}
 	r->batch = batch;
+	if (!batch)
+		r->keep = *said;
 	for (size_t i = 0; i < count; i++)
 		call_run(server, &r->calls[i], batch ? json_object_array_get_idx(root, i) : root);
 	if (r->open == 1) {
@@ -435,12 +460,21 @@ static struct rpc_request *request_run(struct rpc_server *server, struct json_ob
 		return NULL;
 	}
 	r->open--;
+	r->keep = (struct rpc_kept_call){0}; /* its bytes are the caller's */
 	return r;
 }
 
 struct rpc_request *rpc_dispatch(struct rpc_server *server, const void *data, size_t len,
 				 const struct rpc_ctx *ctx, rpc_answer_cb *cb, void *arg)
 {
+	const struct rpc_kept_call said = {.text = data, .len = len};
+	size_t kept_len;
+	const char *kept = rpc_kept_find(&server->kept, data, len, &kept_len);
+
+	if (kept) {
+		cb(kept, kept_len, arg);
+		return NULL;
+	}
 	bool is_null = false;
 	bool large = len > RPC_BODY_MAX_BYTES;
 	struct json_object *root = large ? NULL : rpc_parse(data, len, &is_null);
@@ -462,7 +496,7 @@ struct rpc_request *rpc_dispatch(struct rpc_server *server, const void *data, si
 				 RPC_PENDING_MAX);
 		refuse(cb, arg, RPC_BUSY, "too many calls are waiting for their answers");
 	} else {
-		r = request_run(server, root, ctx, cb, arg);
+		r = request_run(server, root, &said, ctx, cb, arg);
 	}
 	json_object_put(root);
 	return r;

@@ -130,6 +130,14 @@ void rpc_request_abandon(struct rpc_request *request);
 void rpc_reply(struct rpc_call *call, struct json_object *result);
 void rpc_fail(struct rpc_call *call, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/*
+ * Before rpc_reply, which has to follow at once, in a public method whose answer depends on nothing
+ * but the call's parameters and what `fresh` looks at: the answer serves everybody who asks the
+ * same, as long as `fresh` answers true and until rpc_server_forget.  One answer is kept.
+ */
+typedef bool rpc_fresh(void *arg);
+void rpc_keep(struct rpc_call *call, rpc_fresh *fresh, void *arg);
+void rpc_server_forget(struct rpc_server *server);
 const struct rpc_ctx *rpc_call_ctx(const struct rpc_call *call);
 /* False once nobody waits for the answer any more (it must be given all the same). */
 bool rpc_call_wanted(const struct rpc_call *call);

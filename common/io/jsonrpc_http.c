@@ -15,10 +15,12 @@
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
+#include <event2/util.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "io/clock.h"
@@ -68,6 +70,8 @@ struct rpc_http {
 	struct hook hooks[HOOKS_MAX];
 	struct log_limit crowded;
 	uint64_t requests, unauthorized;
+	time_t dated; /* `date` is of then; 0: of never */
+	char date[32];
 };
 
 /* ---- connections ---- */
@@ -299,10 +303,24 @@ static void close_after(struct evhttp_request *req)
 	evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
 }
 
-static void headers_common(struct evhttp_request *req, const char *type)
+/* evhttp would write it anew for each answer. */
+static const char *date_now(struct rpc_http *h)
+{
+	time_t now = (time_t)daemon_wall_s();
+	struct tm tm;
+
+	if (now != h->dated && gmtime_r(&now, &tm)) {
+		evutil_date_rfc1123(h->date, sizeof h->date, &tm);
+		h->dated = now;
+	}
+	return h->date;
+}
+
+static void headers_common(struct rpc_http *h, struct evhttp_request *req, const char *type)
 {
 	struct evkeyvalq *out = evhttp_request_get_output_headers(req);
 
+	evhttp_add_header(out, "Date", date_now(h));
 	evhttp_add_header(out, "Content-Type", type);
 	evhttp_add_header(out, "Cache-Control", "no-store");
 	evhttp_add_header(out, "X-Content-Type-Options", "nosniff");
@@ -324,7 +342,7 @@ static void send_bytes(struct conn *c, struct evhttp_request *req, const char *t
 	} else if (len == 0) {
 		evhttp_send_reply(req, HTTP_NOCONTENT, "No Content", NULL);
 	} else {
-		headers_common(req, "application/json");
+		headers_common(c->http, req, "application/json");
 		if (c->denied)
 			unauthorized(c->http, req);
 		evhttp_send_reply(req, c->denied ? 401 : HTTP_OK, c->denied ? "Unauthorized" : "OK",
@@ -383,8 +401,8 @@ static const struct hook *hook_find(const struct rpc_http *h, const char *path)
 	return best;
 }
 
-static void serve_page(const struct hook *k, struct evhttp_request *req, const struct rpc_ctx *ctx,
-		       const char *path, const char *query)
+static void serve_page(struct rpc_http *h, const struct hook *k, struct evhttp_request *req,
+		       const struct rpc_ctx *ctx, const char *path, const char *query)
 {
 	struct rpc_page page = {HTTP_OK, "text/html; charset=utf-8", evbuffer_new()};
 
@@ -393,7 +411,7 @@ static void serve_page(const struct hook *k, struct evhttp_request *req, const s
 		return;
 	}
 	k->handler(ctx, path, query, &page, k->arg);
-	headers_common(req, page.type);
+	headers_common(h, req, page.type);
 	evhttp_send_reply(req, page.status, NULL, page.body);
 	evbuffer_free(page.body);
 }
@@ -431,7 +449,7 @@ static void serve_stream(const struct hook *k, struct conn *c, struct evhttp_req
 	c->streaming = k;
 	c->req = req;
 	c->deadline_us = UINT64_MAX;
-	headers_common(req, k->ops->type);
+	headers_common(c->http, req, k->ops->type);
 	evhttp_connection_set_closecb(evhttp_request_get_connection(req), stream_closed, c);
 	evhttp_send_reply_start(req, HTTP_OK, "OK");
 	bufferevent_set_timeouts(c->bev, NULL, NULL);
@@ -477,7 +495,7 @@ static void serve_get(struct rpc_http *h, struct conn *c, struct evhttp_request 
 	} else if (k->ops) {
 		serve_stream(k, c, req);
 	} else {
-		serve_page(k, req, ctx, path, evhttp_uri_get_query(uri));
+		serve_page(h, k, req, ctx, path, evhttp_uri_get_query(uri));
 	}
 	free(path);
 }

@@ -173,6 +173,20 @@ void nft_script_table(struct nft_script *s, const char *table, bool replace)
 	nft_script_add(s, "create table inet %s { comment \"meshnet\" ; }", table);
 }
 
+/* Is it part of another one, or the same as an earlier one? */
+static bool covered(const struct net_prefix *prefixes, size_t count, size_t i)
+{
+	const struct net_prefix *p = &prefixes[i];
+
+	for (size_t k = 0; k < count; k++)
+		if (prefixes[k].addr.family == p->addr.family &&
+		    (prefixes[k].bits < p->bits || (prefixes[k].bits == p->bits && k < i)) &&
+		    net_prefix_contains(&prefixes[k], &p->addr))
+			return true;
+	return false;
+}
+
+/* nft's auto-merge fails at some that overlap (another set's element between them), so none do. */
 void nft_script_prefix_sets(struct nft_script *s, const char *table, const char *name,
 			    const struct net_prefix *prefixes, size_t count)
 {
@@ -184,7 +198,7 @@ void nft_script_prefix_sets(struct nft_script *s, const char *table, const char 
 			       name, types[i]);
 	for (size_t i = 0; i < count; i++) {
 		struct net_prefix p = net_prefix_network(&prefixes[i]);
-		if (p.addr.family)
+		if (p.addr.family && !covered(prefixes, count, i))
 			nft_script_add(s, "add element inet %s %s%u { %s }", table, name,
 				       p.addr.family, net_prefix_text(&p, text));
 	}

@@ -130,6 +130,7 @@ struct nft_killswitch {
 	const char *table; /* "meshnet_sub" */
 	/* Interfaces, or prefixes with '*', up to NFT_TUNNELS_MAX.  None: there is no way out. */
 	const char *const *tunnels;
+	const uint8_t *families; /* of each: 4 or 6 for that one only, 0 for both; NULL: both */
 	size_t tunnel_count;
 	/* Where packets may go without the tunnel (what carries the mesh itself, the LAN). */
 	const struct net_prefix *allowed;

@@ -19,6 +19,17 @@ static bool tunnel_name_ok(const char *name)
 	return nft_interface_ok(base);
 }
 
+static void put_tunnel(struct nft_script *s, const struct nft_killswitch *ks, size_t i)
+{
+	uint8_t family = ks->families ? ks->families[i] : 0;
+
+	nft_script_add(s, "add rule inet %s pass oifname \"%s\" %saccept", ks->table,
+		       ks->tunnels[i],
+		       family == 4   ? "meta nfproto ipv4 "
+		       : family == 6 ? "meta nfproto ipv6 "
+				     : "");
+}
+
 static void put_pass(struct nft_script *s, const struct nft_killswitch *ks)
 {
 	const char *t = ks->table;
@@ -26,7 +37,7 @@ static void put_pass(struct nft_script *s, const struct nft_killswitch *ks)
 	nft_script_add(s, "add chain inet %s pass", t);
 	nft_script_add(s, "add rule inet %s pass oifname \"lo\" accept", t);
 	for (size_t i = 0; i < ks->tunnel_count; i++)
-		nft_script_add(s, "add rule inet %s pass oifname \"%s\" accept", t, ks->tunnels[i]);
+		put_tunnel(s, ks, i);
 	if (ks->mark)
 		nft_script_add(s, "add rule inet %s pass meta mark %u accept", t, ks->mark);
 	nft_script_add(s, "add rule inet %s pass ip daddr @allowed4 accept", t);

@@ -20,14 +20,22 @@
 #define MARK "# Name servers set by Meshnet's %s; the former file comes back when it ends.\n"
 #define CONTENT_MAX 65536u
 #define OWNER_MAX 64
+#define LINKS_MAX 8u /* that systemd-resolved was told of */
+
+enum saying { SAY_NOTHING, SAY_SERVERS, SAY_NAMES, SAY_REVERT };
 
 struct resolv {
 	const char *state_dir, *owner;
 	struct event_base *base;
-	/* systemd-resolved: one command at a time; `all_names` is yet to be said */
+	/* systemd-resolved: one command at a time: the servers of the interface in use, that they
+	 * answer for all names, and then that the others' do no more. */
 	struct child *resolvectl;
-	bool all_names;
-	char interface[IF_NAMESIZE]; /* "": nothing was said of any */
+	enum saying saying;
+	struct net_addr servers[RESOLV_SERVERS_MAX];
+	unsigned count;
+	char interface[IF_NAMESIZE]; /* in use; "": none */
+	char told[LINKS_MAX][IF_NAMESIZE];
+	unsigned told_count;
 };
 
 /* ---- files ---- */
@@ -250,9 +258,28 @@ static bool is_managed(void)
 	return strstr(target, RESOLVED_LINK) && access(RESOLVED_DIR, X_OK) == 0;
 }
 
+static void told_add(struct resolv *r, const char *interface)
+{
+	unsigned i = 0;
+
+	while (i < r->told_count && strcmp(r->told[i], interface) != 0)
+		i++;
+	if (i == LINKS_MAX) /* it has most likely gone, and its settings with it */
+		i = 0;
+	else if (i == r->told_count)
+		r->told_count++;
+	snprintf(r->told[i], sizeof r->told[i], "%s", interface);
+}
+
+static void told_drop(struct resolv *r, unsigned i)
+{
+	memmove(r->told[i], r->told[i + 1], (--r->told_count - i) * sizeof r->told[0]);
+}
+
 static void on_resolvectl(struct child *c, int status, void *arg);
 
-static int start(struct resolv *r, const char *const *argv)
+/* A command that still runs is ended: what it would have said counts no more, or is said later. */
+static int start(struct resolv *r, enum saying saying, const char *const *argv)
 {
 	const struct child_spec spec = {
 		.name = "resolvectl", .argv = argv, .on_exit = on_resolvectl, .arg = r};
@@ -260,56 +287,85 @@ static int start(struct resolv *r, const char *const *argv)
 
 	child_free(r->resolvectl);
 	r->resolvectl = NULL;
+	r->saying = saying;
 	rc = child_start(&r->resolvectl, r->base, &spec);
 	if (rc)
-		log_error("cannot tell systemd-resolved of %s: resolvectl: %s", r->interface,
+		log_error("cannot tell systemd-resolved of %s: resolvectl: %s", argv[2],
 			  strerror(-rc));
 	return rc;
+}
+
+static int say_servers(struct resolv *r)
+{
+	char text[RESOLV_SERVERS_MAX][NET_ADDR_TEXT];
+	const char *argv[RESOLV_SERVERS_MAX + 4] = {"resolvectl", "dns", r->interface};
+
+	for (unsigned i = 0; i < r->count; i++)
+		argv[3 + i] = net_addr_ip_text(&r->servers[i], text[i]);
+	return start(r, SAY_SERVERS, argv);
+}
+
+static int say_names(struct resolv *r)
+{
+	const char *const argv[] = {"resolvectl", "domain", r->interface, "~.", NULL};
+
+	return start(r, SAY_NAMES, argv);
+}
+
+/* The links of tunnels that are not used any more: they may be there for long, as a standby. */
+static int say_revert(struct resolv *r)
+{
+	for (unsigned i = 0; i < r->told_count;) {
+		const char *const argv[] = {"resolvectl", "revert", r->told[i], NULL};
+
+		if (strcmp(r->told[i], r->interface) == 0)
+			i++;
+		else if (!if_nametoindex(r->told[i]))
+			told_drop(r, i);
+		else
+			return start(r, SAY_REVERT, argv);
+	}
+	return 0;
 }
 
 static void on_resolvectl(struct child *c, int status, void *arg)
 {
 	struct resolv *r = arg;
-	const char *const argv[] = {"resolvectl", "domain", r->interface, "~.", NULL};
+	enum saying said = r->saying;
 	char text[48];
-	bool more = r->all_names;
 
 	(void)c;
-	r->all_names = false;
+	r->saying = SAY_NOTHING;
 	/* With the interface its settings have gone too: nothing to complain about. */
-	if (status && r->interface[0] && if_nametoindex(r->interface))
+	if (status && said != SAY_REVERT && r->interface[0] && if_nametoindex(r->interface))
 		log_warn("resolvectl: %s; names may be resolved as before",
 			 child_status_text(status, text));
-	else if (!status && more)
-		(void)start(r, argv);
+	if (said == SAY_REVERT) {
+		/* The first that is not the one in use, as when it was started; refused or not. */
+		unsigned i = r->told_count && strcmp(r->told[0], r->interface) == 0;
+		if (i < r->told_count)
+			told_drop(r, i);
+	}
+	if (said == SAY_SERVERS && !status)
+		(void)say_names(r);
+	else
+		(void)say_revert(r);
 }
 
 static int link_set(struct resolv *r, const char *interface, const struct net_addr *servers,
 		    unsigned count)
 {
-	char text[RESOLV_SERVERS_MAX][NET_ADDR_TEXT];
-	const char *argv[RESOLV_SERVERS_MAX + 4] = {"resolvectl", "dns", r->interface};
-	int rc;
-
-	for (unsigned i = 0; i < count; i++)
-		argv[3 + i] = net_addr_ip_text(&servers[i], text[i]);
+	memcpy(r->servers, servers, count * sizeof *servers);
+	r->count = count;
 	snprintf(r->interface, sizeof r->interface, "%s", interface);
-	rc = start(r, argv);
-	r->all_names = !rc;
-	return rc;
+	told_add(r, interface);
+	return say_servers(r);
 }
 
 static int link_restore(struct resolv *r)
 {
-	const char *const argv[] = {"resolvectl", "revert", r->interface, NULL};
-	int rc = 0;
-
-	r->all_names = false;
-	if (r->interface[0] && if_nametoindex(r->interface))
-		rc = start(r, argv);
-	if (!rc)
-		r->interface[0] = '\0';
-	return rc;
+	r->interface[0] = '\0';
+	return say_revert(r);
 }
 
 /* ---- both ---- */

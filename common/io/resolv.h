@@ -7,6 +7,7 @@
  * - Where that file belongs to systemd-resolved, `resolvectl` tells it the servers of the tunnel's
  *   interface, and that they answer for every name (`~.`) but the domains of other links.  It
  *   forgets both with the interface, so nothing is kept; whoever made the interface removes it.
+ *   When another interface's servers are set, its former one is reverted afterwards.
  */
 #ifndef IO_RESOLV_H
 #define IO_RESOLV_H

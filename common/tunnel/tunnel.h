@@ -45,6 +45,7 @@ struct tunnel_env {
 	struct meshapp *app;	     /* NULL: this daemon has no node */
 	const char *state_dir;	     /* for files of the method's programs */
 	const struct config *cfg;    /* the method's own section; NULL: its defaults */
+	struct net_addr server;	     /* for client_options: whom we ask; family 0: over the mesh */
 };
 
 /* ---- gateway ---- */

@@ -81,6 +81,24 @@ def leases(lab):
         return {sid: (ip4, ip6) for sid, ip4, ip6 in db.execute("SELECT sid, ip4, ip6 FROM lease")}
 
 
+def test_node_info_tells_what_is_now(gateway):
+    """Its answer is kept for all who ask; many changes within the second for which it would hold."""
+    gateway.start("now")
+    for i in range(20):
+        gateway.call("setConfig", key="Text", value=f"text {i}")
+        before = gateway.call("nodeInfo")["terms"]
+        assert before["text"] == f"text {i}"
+        sid = gateway.request(f"now{i}")["sid"]
+        assert gateway.call("nodeInfo")["terms"]["freeSlots"] == before["freeSlots"] - 1
+        gateway.call("endSession", sid=sid)
+        assert gateway.call("nodeInfo")["terms"] == before
+    # A neighbour of the same table asks with another id, and in another way.
+    answer = tools.http_request(gateway.gw, "127.0.0.1", PORT, "POST", "/", json.dumps(
+        [{"jsonrpc": "2.0", "id": n, "method": "nodeInfo"} for n in (7, "x")]),
+        headers={"Content-Type": "application/json"})[1]
+    assert [(a["id"], a["result"]["terms"]["text"]) for a in json.loads(answer)] == [(7, "text 19"), ("x", "text 19")]
+
+
 def test_settings_codes_and_ending(gateway):
     hook, out = os.path.join(gateway.folder, "hook"), os.path.join(gateway.folder, "hook.out")
     with open(hook, "w", encoding="ascii") as f:

@@ -16,10 +16,24 @@ import pytest
 from conftest import finish
 from lab import LabError, wait
 from methodlab import HOSTS, HTTP_ADDR, HTTP_ADDR6, SLOW, SUBSCRIBERS, MethodLab, udp_packet
+from uplink import GATEWAY_PORT
 
 # A method, with a 6 where the addresses outside are of IPv6, and the link that it needs there.
 KINDS = {"direct": None, "direct6": None, "vxlan": "vxlan id 1", "vxlan6": "vxlan id 1",
          "gre": "gre", "gre6": "ip6gre", "ipip": "sit", "ipip6": "ip6tnl"}
+
+
+# At c, of what the others send to the Internet by it.
+LEAKS = f"""
+table inet leaks {{
+  counter leaked {{ }}
+  chain c {{
+    type filter hook prerouting priority -300;
+    ip daddr {HTTP_ADDR} counter name leaked
+    ip6 daddr {HTTP_ADDR6} counter name leaked
+  }}
+}}
+"""
 
 
 def kernel_has(kind, v6):
@@ -34,6 +48,8 @@ WANTED = os.environ.get("MESHNET_METHODS", "").split() or [
 TUNNELS = [m for m in WANTED if not m.startswith("direct")]
 MISSING = [m for m in ("vxlan", "gre", "ipip") if not any(w.startswith(m) for w in WANTED)
            and "MESHNET_METHODS" not in os.environ]
+
+needs_direct = pytest.mark.skipif("direct" not in WANTED, reason="not among MESHNET_METHODS")
 
 
 def parts(wanted):
@@ -58,11 +74,10 @@ def offline(net):
 
 def own(net, name, wanted):
     """(IPv4, IPv6) that packets of this subscriber come from; None where it has none."""
-    method, family = parts(wanted)
     session = net.session(name)
-    if method != "direct":
+    if parts(wanted)[0] != "direct":
         return session["ipv4"].split("/")[0], session["ipv6"].split("/")[0]
-    return (net.lan(name), None) if family == 4 else (None, net.lan(name, 6))
+    return net.lan(name), net.lan(name, 6)
 
 
 def targets(addresses):
@@ -100,9 +115,8 @@ def test_download(offline, wanted):
     assert counted["connected"] and counted["dropped"] == 0
 
 
+@needs_direct
 def test_direct_keeps_the_subscribers_own_interface(offline):
-    if "direct" not in WANTED:
-        pytest.skip("not among MESHNET_METHODS")
     net = offline
     session = net.connect("a", "direct")
     assert session["interface"] == "lan"
@@ -114,6 +128,94 @@ def test_direct_keeps_the_subscribers_own_interface(offline):
     with pytest.raises((OSError, LabError)):
         net.fetch("c", count=10, timeout=0.5)
     assert net.fetch("a", count=10)
+
+
+def reaches(net, name, target):
+    try:
+        return net.fetch(name, target, count=10, timeout=0.7 * SLOW)
+    except (OSError, LabError):
+        return False
+
+
+def ask_by_hand(net, name, also, method="requestConnection", **params):
+    """What a program of c's own asks, over IPv4."""
+    if method == "requestConnection":
+        params = {"sid": None, "name": name, "method": "direct", "options": {"also": also}}
+    return tools.rpc(net[name], GATEWAY_PORT, method, params, host=net.lan("gw"))
+
+
+@needs_direct
+def test_direct_another_family_has_to_be_ones_own(offline):
+    """c has a lease of IPv4, and names addresses of IPv6: nobody's, b's, its own."""
+    net = offline
+    for also in (["fd77::99"], [net.lan("b", 6)], []):
+        sid = ask_by_hand(net, "c", also)["sid"]
+        assert reaches(net, "c", HTTP_ADDR) and not reaches(net, "c", HTTP_ADDR6), also
+        net.connect("b", "direct")
+        assert net.fetch("b", HTTP_ADDR6), "it is b's all the same"
+        net.disconnect("b")
+        assert ask_by_hand(net, "c", None, "releaseConnection", sid=sid)["success"]
+    answer = ask_by_hand(net, "c", [net.lan("b", 6), net.lan("c", 6)][1:])
+    assert answer["direct"]["alsoHost"] == net.lan("c", 6)
+    assert reaches(net, "c", HTTP_ADDR) and reaches(net, "c", HTTP_ADDR6)
+    # One lease: both are gone with it.
+    assert ask_by_hand(net, "c", None, "releaseConnection", sid=answer["sid"])["success"]
+    assert not reaches(net, "c", HTTP_ADDR) and not reaches(net, "c", HTTP_ADDR6)
+
+
+@needs_direct
+@pytest.mark.parametrize("family", [4, 6])
+def test_direct_kill_switch(offline, family):
+    """The gateway knows another host at the subscriber's address of the other family, so that one is
+    not leased; and the host has another way out, in both."""
+    net, other = offline, 10 - family
+    a, gw = net["a"], net["gw"]
+    target, taken = (HTTP_ADDR6, net.lan("a", 6)) if other == 6 else (HTTP_ADDR, net.lan("a"))
+    daemon = net.d["a"]
+    gw.ip("neigh", "replace", taken, "lladdr", "02:00:00:00:00:99", "nud", "permanent", "dev", "lan")
+    for f in (4, 6):
+        a.ip(f"-{f}", "route", "add", "default", "via", net.lan("c", f))
+    net["c"].run("nft", "-f", "-", input_text=LEAKS)
+    daemon.config["subscriber"]["KillSwitch"] = "yes"
+    daemon.write_config()
+    daemon.stop()
+    daemon.start()
+
+    def leaves(address):
+        with a.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lan")
+            try:
+                s.sendto(b"x", (address, 9))
+            except OSError:
+                pass
+
+    try:
+        wait(lambda: net.subscriber("a", "status"), 10 * SLOW, "it is there again")
+        net.connect("a", "direct", family)
+        mine = HTTP_ADDR if family == 4 else HTTP_ADDR6
+        assert net.fetch("a", mine) and not reaches(net, "a", target)
+        leaves(target)
+        daemon.kill()
+        leaves(target)
+        leaves(mine)
+        daemon.start()
+        wait(lambda: net.subscriber("a", "status"), 10 * SLOW, "it is there again")
+        leaves(target)
+        leaves(mine)
+        assert "packets 0 " in net["c"].run("nft", "list", "counter", "inet", "leaks", "leaked")
+    finally:
+        daemon.config["subscriber"]["KillSwitch"] = "no"
+        daemon.write_config()
+        daemon.stop()
+        daemon.start()
+        gw.ip("neigh", "del", taken, "dev", "lan")
+        net["c"].run("nft", "delete", "table", "inet", "leaks")
+        for f in (4, 6):
+            a.ip(f"-{f}", "route", "del", "default")
+        wait(lambda: net.subscriber("a", "status"), 10 * SLOW, "it is there again")
+    # Nobody else is there: both are leased again.
+    net.connect("a", "direct", family)
+    assert net.fetch("a", HTTP_ADDR) and net.fetch("a", HTTP_ADDR6)
 
 
 def arrivals(net, target, *sends):

@@ -1,16 +1,21 @@
-"""vpn-client on a host whose names are systemd-resolved's: the real one, on a bus of its own, in a
+"""vpn-client and subscriberd on a host whose names are systemd-resolved's: the real one, on a bus of its own, in a
 mount namespace beside the lab's network namespace.  The machine's own files are never touched."""
 import os
 import re
 import shutil
 import socket
+import time
+from contextlib import ExitStack
 
 import pytest
 
+from conftest import finish
 from lab import TOP, Daemon, wait
+from topology import GATEWAYS, MeshLab
 
 UNPACKED = os.path.join(TOP, "build", "debian", "systemd-resolved")
 DNS = "10.200.0.1"
+SERVERS = {"gw1": "198.51.100.53", "gw2": "198.51.100.54"}
 LINK = "/run/systemd/resolve/stub-resolv.conf"
 SETUP = """
 set -e
@@ -81,19 +86,23 @@ class Host:
                 if servers[i].strip() or domains.get(i, "").strip()}
 
 
-class Client(Daemon):
-    """A vpn-client on such a host."""
+class Owner(Daemon):
+    """A program on such a host."""
 
-    def __init__(self, host, name, **keys):
+    def __init__(self, host, program, name, config, options=()):
         self.host = host
-        super().__init__(host.lab, host.ns, "vpn-client", name,
-                         {"vpn": {"Server": "vpn", **keys}}, ["--json"])
+        super().__init__(host.lab, host.ns, program, name, config, options)
         host.lab.processes.append(self)
 
     def start(self):
         if self.argv[0] != "nsenter":
             self.argv = self.host.prefix + self.argv
         return super().start()
+
+
+class Client(Owner):
+    def __init__(self, host, name, **keys):
+        super().__init__(host, "vpn-client", name, {"vpn": {"Server": "vpn", **keys}}, ["--json"])
 
     def interface(self):
         """Of the newest `up` line that is not followed by another one."""
@@ -149,6 +158,90 @@ def test_names_left_alone(vpn):
     client.interface()
     assert vpn.host.links() == {}
     client.stop()
+
+
+@pytest.fixture(scope="module")
+def moving(request):
+    """Two gateways that name a server each, both in the Internet."""
+    lab = MeshLab()
+    try:
+        lab.host = Host(lab, "sub")
+        lab.start_internet()
+        lab.start_overlay()
+        for gw in GATEWAYS:
+            lab["inet"].ip("addr", "add", f"{SERVERS[gw]}/32", "dev", "lo")
+            lab.start_gateway(gw, DNS=SERVERS[gw])
+        section = {"DirectNetworks": "10.77.0.0/16", "ScanInterval": 1, "AutoConnect": "no"}
+        lab.sub = Owner(lab.host, "subscriberd", "subscriberd", {"subscriber": section})
+        wait(lambda: len(lab.subscriber("listGateways")["gateways"]) == 2
+             and all(g["rank"] for g in lab.subscriber("listGateways")["gateways"]), 20, "both are known")
+        yield lab
+    finally:
+        finish(lab, request)
+
+
+def sessions(lab):
+    return {s["gateway"]: s["interface"] for s in lab.subscriber("listSessions")["sessions"]
+            if s["state"] in ("online", "standby")}
+
+
+def names_by(lab, gateway):
+    """resolved asks the server that this gateway names, through it, and no other."""
+    link = sessions(lab)[gateway]
+    wait(lambda: lab.host.links() == {link: (SERVERS[gateway], "~.")}, 5, f"the server of {gateway}")
+    name = f"n{time.monotonic_ns()}"
+    with ExitStack() as stack:
+        socks = {gw: stack.enter_context(lab["inet"].socket(socket.AF_INET, socket.SOCK_DGRAM)) for gw in GATEWAYS}
+        for gw, sock in socks.items():
+            sock.bind((SERVERS[gw], 53))
+            sock.settimeout(10)
+        asking = lab.run("sub", f"query-{name}", *lab.host.prefix, "resolvectl", "query", f"{name}.example")
+        try:
+            question, where = socks[gateway].recvfrom(512)
+        finally:
+            asking.kill()
+        assert name.encode() in question
+        assert where[0] == f"192.0.2.{GATEWAYS.index(gateway) * 4 + 6}", "by the gateway's uplink"
+        other, = set(GATEWAYS) - {gateway}
+        socks[other].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            socks[other].recvfrom(512)
+
+
+def test_a_move_takes_the_names_along(moving):
+    """The former gateway stays as the standby, with its interface, and is asked no names any more."""
+    lab = moving
+    assert lab.host.links() == {}
+    for gateway in ("gw1", "gw2", "gw1"):
+        lab.meshctl("sub", "connect-gateway", gateway)
+        names_by(lab, gateway)
+        assert lab.host.run("readlink", "/etc/resolv.conf").strip() == LINK
+    lab.subscriber("connect")  # the best, with a standby
+    wait(lambda: len(sessions(lab)) == 2, 15, "there is a standby")
+    used = lab.subscriber("status")["session"]["gateway"]
+    names_by(lab, used)
+    other, = set(GATEWAYS) - {used}
+    lab.meshctl("sub", "connect-gateway", other)
+    assert len(sessions(lab)) == 2, "the former one is still there"
+    names_by(lab, other)
+
+
+def test_moved_and_killed(moving):
+    lab = moving
+    used = lab.subscriber("status")["session"]["gateway"]
+    lab.sub.kill()
+    wait(lambda: lab.host.links() == {}, 5, "resolved has forgotten all of it")
+    lab.sub.start()
+    wait(lambda: all(g["rank"] for g in lab.subscriber("listGateways")["gateways"]), 20, "both are known")
+    lab.meshctl("sub", "connect-gateway", used)
+    names_by(lab, used)
+    lab.meshctl("sub", "disconnect")
+    wait(lambda: lab.host.links() == {}, 5, "as before")
+    lab.meshctl("sub", "connect-gateway", used)
+    names_by(lab, used)
+    assert lab.sub.stop()[0] == 0
+    assert lab.host.links() == {}
+    assert lab.host.run("readlink", "/etc/resolv.conf").strip() == LINK
 
 
 def test_resolved_is_away(vpn):

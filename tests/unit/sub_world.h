@@ -37,7 +37,7 @@ struct world {
 	size_t infos;
 	char requested[32], method[16], released[65], sid_asked[65];
 	unsigned requests, renews, probes, opens, closes, onlines, offlines, holds, releases, saves,
-		standbys, gaps;
+		standbys, gaps, forgotten;
 	int online_error;
 	char events[512]; /* kinds, one after the other */
 };
@@ -155,6 +155,12 @@ static inline void op_save(void *ctx, const struct sub_gateway *g)
 	((struct world *)ctx)->saves++;
 }
 
+static inline void op_forget(void *ctx, const struct sub_gateway *g)
+{
+	(void)g;
+	((struct world *)ctx)->forgotten++;
+}
+
 static inline void op_discover(void *ctx)
 {
 	(void)ctx;
@@ -186,6 +192,7 @@ static const struct sub_ops ops = {
 	.go_online = op_online,
 	.go_offline = op_offline,
 	.save = op_save,
+	.forget = op_forget,
 	.discover = op_discover,
 	.event = op_event,
 };
@@ -252,7 +259,7 @@ static inline void grant(struct world *w)
 	struct sub_lease lease = {.method = "mesh", .lease_seconds = 60};
 	snprintf(lease.sid, sizeof lease.sid, "sid-%s", w->requested);
 	net_prefix_parse(&lease.ip4, "10.0.0.2/16");
-	sub_engine_on_lease(w->e, w->request_serial, &lease, NULL, w->now);
+	sub_engine_on_lease(w->e, w->request_serial, &lease, NULL, false, w->now);
 }
 
 static inline enum sub_state state_of(struct world *w)

@@ -619,6 +619,24 @@ static void test_killswitch(void **state)
 	/* Emptied by somebody, it stays closed. */
 	free(netns_output("nft flush table inet meshnet_sub"));
 	assert_false(passes(&at_uplink, "203.0.113.2"));
+	/* Networks inside of others, as a gateway's address in the LAN is. */
+	struct net_prefix nested[] = {prefix("2001:db8::6:1/128"), prefix("203.0.113.65/32"),
+				      prefix("203.0.113.64/26"),   prefix("2001:db8::6:0/112"),
+				      prefix("203.0.113.64/26"),   prefix("2001:db8::6:1/128")};
+	ks.allowed = nested;
+	ks.allowed_count = sizeof nested / sizeof *nested;
+	assert_int_equal(nft_killswitch_create(nft, &ks, true), 0);
+	assert_true(passes(&at_uplink, "203.0.113.70"));
+	assert_true(passes(&at_uplink, "2001:db8::6:5"));
+	assert_false(passes(&at_uplink, "203.0.113.2"));
+	/* A way for one family only, as an interface of the host's own may be. */
+	const uint8_t families[] = {4, 6};
+	ways[1] = "up0";
+	ks.families = families;
+	assert_int_equal(nft_killswitch_create(nft, &ks, true), 0);
+	assert_false(passes(&at_uplink, "203.0.113.2"));
+	assert_true(passes(&at_uplink, "2001:db8::2"));
+	ks.families = NULL;
 	/* Without a tunnel nothing goes through one either. */
 	ks.tunnel_count = 0;
 	assert_int_equal(nft_killswitch_create(nft, &ks, true), 0);

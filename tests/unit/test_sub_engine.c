@@ -81,7 +81,7 @@ static void test_late_answers_change_nothing(void **state)
 	assert_int_equal(state_of(&w), SUB_REQUESTING);
 	sub_engine_on_tunnel(w.e, old_tunnel, true, "", w.now);
 	struct sub_lease lease = {.sid = "old", .method = "mesh", .lease_seconds = 60};
-	sub_engine_on_lease(w.e, old_request, &lease, NULL, w.now);
+	sub_engine_on_lease(w.e, old_request, &lease, NULL, false, w.now);
 	sub_engine_on_probe(w.e, w.probe_serial, true, 1, w.now);
 	sub_engine_on_renewed(w.e, w.renew_serial, NULL, false, w.now);
 	assert_int_equal(state_of(&w), SUB_REQUESTING);
@@ -133,14 +133,14 @@ static void test_all_fail_then_hold_ends(void **state)
 	world_open(&w);
 	bring_online(&w);
 	sub_engine_on_tunnel(w.e, w.tunnel_serial, false, "gone", w.now);
-	sub_engine_on_lease(w.e, w.request_serial, NULL, "refused: full", w.now);
+	sub_engine_on_lease(w.e, w.request_serial, NULL, "refused: full", false, w.now);
 	assert_int_equal(state_of(&w), SUB_IDLE);
 	assert_int_equal(w.offlines, 1);
 	/* Nobody answers any more. */
 	for (unsigned i = 0; i < 70; i++) {
 		run(&w, 1000000);
 		if (state_of(&w) == SUB_REQUESTING)
-			sub_engine_on_lease(w.e, w.request_serial, NULL, "refused", w.now);
+			sub_engine_on_lease(w.e, w.request_serial, NULL, "refused", false, w.now);
 		w.infos = 0;
 	}
 	assert_int_equal(w.offlines, 2);
@@ -581,6 +581,106 @@ static void test_order_of_an_unknown_gateway(void **state)
 	sub_engine_free(w.e);
 }
 
+/* Every request is refused, in steps of 50 ms; how many there were. */
+static unsigned refuse_all(struct world *w, double seconds)
+{
+	unsigned before = w->requests, seen = before;
+
+	w->grants = false;
+	for (uint64_t end = w->now + (uint64_t)(seconds * 1e6); w->now < end;) {
+		live(w, 0.05);
+		if (w->requests == seen)
+			continue;
+		seen = w->requests;
+		sub_engine_on_lease(w->e, w->request_serial, NULL, "refused: not now", true,
+				    w->now);
+	}
+	w->grants = true;
+	return seen - before;
+}
+
+/* The gateway has not heard of the release of our lease by another method or way. */
+static void test_an_order_waits_out_a_refusal(void **state)
+{
+	struct world w;
+	const char *why;
+	char key[SUB_KEY_MAX];
+	(void)state;
+	world_open(&w);
+	bring_both(&w);
+	sub_engine_disconnect(w.e, w.now);
+	struct sub_contact a = contact("a");
+	int64_t order = sub_engine_connect(w.e, sub_contact_key(&a, key), NULL, w.now);
+	assert_string_equal(w.requested, "a");
+	w.grants = false;
+	sub_engine_on_lease(w.e, w.request_serial, NULL, "refused: not now", true, w.now);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_PENDING);
+	assert_string_equal(why, "refused: not now");
+	assert_int_equal(status_of(&w).order_state, SUB_ORDER_PENDING);
+	assert_int_equal(status_of(&w).order_again_us, w.now + 250000);
+	unsigned requests = w.requests;
+	live(&w, 0.2);
+	assert_int_equal(w.requests, requests);
+	live(&w, 0.1); /* granted now */
+	assert_int_equal(w.requests, requests + 1);
+	assert_int_equal(status_of(&w).order_again_us, 0);
+	grant(&w);
+	sub_engine_on_tunnel(w.e, w.tunnel_serial, true, "", w.now);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_DONE);
+	assert_string_equal(why, "");
+	assert_string_equal(status_of(&w).active.gateway->contact.app, "a");
+	assert_int_equal(status_of(&w).active.gateway->failures, 0);
+	sub_engine_free(w.e);
+}
+
+/* Not for ever, not too often, and what is in use stays so meanwhile. */
+static void test_an_order_does_not_wait_for_ever(void **state)
+{
+	struct world w;
+	const char *why;
+	(void)state;
+	world_open(&w);
+	bring_both(&w);
+	struct sub_contact c = contact("c");
+	char key[SUB_KEY_MAX];
+	assert_int_equal(sub_engine_found(w.e, &c, NULL, 1, w.now), 0);
+	live(&w, 2);
+	int64_t order = sub_engine_connect(w.e, sub_contact_key(&c, key), NULL, w.now);
+	w.grants = false;
+	sub_engine_on_lease(w.e, w.request_serial, NULL, "refused: not now", true, w.now);
+	assert_in_range(refuse_all(&w, 3), 2, 4);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_PENDING);
+	assert_in_range(refuse_all(&w, 11), 3, 7);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_FAILED);
+	assert_string_equal(why, "refused: not now");
+	assert_string_equal(sub_order_name(status_of(&w).order_state), "failed");
+	assert_int_equal(w.online_slot, 0);
+	assert_int_equal(w.gaps, 0);
+	/* The gateway says meanwhile that it is not to be used at all. */
+	sub_engine_disconnect(w.e, w.now);
+	order = sub_engine_connect(w.e, "a", NULL, w.now);
+	sub_engine_on_lease(w.e, w.request_serial, NULL, "refused: full", true, w.now);
+	answer_infos(&w, false, 10, 50);
+	w.mute = true;
+	w.grants = false;
+	sub_engine_scan(w.e, w.now);
+	run(&w, 50000);
+	answer_infos(&w, false, 10, 50);
+	run(&w, 11000000);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_PENDING);
+	run(&w, 2000000);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_FAILED);
+	assert_string_equal(why, "refused: full");
+	/* A refusal for good is final at once. */
+	w.mute = false;
+	live(&w, 2);
+	order = sub_engine_connect(w.e, "a", NULL, w.now);
+	live(&w, 0.2);
+	sub_engine_on_lease(w.e, w.request_serial, NULL, "refused: no", false, w.now);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_FAILED);
+	sub_engine_free(w.e);
+}
+
 static void test_interrupted_tunnel(void **state)
 {
 	struct world w;
@@ -707,10 +807,13 @@ static void test_reads_strangers_answers(void **state)
 	assert_string_equal(info.methods[0], "gre");
 	json_object_put(o);
 	o = json("{\"success\":false,\"errorMsg\":\"full\\u001b[31m\",\"temporary\":true}");
-	assert_int_equal(sub_api_read_lease(o, &lease, why), -EPERM);
+	assert_int_equal(sub_api_read_lease(o, &lease, why), -EAGAIN);
 	assert_null(strchr(why, 27));
 	assert_int_equal(sub_api_read_renewal(o, &gone, why), -EPERM);
 	assert_false(gone);
+	json_object_put(o);
+	o = json("{\"success\":false,\"errorMsg\":\"no\",\"temporary\":false}");
+	assert_int_equal(sub_api_read_lease(o, &lease, why), -EPERM);
 	json_object_put(o);
 	o = json("{\"success\":true,\"gateway\":true,\"name\":\"g\",\"methods\":[{\"name\":"
 		 "\"mesh\"},7,{\"name\":3}],"
@@ -745,6 +848,8 @@ int main(void)
 		cmocka_unit_test(test_goodput),
 		cmocka_unit_test(test_orders),
 		cmocka_unit_test(test_order_of_an_unknown_gateway),
+		cmocka_unit_test(test_an_order_waits_out_a_refusal),
+		cmocka_unit_test(test_an_order_does_not_wait_for_ever),
 		cmocka_unit_test(test_interrupted_tunnel),
 		cmocka_unit_test(test_routes_that_cannot_be_set),
 		cmocka_unit_test(test_limit_of_gateways),

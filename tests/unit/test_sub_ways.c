@@ -233,7 +233,7 @@ static void test_other_way_first(void **state)
 	assert_string_equal(w.requested, ""); /* by HTTP */
 	assert_string_equal(w.method, "gre"); /* its method mesh has just failed */
 	/* That way is no better: now the other gateway. */
-	sub_engine_on_lease(w.e, w.request_serial, NULL, "no answer", w.now);
+	sub_engine_on_lease(w.e, w.request_serial, NULL, "no answer", false, w.now);
 	assert_string_equal(w.requested, "b");
 	sub_engine_free(w.e);
 }
@@ -256,13 +256,37 @@ static void test_orders(void **state)
 		assert_true(sub_engine_connect(w.e, by_key ? key : "gw-a", NULL, w.now) > 0);
 		assert_int_equal(w.requests, 1);
 		assert_string_equal(w.requested, by_key == 2 ? "" : "a");
-		sub_engine_on_lease(w.e, w.request_serial, NULL, "no answer", w.now);
+		sub_engine_on_lease(w.e, w.request_serial, NULL, "no answer", false, w.now);
 		assert_int_equal(w.requests, 2);
 		assert_string_equal(w.requested, by_key == 2 ? "a" : "");
-		sub_engine_on_lease(w.e, w.request_serial, NULL, "no answer", w.now);
+		sub_engine_on_lease(w.e, w.request_serial, NULL, "no answer", false, w.now);
 		assert_int_equal(w.requests, 2); /* and then it is waited for */
 		sub_engine_free(w.e);
 	}
+}
+
+/* What the gateway refuses for now by one way it would refuse by another: the named one is asked
+ * again. */
+static void test_a_refusal_is_the_gateways(void **state)
+{
+	struct world w;
+	char key[SUB_KEY_MAX];
+	(void)state;
+	world_open(&w);
+	struct says all[] = {{contact("a"), ID_A, true, false, 10},
+			     {http(1), ID_A, true, false, 12}};
+	find_all(&w, all, 2);
+	sub_engine_disconnect(w.e, w.now);
+	w.requests = 0;
+	assert_true(sub_engine_connect(w.e, sub_contact_key(&all[1].c, key), NULL, w.now) > 0);
+	assert_int_equal(w.requests, 1);
+	sub_engine_on_lease(w.e, w.request_serial, NULL, "refused: not now", true, w.now);
+	run(&w, 200000);
+	assert_int_equal(w.requests, 1);
+	run(&w, 100000);
+	assert_int_equal(w.requests, 2);
+	assert_string_equal(w.requested, ""); /* by HTTP */
+	sub_engine_free(w.e);
 }
 
 static bool first_is_own(void *ctx, const struct sub_gateway *g)
@@ -306,9 +330,13 @@ static void test_own_host(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one_gateway),	cmocka_unit_test(test_no_help_for_itself),
-		cmocka_unit_test(test_claim),		cmocka_unit_test(test_taken_over),
-		cmocka_unit_test(test_other_way_first), cmocka_unit_test(test_orders),
+		cmocka_unit_test(test_one_gateway),
+		cmocka_unit_test(test_no_help_for_itself),
+		cmocka_unit_test(test_claim),
+		cmocka_unit_test(test_taken_over),
+		cmocka_unit_test(test_other_way_first),
+		cmocka_unit_test(test_orders),
+		cmocka_unit_test(test_a_refusal_is_the_gateways),
 		cmocka_unit_test(test_own_host),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 
 #include <event2/event.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "io/config.h"
@@ -44,6 +45,9 @@ static int setup(void **state)
 	free(netns_output("ip link set lo up; ip link add lan type veth peer name far;"
 			  "ip addr add 192.0.2.1/24 dev lan; ip link set lan up;"
 			  "ip link set far up; ip link add wan type veth; ip link set wan up;"
+			  "ip addr add fd99::1/64 dev lan nodad;"
+			  "ip neigh add fd99::7 lladdr 02:00:00:00:00:07 dev lan;"
+			  "ip neigh add fd99::8 lladdr 02:00:00:00:00:08 dev lan;"
 			  "ip neigh add 192.0.2.7 lladdr 02:00:00:00:00:07 dev lan"));
 	cfg = (struct config){
 		.vxlan_port = 4789, .direct_interface = "lan", .gateway_uplink_interface = "wan"};
@@ -359,6 +363,97 @@ static void test_direct_gateway(void **state)
 	assert_int_equal(links(), before);
 }
 
+/* What a host of that address names besides, as `also`; what its lease is for then. */
+static struct tunnel_source both(const struct tunnel_method *m, void *gw, const char *sid,
+				 const char *host, const char *also)
+{
+	struct tunnel_lease l = lease(sid, "10.117.0.2", host);
+	struct tunnel_source source = {0};
+	char interface[IFNAMSIZ];
+
+	json_object_object_add(l.options, "also", json_tokener_parse(also));
+	m->gateway_learn(gw, &l.host, l.options);
+	json_object_put(open_lease(m, gw, l, 0, interface));
+	m->gateway_source(gw, sid, &source);
+	return source;
+}
+
+/* One lease for both families, where both are the same host's. */
+static void test_direct_both_families(void **state)
+{
+	const struct tunnel_method *m = &tunnel_direct;
+	const struct net_addr mine = addr("fd99::7");
+	static const char *const not_mine[] = {
+		"[\"fd99::8\"]",     /* a neighbour's */
+		"[\"fd99::9\"]",     /* nobody's */
+		"[\"fd99::1\"]",     /* the gateway's own */
+		"[\"2001:db8::7\"]", /* from elsewhere */
+		"[\"192.0.2.7\"]",   /* no other family */
+		"[\"x\", 7, null, {}]", "\"fd99::7\"", "[]", "null",
+	};
+
+	(void)state;
+	need_netns();
+	void *gw = start(m, "lan");
+	for (size_t i = 0; i < sizeof not_mine / sizeof *not_mine; i++) {
+		assert_int_equal(both(m, gw, "one", "192.0.2.7", not_mine[i]).ip6.family, 0);
+		m->gateway_close(gw, "one");
+	}
+	struct tunnel_source source = both(m, gw, "one", "192.0.2.7", "[7, \"fd99::7\"]");
+	assert_true(net_addr_same_ip(&source.ip6, &mine) && source.ip4.ip[3] == 7);
+	assert_int_equal(source.near6.ip[15], 1);
+	assert_int_equal(source.near4.ip[3], 1);
+	/* It is nobody else's now, and free again when the lease is over. */
+	refused(m, gw, lease("two", "10.117.0.3", "fd99::7"), -EEXIST);
+	m->gateway_close(gw, "one");
+	source = both(m, gw, "two", "fd99::7", "[\"192.0.2.7\"]");
+	assert_true(source.ip4.family == 4 && net_addr_same_ip(&source.ip6, &mine));
+	m->gateway_stop(gw);
+}
+
+/* A claim that no neighbour answers is waited for, but not again and again. */
+static void test_direct_waits_little(void **state)
+{
+	const struct tunnel_method *m = &tunnel_direct;
+	struct timespec began, ended;
+
+	(void)state;
+	need_netns();
+	void *gw = start(m, "lan");
+	clock_gettime(CLOCK_MONOTONIC, &began);
+	for (int i = 0; i < 100; i++) {
+		both(m, gw, "one", "192.0.2.7", "[\"fd99::9\"]");
+		m->gateway_close(gw, "one");
+	}
+	clock_gettime(CLOCK_MONOTONIC, &ended);
+	assert_in_range((ended.tv_sec - began.tv_sec) * 1000 +
+				(ended.tv_nsec - began.tv_nsec) / 1000000,
+			0, 1500);
+	m->gateway_stop(gw);
+}
+
+static void test_direct_names_its_addresses(void **state)
+{
+	struct json_object *options = json_object_new_object();
+	struct tunnel_env with = env;
+
+	(void)state;
+	need_netns();
+	with.server = addr("192.0.2.9");
+	assert_int_equal(tunnel_direct.client_options(&with, options, why), 0);
+	assert_string_equal(json_object_to_json_string_ext(options, JSON_C_TO_STRING_PLAIN),
+			    "{\"also\":[\"fd99::1\"]}");
+	with.server = addr("fd99::9");
+	assert_int_equal(tunnel_direct.client_options(&with, options, why), 0);
+	assert_string_equal(json_object_to_json_string_ext(options, JSON_C_TO_STRING_PLAIN),
+			    "{\"also\":[\"192.0.2.1\"]}");
+	json_object_object_del(options, "also");
+	with.server = addr("203.0.113.9"); /* there is no way to it, so on no network of ours */
+	assert_int_equal(tunnel_direct.client_options(&with, options, why), 0);
+	assert_int_equal(json_object_object_length(options), 0);
+	json_object_put(options);
+}
+
 static void test_direct_subscriber(void **state)
 {
 	struct tunnel_path path = {0};
@@ -373,6 +468,24 @@ static void test_direct_subscriber(void **state)
 	tunnel_direct.client_path(client, &path);
 	assert_int_equal(path.source6.family, 0);
 	assert_int_equal(path.via4.ip[3], 9);
+	tunnel_direct.client_close(client);
+	assert_int_equal(client_open(&tunnel_direct,
+				     "{" ENDS
+				     "\"alsoHost\":\"fd99::1\",\"alsoServer\":\"fd99::9\"}",
+				     "mesh0", &client),
+			 0);
+	tunnel_direct.client_path(client, &path);
+	assert_true(path.source4.ip[3] == 1 && path.via4.ip[3] == 9);
+	assert_true(path.source6.ip[15] == 1 && path.via6.ip[15] == 9);
+	tunnel_direct.client_close(client);
+	/* What is not ours, or is not there, is no way. */
+	assert_int_equal(client_open(&tunnel_direct,
+				     "{" ENDS
+				     "\"alsoHost\":\"fd99::2\",\"alsoServer\":\"fd99::9\"}",
+				     "mesh0", &client),
+			 0);
+	tunnel_direct.client_path(client, &path);
+	assert_int_equal(path.source6.family, 0);
 	tunnel_direct.client_close(client);
 	assert_int_equal(client_open(&tunnel_direct,
 				     "{\"host\":\"192.0.2.3\",\"server\":\"192.0.2.9\"}", "mesh0",
@@ -393,6 +506,9 @@ int main(void)
 		cmocka_unit_test(test_vxlan_subscriber),
 		cmocka_unit_test(test_bad_answers),
 		cmocka_unit_test(test_direct_gateway),
+		cmocka_unit_test(test_direct_both_families),
+		cmocka_unit_test(test_direct_waits_little),
+		cmocka_unit_test(test_direct_names_its_addresses),
 		cmocka_unit_test(test_direct_subscriber),
 	};
 	return cmocka_run_group_tests_name("tunnel_link", tests, setup, teardown);
