@@ -91,9 +91,10 @@ $(error CRYPTO=$(CRYPTO): wanted libcrypto or sodium)
 endif
 PKGS    := libevent libevent_pthreads json-c libsodium sqlite3 libmnl libnftables libcrypto
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Werror
-CFLAGS  := $(ROOTFLAGS) -std=c17 -D_GNU_SOURCE -DMESHNET_VERSION='"$(VERSION)"' $(OPT) $(WARN) $(SANFLAGS) \
-           $(HARDEN) -fstack-protector-strong -fno-math-errno $(SMALL) -Icommon -Iapps -I. $(CRYPTO_FLAGS) \
-           $(EXTRA_CFLAGS)
+# Files and inode numbers have 64 bits on every CPU (time_t is what the libraries were built with).
+CFLAGS  := $(ROOTFLAGS) -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DMESHNET_VERSION='"$(VERSION)"' \
+           $(OPT) $(WARN) $(SANFLAGS) $(HARDEN) -fstack-protector-strong -fno-math-errno $(SMALL) \
+           -Icommon -Iapps -I. $(CRYPTO_FLAGS) $(EXTRA_CFLAGS)
 # Every program maps what it uses and no more.  libcrypto is loaded when it is first needed
 # (core/seal.c).  Square roots are one instruction, so that a node needs no libm.
 LDFLAGS  = $(ROOTFLAGS) $(SMALL_LD) -Wl,--as-needed $(HARDEN_LD) $(SANFLAGS) $(EXTRA_LDFLAGS)
