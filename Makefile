@@ -285,7 +285,7 @@ CROSS_TARGETS ?= s390x-linux-gnu aarch64-linux-gnu arm-linux-gnueabihf mipsel-li
 test-cross:
 	@etc/deps.sh packaging $(CROSS_TARGETS:%=cross=%)
 	@CROSS_ALL=1 CROSS_TARGETS="$(CROSS_TARGETS)" $(PYTHON) -m pytest -q -p no:cacheprovider -rs --tb=short \
-		tests/packaging/test_cross.py
+		tests/packaging/test_cross.py tests/packaging/test_cross_mesh.py
 
 demo:
 	@etc/deps.sh demo
