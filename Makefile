@@ -55,18 +55,33 @@ HARDEN    = $(if $(filter -O0,$(OPT)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
 HARDEN_LD = -Wl,-z,relro,-z,now
 endif
 VERSION := 0.1.0
+# `try` is yes when this compiler takes a program with these flags without a word; what it may lack is
+# asked so.
+try = $(shell [ "`printf '$(1)' | $(CC) $(ROOTFLAGS) -Werror $(2) -x c -o /dev/null - 2>&1; echo $$?`" = 0 ] && echo yes)
 # Cheap routers have little flash: a program has no function that it does not call, and no tables to
-# unwind its stack with (debuggers read .debug_frame).
+# unwind its stack with (debuggers read .debug_frame).  Relocations are packed where ld can and the
+# libc reads it: glibc does since 2.36; others cannot be asked (EXTRA_LDFLAGS).
 ifeq ($(SANFLAGS),)
 SMALL    := -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables
-SMALL_LD := -Wl,--gc-sections -Wl,-z,noseparate-code
+SMALL_LD  = -Wl,--gc-sections -Wl,-z,noseparate-code $(PACK)
+# Asked at the first link, when the libraries of another CPU are there.
+PACK      = $(eval PACK := $(if $(call try,$(PACK_ASK),$(PACK_LD)),$(PACK_LD)))$(PACK)
+PACK_ASK := \043include <features.h>\n\043if !__GLIBC_PREREQ(2, 36)\n\043error\n\043endif\nint main(void) { return 0; }\n
+PACK_LD  := -Wl,-z,pack-relative-relocs
 endif
 # What carries no packets and searches no graph is made for size.
-HOT  := $(addprefix common/tunnel/,mesh% tunpump% tunflow% socksrelay% socksudp%) \
-        $(addprefix common/io/,chan.c chan_i% tcppair% tun%)
+HOT  := $(addprefix common/tunnel/,mesh% tunpump%) $(addprefix common/io/,chan.c chan_i% clock% tun%)
 COLD := $(filter-out $(HOT),$(wildcard common/io/*.c common/tunnel/*.c)) $(wildcard common/scan/*.c \
         gatewayd/*.c subscriberd/*.c apptracker/*.c meshctl/*.c nodemanager/api*.c nodemanager/shell*.c \
-        nodemanager/store*.c common/core/noise*.c common/core/channel.c)
+        nodemanager/store*.c common/core/noise*.c common/core/channel.c common/core/*proof.c) \
+        $(addprefix common/base/,addr.c bencode.c log.c policy.c prefix.c sid.c) \
+        $(addprefix common/wire/,socks5.c socksaddr.c) $(addprefix apps/libmeshapp/,meshapp.c meshapp_list.c)
+# What carries packets by a system call each gains nothing from code that begins at round addresses.
+WARM := $(filter %.c,$(wildcard $(subst %,*,$(HOT)) apps/libmeshapp/meshconn.c apps/libmeshapp/meshtun.c)) \
+        common/wire/msg.c common/wire/vnethdr.c common/core/tunflow.c common/core/tunroute.c
+UNALIGNED := -falign-functions=1 -falign-jumps=1 -falign-loops=1
+OPT_COLD  := $(if $(call try,int x;,-Oz -c),-Oz,-Os)
+OPT_WARM  := $(if $(call try,int x;,$(UNALIGNED) -c),$(UNALIGNED))
 
 CRYPTO  ?= libcrypto
 ifeq ($(CRYPTO),libcrypto)
@@ -76,12 +91,13 @@ $(error CRYPTO=$(CRYPTO): wanted libcrypto or sodium)
 endif
 PKGS    := libevent libevent_pthreads json-c libsodium sqlite3 libmnl libnftables libcrypto
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Werror
-CFLAGS  := $(ROOTFLAGS) -std=c17 -D_GNU_SOURCE -DMESHNET_VERSION='"$(VERSION)"' $(OPT) $(WARN) $(SANFLAGS) \
-           $(HARDEN) -fstack-protector-strong -fno-math-errno $(SMALL) -Icommon -Iapps -I. $(CRYPTO_FLAGS) \
-           $(EXTRA_CFLAGS)
+# Files and inode numbers have 64 bits on every CPU (time_t is what the libraries were built with).
+CFLAGS  := $(ROOTFLAGS) -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DMESHNET_VERSION='"$(VERSION)"' \
+           $(OPT) $(WARN) $(SANFLAGS) $(HARDEN) -fstack-protector-strong -fno-math-errno $(SMALL) \
+           -Icommon -Iapps -I. $(CRYPTO_FLAGS) $(EXTRA_CFLAGS)
 # Every program maps what it uses and no more.  libcrypto is loaded when it is first needed
 # (core/seal.c).  Square roots are one instruction, so that a node needs no libm.
-LDFLAGS := $(ROOTFLAGS) $(SMALL_LD) -Wl,--as-needed $(HARDEN_LD) $(SANFLAGS) $(EXTRA_LDFLAGS)
+LDFLAGS  = $(ROOTFLAGS) $(SMALL_LD) -Wl,--as-needed $(HARDEN_LD) $(SANFLAGS) $(EXTRA_LDFLAGS)
 LDLIBS  := -levent_extra -levent_core -ljson-c -lsodium -lsqlite3 -lmnl -lnftables -linih -lm
 
 BIN      := $(BUILD)/bin
@@ -140,7 +156,8 @@ $(SYSROOT_WHOLE):
 	@etc/sysroot.sh $(CROSS) $(SYSROOT)
 
 ifneq ($(findstring -O2,$(OPT)),)
-$(COLD:%.c=$(BUILD)/obj/%.o): OPT_FILE := -Os
+$(COLD:%.c=$(BUILD)/obj/%.o): OPT_FILE := $(OPT_COLD)
+$(WARM:%.c=$(BUILD)/obj/%.o): OPT_FILE := $(OPT_WARM)
 endif
 $(BUILD)/obj/%.o: %.c | $(SYSROOT_WHOLE)
 	@mkdir -p $(@D)
@@ -174,7 +191,7 @@ SO_FILE     := libmeshapp.so.$(SO_VERSION)
 LIBAPP_DIR  := apps/libmeshapp
 LIBAPP_SRC  := $(wildcard $(LIBAPP_DIR)/*.c) $(wildcard common/base/*.c) \
                $(filter-out %/chan_listener.c,$(wildcard common/io/chan*.c)) \
-               common/io/sockaddr.c common/io/keyfile.c common/wire/frame.c common/wire/msg.c \
+               common/io/clock.c common/io/sockaddr.c common/io/keyfile.c common/wire/frame.c common/wire/msg.c \
                common/core/channel.c common/core/noise.c common/core/pkt.c
 LIBAPP_OBJ  := $(LIBAPP_SRC:%.c=$(BUILD)/pic/%.o)
 LIBAPP_LIBS := -levent_extra -levent_core -lsodium
@@ -231,7 +248,8 @@ $(BENCH_BIN)/hostile: tests/lab/hostile.c $(LIBMESHNET)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP $(LDFLAGS) $< $(LIBMESHNET) $(LDLIBS) -o $@
 # igraph is what find-route is compared with; only this program needs it.
-$(BENCH_BIN)/findroute: tests/bench/findroute.c $(addprefix $(BUILD)/obj/nodemanager/,graph.o graph_find.o graph_mark.o disjoint.o)
+$(BENCH_BIN)/findroute: tests/bench/findroute.c $(BUILD)/obj/common/io/clock.o \
+		$(addprefix $(BUILD)/obj/nodemanager/,graph.o graph_find.o graph_mark.o disjoint.o)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $$(pkg-config --cflags igraph | sed 's/-I/-isystem /g') -MMD -MP $(LDFLAGS) \
 		$^ $$(pkg-config --libs igraph) -lm -o $@
@@ -267,7 +285,7 @@ CROSS_TARGETS ?= s390x-linux-gnu aarch64-linux-gnu arm-linux-gnueabihf mipsel-li
 test-cross:
 	@etc/deps.sh packaging $(CROSS_TARGETS:%=cross=%)
 	@CROSS_ALL=1 CROSS_TARGETS="$(CROSS_TARGETS)" $(PYTHON) -m pytest -q -p no:cacheprovider -rs --tb=short \
-		tests/packaging/test_cross.py
+		tests/packaging/test_cross.py tests/packaging/test_cross_mesh.py
 
 demo:
 	@etc/deps.sh demo

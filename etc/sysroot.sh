@@ -33,8 +33,8 @@ x86_64-linux-gnu) arch=amd64 ;;
 *) give_up "Debian has no libraries for '$triplet'" ;;
 esac
 
-# The folder names what it holds, so that a longer list of packages makes it anew.
-whole="$arch $(echo $packages)"
+# The folder names what it holds, so that a longer list of packages (or another rule) makes it anew.
+whole="$arch $(echo $packages), links within"
 is_whole() { [ "$(cat "$dir/.whole" 2>/dev/null)" = "$whole" ]; }
 is_whole && exit 0
 for tool in apt-get dpkg-deb flock; do
@@ -100,6 +100,10 @@ say "libraries for $arch: downloading"
 $apt install -y --download-only $packages >&2 || give_up "some packages did not come; once more goes on from here"
 for deb in "$tmp"/cache/archives/*.deb; do
 	dpkg-deb -x "$deb" "$tmp/root"
+done
+# A link to /lib/... would lead out of the folder, and the linker would take libm.a for a missing libm.so.
+find "$tmp/root" -type l -lname '/*' | while read -r link; do
+	ln -sfnr "$tmp/root$(readlink "$link")" "$link"
 done
 rm -rf "$tmp/root/usr/share/doc" "$tmp/root/usr/share/man" "$tmp/root/usr/share/locale"
 echo "$whole" >"$tmp/root/.whole"

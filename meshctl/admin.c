@@ -47,11 +47,11 @@ int ctl_duration_parse(uint64_t *seconds, const char *text)
 		uint32_t seconds;
 	} units[] = {{'\0', 1}, {'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 604800}};
 	char *end;
-	unsigned long v;
+	unsigned long long v; /* unsigned long may end at UINT32_MAX, and so say nothing */
 
 	if (!isdigit((unsigned char)*text))
 		return -EINVAL;
-	v = strtoul(text, &end, 10);
+	v = strtoull(text, &end, 10);
 	if (v == 0 || v > UINT32_MAX || (*end && end[1]))
 		return -EINVAL;
 	for (size_t i = 0; i < sizeof units / sizeof *units; i++) {

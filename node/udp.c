@@ -11,14 +11,8 @@
 
 #include "base/log.h"
 #include "io/sockaddr.h"
+#include "node/udp_offload.h"
 #include "wire/packet.h"
-
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
 
 #define RX_MESSAGES 16u
 #define RX_ROUNDS 4u
@@ -35,7 +29,7 @@
 struct udp {
 	struct udp_config config;
 	struct udp_counters counters;
-	bool no_gso;
+	bool no_gso, no_gro;
 	struct block *rx[RX_MESSAGES];
 };
 
@@ -48,17 +42,20 @@ struct udp_socket {
 	bool v6;
 };
 
-union control {
-	struct cmsghdr align;
-	uint8_t bytes[CMSG_SPACE(sizeof(int))];
-};
-
 struct udp *udp_new(const struct udp_config *config)
 {
 	struct udp *u = calloc(1, sizeof *u);
+	struct udp_offload offload;
 
-	if (u)
-		u->config = *config;
+	if (!u)
+		return NULL;
+	u->config = *config;
+	offload = udp_offload_probe();
+	u->no_gso = !offload.cuts;
+	u->no_gro = !offload.gathers;
+	if (u->no_gso || u->no_gro)
+		log_info("UDP is not %s rightly here; going packet by packet",
+			 u->no_gso ? "segmented" : "gathered");
 	return u;
 }
 
@@ -89,7 +86,7 @@ struct rx_batch {
 	struct mmsghdr v[RX_MESSAGES];
 	struct iovec iov[RX_MESSAGES];
 	struct sockaddr_storage from[RX_MESSAGES];
-	union control control[RX_MESSAGES];
+	union udp_control control[RX_MESSAGES];
 };
 
 /* How many messages there is memory for, at most `want`. */
@@ -111,21 +108,6 @@ static unsigned rx_prepare(struct udp *u, struct rx_batch *b, unsigned want)
 		};
 	}
 	return i;
-}
-
-/* Length of each segment but the last. */
-static size_t rx_segment(struct msghdr *h, size_t len)
-{
-	int size;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c; c = CMSG_NXTHDR(h, c)) {
-		if (c->cmsg_level != SOL_UDP || c->cmsg_type != UDP_GRO)
-			continue;
-		memcpy(&size, CMSG_DATA(c), sizeof size);
-		if (size > 0 && (size_t)size < len)
-			return (size_t)size;
-	}
-	return len;
 }
 
 static void rx_slices(struct udp_socket *s, struct block *b, size_t len, size_t segment,
@@ -171,7 +153,7 @@ static void rx_one(struct udp_socket *s, struct rx_batch *batch, unsigned i)
 			return;
 		b = copy;
 	}
-	rx_slices(s, b, len, rx_segment(h, len), &from);
+	rx_slices(s, b, len, udp_offload_length(h, len), &from);
 	block_put(copy);
 	if (u->rx[i]->refs > 1) { /* Kept by somebody: the next datagram gets another block. */
 		block_put(u->rx[i]);
@@ -207,25 +189,13 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 struct tx_batch {
 	struct mmsghdr v[TX_MESSAGES];
 	struct iovec iov[TX_MESSAGES];
-	union control control[TX_MESSAGES];
+	union udp_control control[TX_MESSAGES];
 	/* Of each message: packets, and bytes of each but the last. */
 	struct {
 		unsigned packets, each;
 	} shape[TX_MESSAGES];
 	unsigned messages, iovs;
 };
-
-static void tx_control(struct msghdr *h, union control *control, uint16_t segment)
-{
-	memset(control, 0, sizeof *control);
-	h->msg_control = control;
-	h->msg_controllen = CMSG_SPACE(sizeof segment);
-	struct cmsghdr *c = CMSG_FIRSTHDR(h);
-	c->cmsg_level = SOL_UDP;
-	c->cmsg_type = UDP_SEGMENT;
-	c->cmsg_len = CMSG_LEN(sizeof segment);
-	memcpy(CMSG_DATA(c), &segment, sizeof segment);
-}
 
 /* How many of `v` go out in one message: their packets are equally long, but the last may be
  * shorter. */
@@ -273,7 +243,7 @@ static void tx_run(struct tx_batch *b, const void *name, socklen_t name_len, str
 		h->msg_iovlen++;
 	}
 	if (packets > 1)
-		tx_control(h, &b->control[b->messages], (uint16_t)v[0]->each);
+		udp_offload_cut(h, &b->control[b->messages], (uint16_t)v[0]->each);
 	b->shape[b->messages].packets = packets;
 	b->shape[b->messages++].each = v[0]->each;
 }
@@ -400,7 +370,8 @@ static void set_options(struct udp_socket *s)
 		set_option(s->fd, SOL_SOCKET, SO_SNDBUF, bytes);
 	if (s->udp->config.mark)
 		set_option(s->fd, SOL_SOCKET, SO_MARK, (int)s->udp->config.mark);
-	set_option(s->fd, SOL_UDP, UDP_GRO, 1);
+	if (!s->udp->no_gro)
+		(void)udp_offload_gather(s->fd);
 	/* Never fragmented by the network, and no router's word is believed about the size. */
 	set_option(s->fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
 	if (s->v6)

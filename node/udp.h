@@ -1,8 +1,8 @@
 /*
  * The UDP sockets of transports on libevent, one each.  Batches both ways: recvmmsg with UDP_GRO
- * in, UDP_SEGMENT over runs of equally long packets out; where the kernel refuses either, one
- * datagram a buffer.  A packet that the kernel does not take at once is lost: the transport sends
- * it again.
+ * in, UDP_SEGMENT over runs of equally long packets out; where the kernel refuses either, or
+ * does it wrongly (udp_offload.h), one datagram a buffer.  A packet that the kernel does not take
+ * at once is lost: the transport sends it again.
  */
 #ifndef NODE_UDP_H
 #define NODE_UDP_H

@@ -162,6 +162,6 @@ void nm_api_add_node(struct rpc_call *call, struct json_object *params, void *ar
 
 void nm_api_add_nodes(struct rpc_call *call, struct json_object *params, void *arg)
 {
-	add(arg, call, rpc_param_u64(params, "count", 1), NULL,
+	add(arg, call, (size_t)rpc_param_u64(params, "count", 1), NULL,
 	    rpc_param_bool(params, "connect", false), true);
 }

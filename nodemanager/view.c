@@ -38,7 +38,7 @@ static const struct nm_node *by_number(const struct nm *nm, const char *text)
 	const struct nm_node *node;
 	if (text[0] < '0' || text[0] > '9')
 		return NULL;
-	unsigned long number = strtoul(text, &end, 10);
+	unsigned long long number = strtoull(text, &end, 10);
 	if (*end || number > UINT32_MAX)
 		return NULL;
 	TAILQ_FOREACH(node, &nm->node_list, all) {

@@ -14,32 +14,43 @@
 
 /* What a key is, in as few bytes as it takes: a pointer in a table costs three times its size in
  * the file of a program that can be loaded anywhere. */
-struct key_number {
-	uint64_t min, max;
+struct key_place {
 	uint16_t offset;
-	uint8_t kind;
+	uint8_t kind, section;
 };
 
-#define STR(s, f, key, def, doc) KEY(s, f, key, CONFIG_STR, def, "", 0, 0, doc)
-#define CHOICE(s, f, key, def, words, doc) KEY(s, f, key, CONFIG_CHOICE, def, words, 0, 0, doc)
-#define ADDR(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDR, def, "", 0, 0, doc)
-#define ADDRS(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDRS, def, "", 0, 0, doc)
-#define NETS(s, f, key, def, doc) KEY(s, f, key, CONFIG_NETS, def, "", 0, 0, doc)
-#define PUBKEY(s, f, key, def, doc) KEY(s, f, key, CONFIG_PUBKEY, def, "", 0, 0, doc)
-#define U64(s, f, key, def, min, max, doc) KEY(s, f, key, CONFIG_U64, #def, "", min, max, doc)
-#define BOOL(s, f, key, def, doc) KEY(s, f, key, CONFIG_BOOL, #def, "", 0, 1, doc)
+/* In the order of config_keys.def. */
+/* clang-format off */
+#define SECTIONS(S) \
+	S(general) S(daemon) S(database) S(nodemanager) S(apptracker) S(node) S(msgsrv) \
+	S(transport) S(connection) S(congestion) S(gateway) S(subscriber) S(proxy) S(vpn) \
+	S(kernel) S(l2) S(babel) S(bird) S(frr) S(olsr) S(batman) S(yggdrasil) S(cjdns) S(mesh) \
+	S(direct) S(ipip) S(gre) S(vxlan) S(wireguard) S(openvpn) S(fastd) S(softether) S(socks)
+/* clang-format on */
+#define SECTION_NUMBER(name) SECTION_##name,
+#define SECTION_TEXT(name) #name "\0"
+enum { SECTIONS(SECTION_NUMBER) };
+static const char section_texts[] = SECTIONS(SECTION_TEXT);
 
-static const struct key_number key_numbers[] = {
-#define KEY(sec, fld, name, k, d, w, lo, hi, text)                                                 \
-	{lo, hi, offsetof(struct config, sec##_##fld), k},
+#define STR(s, f, key, def, doc) KEY(s, f, key, CONFIG_STR, def, "", doc)
+#define CHOICE(s, f, key, def, words, doc) KEY(s, f, key, CONFIG_CHOICE, def, words, doc)
+#define ADDR(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDR, def, "", doc)
+#define ADDRS(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDRS, def, "", doc)
+#define NETS(s, f, key, def, doc) KEY(s, f, key, CONFIG_NETS, def, "", doc)
+#define PUBKEY(s, f, key, def, doc) KEY(s, f, key, CONFIG_PUBKEY, def, "", doc)
+#define U64(s, f, key, def, min, max, doc) KEY(s, f, key, CONFIG_U64, #def, #min " " #max, doc)
+#define BOOL(s, f, key, def, doc) KEY(s, f, key, CONFIG_BOOL, #def, "0 1", doc)
+
+static const struct key_place key_places[] = {
+#define KEY(sec, fld, name, k, d, w, text) {offsetof(struct config, sec##_##fld), k, SECTION_##sec},
 #include "io/config_keys.def"
 #undef KEY
 };
-#define KEY_COUNT (sizeof key_numbers / sizeof key_numbers[0])
+#define KEY_COUNT (sizeof key_places / sizeof key_places[0])
 
-/* Five texts a key, in the order of config_keys(). */
+/* Four texts a key, in the order of config_keys(): the third is its words, or "MIN MAX". */
 static const char key_texts[] =
-#define KEY(sec, fld, name, k, d, w, lo, hi, text) #sec "\0" name "\0" d "\0" w "\0" text "\0"
+#define KEY(sec, fld, name, k, d, w, text) name "\0" d "\0" w "\0" text "\0"
 #include "io/config_keys.def"
 #undef KEY
 	;
@@ -52,25 +63,37 @@ static const char *text_next(const char **at)
 	return text;
 }
 
+static const char *section_text(uint8_t section)
+{
+	const char *at = section_texts;
+
+	for (uint8_t i = 0; i < section; i++)
+		text_next(&at);
+	return at;
+}
+
 const struct config_key *config_keys(void)
 {
 	static struct config_key table[KEY_COUNT];
-	const char *at = key_texts;
+	const char *at = key_texts, *words;
+	char *end;
 
 	for (size_t i = table[0].section ? KEY_COUNT : 0; i < KEY_COUNT; i++) {
 		struct config_key *k = &table[i];
-		k->kind = key_numbers[i].kind;
-		k->min = key_numbers[i].min;
-		k->max = key_numbers[i].max;
-		k->offset = key_numbers[i].offset;
-		k->section = text_next(&at);
+		k->kind = key_places[i].kind;
+		k->offset = key_places[i].offset;
+		k->section = section_text(key_places[i].section);
 		k->key = text_next(&at);
 		k->def = text_next(&at);
 		if (k->kind == CONFIG_BOOL)
 			k->def = *k->def == '1' ? "yes" : "no";
-		k->words = text_next(&at);
-		if (!*k->words)
-			k->words = NULL;
+		words = text_next(&at);
+		if (k->kind == CONFIG_CHOICE) {
+			k->words = words;
+		} else if (*words) {
+			k->min = strtoull(words, &end, 10);
+			k->max = strtoull(end, NULL, 10);
+		}
 		k->doc = text_next(&at);
 	}
 	return table;

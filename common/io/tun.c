@@ -4,6 +4,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,20 +74,41 @@ static int tun_attach(struct tun *t, const char *name)
 	return 0;
 }
 
+/* Kernels before 4.14 (and emulators) know no RWF_NOWAIT. */
+static bool must_ask_first(int err)
+{
+	return err == EOPNOTSUPP || err == ENOSYS;
+}
+
+/* errno is EAGAIN when `events` are not there; a fault is left to the call that follows. */
+static bool ready_now(struct tun *t, short events)
+{
+	struct pollfd p = {t->fd, events, 0};
+	int n = poll(&p, 1, 0);
+
+	if (!n)
+		errno = EAGAIN;
+	return n > 0;
+}
+
 /* Never waits, even when somebody who shares the interface has made it blocking. */
 static ssize_t read_now(struct tun *t)
 {
 	const struct iovec v = {t->buf, sizeof t->buf};
 	ssize_t n = preadv2(t->fd, &v, 1, -1, RWF_NOWAIT);
 
-	return n < 0 && errno == EOPNOTSUPP ? read(t->fd, t->buf, sizeof t->buf) : n;
+	if (n >= 0 || !must_ask_first(errno))
+		return n;
+	return ready_now(t, POLLIN) ? read(t->fd, t->buf, sizeof t->buf) : -1;
 }
 
 static ssize_t write_now(struct tun *t, const struct iovec *v, int count)
 {
 	ssize_t n = pwritev2(t->fd, v, count, -1, RWF_NOWAIT);
 
-	return n < 0 && errno == EOPNOTSUPP ? writev(t->fd, v, count) : n;
+	if (n >= 0 || !must_ask_first(errno))
+		return n;
+	return ready_now(t, POLLOUT) ? writev(t->fd, v, count) : -1;
 }
 
 /* False when the batch must end: nothing left, an error, or the owner freed us. */

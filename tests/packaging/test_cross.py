@@ -21,8 +21,7 @@ EVERYTHING = os.environ.get("CROSS_ALL") == "1"
 DAEMONS = "nodemanager", "node", "apptracker", "gatewayd", "subscriberd"
 STRIPPED_MAX = 400 * 1000
 # Past the limit, and not to grow further without a look (docs/building.md).
-STRIPPED_MAX_OF = {("native", "gatewayd"): 410 * 1000, ("native", "subscriberd"): 440 * 1000,
-                   ("s390x-linux-gnu", "gatewayd"): 460 * 1000, ("s390x-linux-gnu", "subscriberd"): 500 * 1000}
+STRIPPED_MAX_OF = {("s390x-linux-gnu", "gatewayd"): 440 * 1000, ("s390x-linux-gnu", "subscriberd"): 475 * 1000}
 OPTIMIZE = "OPT=-O2 -g0" if EVERYTHING else "OPT=-O1 -g0"
 BUILD_SECONDS, UNIT_SECONDS = 400, 300
 JOBS = max(1, min(4, os.cpu_count() or 2))

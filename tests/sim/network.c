@@ -74,7 +74,8 @@ static uint64_t transit(struct sim *s, struct sim_path *path, size_t len)
 	if (path->rate_bps) {
 		if ((start - s->now) * path->rate_bps / 8 / SEC > path->queue_bytes)
 			return 0;
-		path->free_at_us = start + (len + IP_UDP_BYTES) * 8 * SEC / path->rate_bps;
+		path->free_at_us =
+			start + (uint64_t)(len + IP_UDP_BYTES) * 8 * SEC / path->rate_bps;
 		start = path->free_at_us;
 	}
 	at = start + path->delay_us;

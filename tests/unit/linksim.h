@@ -75,7 +75,7 @@ static inline void linksim_enqueue(struct linksim *l, int to, const void *data, 
 		}
 		if (wait > l->queue_peak_us)
 			l->queue_peak_us = wait;
-		*free_at += (len + LINKSIM_IP_UDP_BYTES) * 8000000 / l->rate_bps;
+		*free_at += (uint64_t)(len + LINKSIM_IP_UDP_BYTES) * 8000000 / l->rate_bps;
 		at = *free_at;
 	}
 	linksim_insert(l, to, data, len, at);

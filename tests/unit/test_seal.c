@@ -9,6 +9,10 @@
 #include <errno.h>
 #include <sodium.h>
 #include <string.h>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #include "base/log.h"
 #include "core/noise.h"
@@ -86,9 +90,21 @@ static int take_chacha(void **state)
 	return 0;
 }
 
-static bool has_aes(void)
+/* libsodium, the oracle, has AES only where it knows the CPU's instructions. */
+static bool oracle_has_aes(void)
 {
 	return crypto_aead_aes256gcm_is_available();
+}
+
+static bool cpu_has_aes(void)
+{
+#if defined(__aarch64__)
+	unsigned long has = getauxval(AT_HWCAP);
+
+	return (has & HWCAP_AES) && (has & HWCAP_PMULL);
+#else
+	return oracle_has_aes();
+#endif
 }
 
 static int take_aes(void **state)
@@ -111,7 +127,11 @@ static void test_gcm_vectors(void **state)
 
 	(void)state;
 	for (unsigned u = 0; u < suite_count; u++) {
-		struct seal *s = suites[u]->make(SEAL_OUT, SEAL_AES256_GCM, zero);
+		struct seal *s;
+
+		if (!suites[u]->can(SEAL_AES256_GCM))
+			continue;
+		s = suites[u]->make(SEAL_OUT, SEAL_AES256_GCM, zero);
 		assert_non_null(s);
 		assert_int_equal(suites[u]->seal(s, 0, bytes_of(NULL, 0), bytes_of(NULL, 0), out),
 				 0);
@@ -127,10 +147,11 @@ static void test_what_is_offered(void **state)
 {
 	(void)state;
 	assert_true(seal_ciphers() & SEAL_CHACHA20_POLY1305);
-	assert_int_equal((seal_ciphers() & SEAL_AES256_GCM) != 0, has_aes());
+	assert_int_equal((seal_ciphers() & SEAL_AES256_GCM) != 0,
+			 cpu_has_aes() && seal_suite()->can(SEAL_AES256_GCM));
 	for (unsigned u = 0; u < suite_count; u++) {
 		assert_true(suites[u]->can(SEAL_CHACHA20_POLY1305));
-		assert_int_equal(suites[u]->can(SEAL_AES256_GCM), has_aes() || u > 0);
+		assert_int_equal(suites[u]->can(SEAL_AES256_GCM), oracle_has_aes() || u > 0);
 	}
 }
 
@@ -250,11 +271,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_is_offered),
 					   EACH(take_chacha)};
-	const struct CMUnitTest aes[] = {cmocka_unit_test(test_gcm_vectors), EACH(take_aes)};
+	const struct CMUnitTest vectors[] = {cmocka_unit_test(test_gcm_vectors)};
+	const struct CMUnitTest aes[] = {EACH(take_aes)};
 	int failed = cmocka_run_group_tests_name("seal", tests, setup, NULL);
 
-	/* libsodium, the oracle, has it only where the CPU has. */
-	if (has_aes())
+	failed += cmocka_run_group_tests_name("seal, vectors of AES", vectors, NULL, NULL);
+	if (oracle_has_aes())
 		failed += cmocka_run_group_tests_name("seal, AES", aes, NULL, NULL);
 	return failed;
 }
