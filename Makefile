@@ -174,7 +174,7 @@ SO_FILE     := libmeshapp.so.$(SO_VERSION)
 LIBAPP_DIR  := apps/libmeshapp
 LIBAPP_SRC  := $(wildcard $(LIBAPP_DIR)/*.c) $(wildcard common/base/*.c) \
                $(filter-out %/chan_listener.c,$(wildcard common/io/chan*.c)) \
-               common/io/sockaddr.c common/io/keyfile.c common/wire/frame.c common/wire/msg.c \
+               common/io/hostlookup.c common/io/sockaddr.c common/io/keyfile.c common/wire/frame.c common/wire/msg.c \
                common/core/channel.c common/core/noise.c common/core/pkt.c
 LIBAPP_OBJ  := $(LIBAPP_SRC:%.c=$(BUILD)/pic/%.o)
 LIBAPP_LIBS := -levent_extra -levent_core -lsodium

@@ -23,6 +23,7 @@ struct key_number {
 #define STR(s, f, key, def, doc) KEY(s, f, key, CONFIG_STR, def, "", 0, 0, doc)
 #define CHOICE(s, f, key, def, words, doc) KEY(s, f, key, CONFIG_CHOICE, def, words, 0, 0, doc)
 #define ADDR(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDR, def, "", 0, 0, doc)
+#define HOST(s, f, key, def, doc) KEY(s, f, key, CONFIG_HOST, def, "", 0, 0, doc)
 #define ADDRS(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDRS, def, "", 0, 0, doc)
 #define NETS(s, f, key, def, doc) KEY(s, f, key, CONFIG_NETS, def, "", 0, 0, doc)
 #define PUBKEY(s, f, key, def, doc) KEY(s, f, key, CONFIG_PUBKEY, def, "", 0, 0, doc)
