@@ -100,6 +100,16 @@ CFLAGS  := $(ROOTFLAGS) -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DMESHNET_
 LDFLAGS  = $(ROOTFLAGS) $(SMALL_LD) -Wl,--as-needed $(HARDEN_LD) $(SANFLAGS) $(EXTRA_LDFLAGS)
 LDLIBS  := -levent_extra -levent_core -ljson-c -lsodium -lsqlite3 -lmnl -lnftables -linih -lm
 
+# What everything in BUILD is made with: written anew when it is another, and objects are older then.
+FLAGS_FILE := $(BUILD)/flags
+$(FLAGS_FILE): export FLAGS_USED = $(CC) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
+$(FLAGS_FILE): FORCE
+	@mkdir -p $(@D)
+	@{ $(CC) --version | head -n 1; printf '%s\n' "$$FLAGS_USED"; } >$@.$$$$ && \
+		if cmp -s $@.$$$$ $@; then rm $@.$$$$; else mv $@.$$$$ $@; fi
+FORCE:
+.PHONY: FORCE
+
 BIN      := $(BUILD)/bin
 DAEMONS  := nodemanager node apptracker gatewayd subscriberd
 APPS     := socks-client socks-server vpn-client vpn-server echo
@@ -147,7 +157,7 @@ help:
 	@echo "make bench      measure; results in build/bench/*.json (root; NAMES='chain echo' for some)"
 	@echo "make lint       layers, sizes, clang-tidy, cppcheck"
 	@echo "make install    DESTDIR and PREFIX are honoured; make uninstall takes it away again"
-	@echo "make deb        Debian packages of what is built, in $(BUILD)/deb"
+	@echo "make deb        Debian packages in $(BUILD)/deb, built in $(BUILD)/package"
 
 # Installs what is missing from Debian; with everything there it costs one dpkg-query.
 deps:
@@ -159,7 +169,7 @@ ifneq ($(findstring -O2,$(OPT)),)
 $(COLD:%.c=$(BUILD)/obj/%.o): OPT_FILE := $(OPT_COLD)
 $(WARM:%.c=$(BUILD)/obj/%.o): OPT_FILE := $(OPT_WARM)
 endif
-$(BUILD)/obj/%.o: %.c | $(SYSROOT_WHOLE)
+$(BUILD)/obj/%.o: %.c $(FLAGS_FILE) | $(SYSROOT_WHOLE)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OPT_FILE) -MMD -MP -c $< -o $@
 
@@ -191,11 +201,12 @@ SO_FILE     := libmeshapp.so.$(SO_VERSION)
 LIBAPP_DIR  := apps/libmeshapp
 LIBAPP_SRC  := $(wildcard $(LIBAPP_DIR)/*.c) $(wildcard common/base/*.c) \
                $(filter-out %/chan_listener.c,$(wildcard common/io/chan*.c)) \
-               common/io/clock.c common/io/sockaddr.c common/io/keyfile.c common/wire/frame.c common/wire/msg.c \
+               common/io/clock.c common/io/hostlookup.c common/io/sockaddr.c common/io/keyfile.c \
+               common/wire/frame.c common/wire/msg.c \
                common/core/channel.c common/core/noise.c common/core/pkt.c
 LIBAPP_OBJ  := $(LIBAPP_SRC:%.c=$(BUILD)/pic/%.o)
 LIBAPP_LIBS := -levent_extra -levent_core -lsodium
-$(BUILD)/pic/%.o: %.c | $(SYSROOT_WHOLE)
+$(BUILD)/pic/%.o: %.c $(FLAGS_FILE) | $(SYSROOT_WHOLE)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fPIC -fno-semantic-interposition -MMD -MP -c $< -o $@
 $(BUILD)/$(SO_FILE): $(LIBAPP_OBJ) $(LIBAPP_DIR)/meshapp.map
@@ -237,7 +248,7 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(LIBPARTS) $(LIBMESHNET)
 
 # Programs of tests and benchmarks; nothing of them is installed.
 BENCH_BIN := $(BUILD)/bench-bin
-$(BENCH_BIN)/emulator: tests/bench/emulator.c tests/bench/impair.c tests/bench/impair.h
+$(BENCH_BIN)/emulator: tests/bench/emulator.c tests/bench/impair.c tests/bench/impair.h $(FLAGS_FILE)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(filter %.c,$^) -o $@
 $(BENCH_BIN)/%: tests/bench/%.c $(LIBMESHNET)
@@ -408,15 +419,15 @@ uninstall:
 		$(DESTDIR)$(SYSCTLDIR)/50-meshnet.conf
 	-rmdir $(DESTDIR)$(DOCDIR)
 
-# In a copy of debian/, so that the work tree stays clean; debian/rules takes the programs from here.
+# In a copy of debian/, so that the work tree stays clean.  Whatever BUILD was made with, debian/rules builds
+# the sources here with the flags of a release, into a folder that is kept.
 DEB_TREE = $(BUILD)/deb/meshnet-$(VERSION)
 deb:
 	@etc/deps.sh deb
-	@$(MAKE) --no-print-directory -s -j$(JOBS) programs library
 	@rm -rf $(BUILD)/deb && mkdir -p $(DEB_TREE)
 	@cp -r debian $(DEB_TREE)
-	@cd $(DEB_TREE) && MAKEFLAGS= MAKELEVEL= MESHNET_SOURCE=$(CURDIR) MESHNET_BUILD=$(abspath $(BUILD)) \
-		DEB_BUILD_OPTIONS="parallel=$(JOBS) $(DEB_BUILD_OPTIONS)" \
+	@cd $(DEB_TREE) && env -u MAKEFLAGS -u MAKELEVEL -u BUILD -u SAN -u CC -u OPT -u CFLAGS -u LDFLAGS \
+		MESHNET_SOURCE=$(CURDIR) MESHNET_BUILD=$(abspath $(BUILD)/package) DEB_BUILD_OPTIONS="parallel=$(JOBS) $(DEB_BUILD_OPTIONS)" \
 		dpkg-buildpackage -b -us -uc >../build.log 2>&1 || { tail -30 ../build.log; exit 1; }
 	@ls $(BUILD)/deb/*.deb
 

@@ -1,4 +1,5 @@
 #include "nodemanager/shell.h"
+#include "nodemanager/spawn.h"
 
 static const struct daemon_spec spec = {
 	.name = "nodemanager",
@@ -9,6 +10,7 @@ static const struct daemon_spec spec = {
 	.reload = nm_shell_reload,
 	.free = nm_shell_free,
 	.own_user = true,
+	.tree = NM_SPAWN_FOLDER,
 };
 
 int main(int argc, char **argv)

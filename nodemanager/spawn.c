@@ -219,7 +219,8 @@ int nm_spawn(struct nm_spawner *s, const char *name, bool connect, struct mesh_i
 		return -EBUSY;
 	if (!nm_spawn_name_ok(name))
 		return -EINVAL;
-	int len = snprintf(dir, sizeof dir, "%s/nodes/%s", s->daemon->state_dir, name);
+	int len =
+		snprintf(dir, sizeof dir, "%s/" NM_SPAWN_FOLDER "/%s", s->daemon->state_dir, name);
 	if (len < 0 || (size_t)len >= sizeof dir)
 		return -ENAMETOOLONG;
 	int err = keyfile_make_dir(dir);

@@ -10,6 +10,7 @@
 #include "nodemanager/engine.h"
 
 #define NM_SPAWN_MAX 1024
+#define NM_SPAWN_FOLDER "nodes" /* in the state directory: a folder for each */
 
 struct nm_spawner;
 

@@ -2,7 +2,6 @@
 #include <event2/event.h>
 #include <limits.h>
 #include <net/if.h>
-#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -226,15 +225,6 @@ static void on_state(struct meshapp *app, bool up, const char *text)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-static void on_signal(evutil_socket_t number, short what, void *arg)
-{
-	struct client *c = arg;
-
-	(void)number;
-	(void)what;
-	event_base_loopbreak(c->base);
-}
-
 /* The same at every start, so that the server gives us the same address. */
 static int own_id(struct client *c)
 {
@@ -308,20 +298,16 @@ static void stop(struct client *c)
 int vpn_client_run(struct event_base *base, const struct vpn_options *opt)
 {
 	struct client c = {.opt = opt, .base = base};
-	struct event *ends[] = {evsignal_new(base, SIGINT, on_signal, &c),
-				evsignal_new(base, SIGTERM, on_signal, &c)};
-	int rc = start(&c);
+	struct vpn_signals signals;
+	int rc = vpn_signals_init(&signals, base, opt);
 
-	for (unsigned i = 0; i < 2; i++)
-		if (!rc && (!ends[i] || event_add(ends[i], NULL)))
-			rc = -ENOMEM;
+	if (!rc)
+		rc = start(&c);
 	if (!rc) {
 		notify("READY=1");
 		event_base_dispatch(base);
 	}
 	stop(&c);
-	for (unsigned i = 0; i < 2; i++)
-		if (ends[i])
-			event_free(ends[i]);
+	vpn_signals_free(&signals);
 	return rc ? 1 : 0;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "io/config_value.h"
 #include "vpn/vpn.h"
 
@@ -277,6 +278,9 @@ int vpn_options_parse(struct vpn_options *o, bool server, int argc, char **argv)
 	int verdict;
 
 	memset(o, 0, sizeof *o);
+	o->server = server;
+	o->argc = argc;
+	o->argv = argv;
 	verdict = appline_read(&l.common, server ? server_options : client_options, take_option, &l,
 			       argc, argv);
 	if (verdict)
@@ -284,6 +288,35 @@ int vpn_options_parse(struct vpn_options *o, bool server, int argc, char **argv)
 	if (appline_load(&l.common, &o->cfg) || !apply(&l, o))
 		return -1;
 	return appline_ends(&l.common) ? 1 : l.cleanup ? 2 : 0;
+}
+
+/* --- SIGHUP --------------------------------------------------------------------------------- */
+
+static bool differs(const struct config_key *k, const struct config *a, const struct config *b)
+{
+	const char *at = (const char *)a + k->offset, *bt = (const char *)b + k->offset;
+
+	if (k->kind == CONFIG_U64)
+		return memcmp(at, bt, sizeof(uint64_t)) != 0;
+	if (k->kind == CONFIG_BOOL)
+		return memcmp(at, bt, sizeof(bool)) != 0;
+	return strcmp(*(const char *const *)at, *(const char *const *)bt) != 0;
+}
+
+/* Addresses, routes and interfaces stay as they were made, or the end could not take them back. */
+int vpn_options_reload(const struct vpn_options *o)
+{
+	struct vpn_options *fresh = calloc(1, sizeof *fresh);
+	int rc = fresh ? vpn_options_parse(fresh, o->server, o->argc, o->argv) : -1;
+	const struct config_key *keys = config_keys();
+
+	for (size_t i = 0; rc == 0 && i < config_key_count(); i++)
+		if (strcmp(keys[i].section, "vpn") == 0 && differs(&keys[i], o->cfg, fresh->cfg))
+			log_warn("vpn.%s has changed: it holds from the next start", keys[i].key);
+	if (fresh)
+		vpn_options_free(fresh);
+	free(fresh);
+	return rc;
 }
 
 void vpn_options_free(struct vpn_options *o)

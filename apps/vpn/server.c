@@ -2,7 +2,6 @@
 #include <limits.h>
 #include <event2/event.h>
 #include <net/if.h>
-#include <signal.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -291,15 +290,6 @@ static void on_state(struct meshapp *app, bool up, const char *text)
 		 text[0] ? ": " : "", text);
 }
 
-static void on_signal(evutil_socket_t number, short what, void *arg)
-{
-	struct server *v = arg;
-
-	(void)number;
-	(void)what;
-	event_base_loopbreak(v->base);
-}
-
 static struct net_prefix own_prefix(const struct net_prefix *subnet, struct net_addr own)
 {
 	return (struct net_prefix){own, subnet->bits};
@@ -416,21 +406,17 @@ static void stop(struct server *v)
 int vpn_server_run(struct event_base *base, const struct vpn_options *opt)
 {
 	struct server v = {.opt = opt, .base = base};
-	struct event *ends[] = {evsignal_new(base, SIGINT, on_signal, &v),
-				evsignal_new(base, SIGTERM, on_signal, &v)};
-	int rc = start(&v);
+	struct vpn_signals signals;
+	int rc = vpn_signals_init(&signals, base, opt);
 
-	for (unsigned i = 0; i < 2; i++)
-		if (!rc && (!ends[i] || event_add(ends[i], NULL)))
-			rc = -ENOMEM;
+	if (!rc)
+		rc = start(&v);
 	if (!rc) {
 		tell_up(&v);
 		notify("READY=1");
 		event_base_dispatch(base);
 	}
 	stop(&v);
-	for (unsigned i = 0; i < 2; i++)
-		if (ends[i])
-			event_free(ends[i]);
+	vpn_signals_free(&signals);
 	return rc ? 1 : 0;
 }

@@ -36,13 +36,16 @@ struct event_base;
 
 struct vpn_options {
 	struct config *cfg;
+	bool server;
+	int argc; /* with argv, of main: for a reload */
+	char **argv;
 	const char *node_addr, *app_id, *interface;
 	uint32_t mtu;
 	bool json;
-	/* server */
+	/* of a server */
 	struct net_prefix subnet4, subnet6; /* family 0: none */
 	struct vpn_advice advice;
-	/* client */
+	/* of a client */
 	bool full;
 	struct appline_peer to;
 	struct net_prefix routes[VPN_ROUTES_MAX];
@@ -52,7 +55,19 @@ struct vpn_options {
 /* 0: run; 1: done (--help); 2: take back what an earlier run has left (--cleanup); -1: bad, said
  * so. Free it in any case. */
 int vpn_options_parse(struct vpn_options *o, bool server, int argc, char **argv);
+/* SIGHUP: reads command line and configuration again.  The level of the log is taken; what else is
+ * another than `o` has is named in the log, and holds from the next start.  0, -1: bad, said so. */
+int vpn_options_reload(const struct vpn_options *o);
 void vpn_options_free(struct vpn_options *o);
+
+/* SIGINT and SIGTERM end the loop, SIGHUP reloads. */
+struct vpn_signals {
+	struct event_base *base;
+	const struct vpn_options *opt;
+	struct event *events[3];
+};
+int vpn_signals_init(struct vpn_signals *s, struct event_base *base, const struct vpn_options *opt);
+void vpn_signals_free(struct vpn_signals *s);
 
 /* Both run until SIGINT or SIGTERM and return the exit code. */
 int vpn_server_run(struct event_base *base, const struct vpn_options *opt);

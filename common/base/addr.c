@@ -1,6 +1,7 @@
 #include "base/addr.h"
 
 #include <arpa/inet.h> /* inet_pton and inet_ntop: pure functions, no socket */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,6 +103,41 @@ int net_addr_parse(struct net_addr *a, const char *text, uint16_t default_port)
 	if (parse_ip(&v, ip) || (port && parse_port(port, &v.port)))
 		return -EINVAL;
 	*a = v;
+	return 0;
+}
+
+/* The bytes of a label at `at`, 0: it is none. */
+static size_t label_len(const char *at, const char *end)
+{
+	size_t n = 0;
+
+	while (at + n < end && (isalnum((unsigned char)at[n]) || at[n] == '-' || at[n] == '_'))
+		n++;
+	return n > NET_LABEL_MAX || at[0] == '-' || at[n - (n > 0)] == '-' ? 0 : n;
+}
+
+int net_name_parse(char host[NET_NAME_TEXT], uint16_t *port, const char *text)
+{
+	const char *end = strrchr(text, ':'), *at = text, *last = text;
+	uint16_t number;
+
+	if (!end || end - text >= NET_NAME_TEXT || parse_port(end + 1, &number) || number == 0)
+		return -EINVAL;
+	while (at < end) {
+		size_t n = label_len(at, end);
+
+		if (n == 0)
+			return -EINVAL;
+		last = at;
+		at += n;
+		if (at < end && *at++ != '.')
+			return -EINVAL;
+	}
+	if (at == text || strspn(last, "0123456789") == (size_t)(end - last - (end[-1] == '.')))
+		return -EINVAL;
+	memcpy(host, text, (size_t)(end - text));
+	host[end - text] = '\0';
+	*port = number;
 	return 0;
 }
 

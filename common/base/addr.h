@@ -8,6 +8,8 @@
 #include "base/buf.h"
 
 #define NET_ADDR_TEXT 56  /* "[v6]:port" and the NUL */
+#define NET_NAME_TEXT 254 /* a host's name and the NUL */
+#define NET_LABEL_MAX 63
 #define NET_ADDR_BYTES 19 /* on the wire: family, 16 address bytes, port */
 
 struct net_addr {
@@ -26,6 +28,9 @@ const char *net_addr_text(const struct net_addr *a, char out[NET_ADDR_TEXT]);
 const char *net_addr_ip_text(const struct net_addr *a, char out[NET_ADDR_TEXT]);
 /* "1.2.3.4:5", "[::1]:5", "1.2.3.4" and "::1" (then `default_port`); numeric only.  -EINVAL. */
 int net_addr_parse(struct net_addr *a, const char *text, uint16_t default_port);
+/* "host.example.org:5": the name (RFC 1123, and "_") into `host`.  What might have been meant as an
+ * IPv4 address, with digits alone behind the last dot, is none.  -EINVAL. */
+int net_name_parse(char host[NET_NAME_TEXT], uint16_t *port, const char *text);
 void net_addr_write(struct wbuf *w, const struct net_addr *a);
 void net_addr_read(struct rbuf *r, struct net_addr *a);
 #endif

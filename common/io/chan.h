@@ -80,7 +80,7 @@ struct chan_options {
 	unsigned max_unauthenticated; /* not yet ready; 64; one more ends the oldest of them */
 	unsigned unix_mode;	      /* of a Unix socket; 0660 */
 	/* Clients only. */
-	uint32_t mark; /* SO_MARK of connections to a numeric address, where we may; 0: none */
+	uint32_t mark;			/* SO_MARK of TCP connections, where we may; 0: none */
 	const struct mesh_id *expected; /* the peer's key, copied; NULL: `pin` decides, or any */
 	/* Asked before our own identity is shown.  False refuses (log why yourself). */
 	bool (*pin)(void *arg, const struct mesh_id *peer);
@@ -105,7 +105,8 @@ void chan_listener_metrics(const struct chan_listener *l, struct metrics *m);
 const struct chan_counters *chan_listener_counters(const struct chan_listener *l);
 
 /* Connects now and, whenever the channel ends, again after 200 ms doubling to 5 s, with jitter;
- * chan_ready resets that.  `address`: "host:port" (a name is resolved without blocking),
+ * chan_ready resets that.  `address`: "host:port" (a name is resolved without blocking, all
+ * its addresses are tried in turn, and it is resolved anew before they are tried again),
  * "unix:/path" or "/path".  0; -EINVAL; -EPERM (plain, and not local); -ENOMEM. */
 int chan_client_new(struct chan_client **out, struct event_base *base, const char *address,
 		    const struct chan_options *opt);

@@ -1,8 +1,6 @@
 #include "io/chan_int.h"
 
-#include <dlfcn.h>
 #include <errno.h>
-#include <event2/dns.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,45 +8,28 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/clock.h"
+#include "io/hostlookup.h"
 #include "io/sockaddr.h"
-
-#define HOST_MAX 256
 
 struct chan_client {
 	struct chan_group group; /* first: on_gone and on_ready get this */
 	struct chan *ch;	 /* the attempt under way, or the channel */
 	struct event *retry;
-	struct evdns_base *dns; /* only when the address is a name */
-	void (*dns_free)(struct evdns_base *, int);
-	bool dns_sought; /* once is enough, found or not */
 	uint64_t backoff_us;
 	bool local;
 	socklen_t sa_len; /* 0: `host` is to be resolved */
 	struct sockaddr_storage sa;
 	struct net_addr remote;
+	/* Of a name: its addresses are tried one after the other, then it is resolved anew. */
+	struct host_lookup *lookup; /* under way */
+	struct net_addr addrs[HOST_LOOKUP_ADDRS_MAX];
+	unsigned addrs_next, addrs_count;
 	uint16_t port;
-	char host[HOST_MAX], text[CHAN_TEXT_BYTES];
+	char host[NET_NAME_TEXT], text[CHAN_TEXT_BYTES];
 };
 
 /* --- address ------------------------------------------------------------------------------ */
-
-static int parse_name(struct chan_client *c, const char *address)
-{
-	const char *colon = strrchr(address, ':');
-	char *end;
-
-	if (!colon || colon == address || (size_t)(colon - address) >= sizeof c->host)
-		return -EINVAL;
-	unsigned long port = strtoul(colon + 1, &end, 10);
-	if (colon[1] < '0' || colon[1] > '9' || *end || port == 0 || port > UINT16_MAX)
-		return -EINVAL;
-	memcpy(c->host, address, (size_t)(colon - address));
-	if (strpbrk(c->host, " \t/[]"))
-		return -EINVAL;
-	c->port = (uint16_t)port;
-	c->local = strcmp(c->host, "localhost") == 0;
-	return 0;
-}
 
 static int parse_address(struct chan_client *c, const char *address)
 {
@@ -64,7 +45,9 @@ static int parse_address(struct chan_client *c, const char *address)
 		c->sa_len = sockaddr_from_net(&c->sa, &c->remote);
 		return c->remote.port ? 0 : -EINVAL;
 	}
-	return parse_name(c, address);
+	int err = net_name_parse(c->host, &c->port, address);
+	c->local = !err && strcmp(c->host, "localhost") == 0;
+	return err;
 }
 
 /* --- connect ------------------------------------------------------------------------------ */
@@ -80,39 +63,6 @@ static void arm_retry(struct chan_client *c)
 	if (c->backoff_us > CHAN_BACKOFF_MAX_US)
 		c->backoff_us = CHAN_BACKOFF_MAX_US;
 	event_add(c->retry, &tv);
-}
-
-/*
- * libevent's resolver is loaded when a name is first asked for: it would cost every node that is
- * given a number 0.1 MB.  Where it is missing, libevent_core asks getaddrinfo(3), which waits.
- */
-static void dns_open(struct chan_client *c)
-{
-	struct evdns_base *(*dns_new)(struct event_base *, int);
-	void *library = dlopen("libevent_extra-2.1.so.7", RTLD_NOW | RTLD_GLOBAL);
-	void *new = library ? dlsym(library, "evdns_base_new") : NULL;
-	void *gone = new ? dlsym(library, "evdns_base_free") : NULL;
-
-	c->dns_sought = true;
-	if (!gone) {
-		const char *why = dlerror();
-		log_warn("names are resolved without libevent_extra: %s", why ? why : "unusable");
-		return;
-	}
-	/* ISO C has no cast from one kind of pointer to the other; dlsym(3) wants one. */
-	memcpy(&dns_new, &new, sizeof dns_new);
-	memcpy(&c->dns_free, &gone, sizeof c->dns_free);
-	c->dns = dns_new(c->group.base,
-			 EVDNS_BASE_INITIALIZE_NAMESERVERS | EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-}
-
-static int start_connect(struct chan_client *c, struct bufferevent *bev)
-{
-	if (c->sa_len)
-		return bufferevent_socket_connect(bev, (struct sockaddr *)&c->sa, (int)c->sa_len);
-	if (!c->dns_sought)
-		dns_open(c);
-	return bufferevent_socket_connect_hostname(bev, c->dns, AF_UNSPEC, c->host, c->port);
 }
 
 /* The socket beside a loopback port, connected; -1 when there is none. */
@@ -135,7 +85,7 @@ static int marked_socket(const struct chan_client *c)
 {
 	int mark = (int)c->group.opt.mark, fd;
 
-	if (!mark || !c->sa_len || c->sa.ss_family == AF_UNIX)
+	if (!mark || c->sa.ss_family == AF_UNIX)
 		return -1;
 	fd = socket(c->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd >= 0)
@@ -145,6 +95,7 @@ static int marked_socket(const struct chan_client *c)
 
 static void attempt(struct chan_client *c)
 {
+	struct sockaddr *sa = (struct sockaddr *)&c->sa;
 	struct chan_group *g = &c->group;
 	bool encrypted = g->opt.key && !(g->opt.plain_local && c->local);
 	int twin = connect_twin(c);
@@ -166,16 +117,55 @@ static void attempt(struct chan_client *c)
 	/* A failure at once (no such socket file) may have ended it through its event already. */
 	if (twin >= 0)
 		chan_begin(ch);
-	else if (start_connect(c, bev) && ch->phase != CHAN_DEAD)
+	else if (bufferevent_socket_connect(bev, sa, (int)c->sa_len) && ch->phase != CHAN_DEAD)
 		chan_end(ch, CODE_LOST, "cannot connect");
 	chan_put(ch);
 }
 
+static void attempt_next(struct chan_client *c)
+{
+	c->remote = c->addrs[c->addrs_next++];
+	c->sa_len = sockaddr_from_net(&c->sa, &c->remote);
+	attempt(c);
+}
+
+static void no_address(struct chan_client *c, const char *why)
+{
+	if (log_limit_due(&c->group.limit_failed, daemon_now_us()))
+		log_warn("%s: the name cannot be resolved: %s", c->text, why);
+	arm_retry(c);
+}
+
+static void on_lookup(void *arg, const struct net_addr *addrs, unsigned count, const char *why)
+{
+	struct chan_client *c = arg;
+
+	c->lookup = NULL;
+	memcpy(c->addrs, addrs, count * sizeof *addrs);
+	c->addrs_next = 0;
+	c->addrs_count = count;
+	if (count)
+		attempt_next(c);
+	else
+		no_address(c, why);
+}
+
 static void on_retry(evutil_socket_t fd, short what, void *arg)
 {
+	struct chan_client *c = arg;
+	int err;
+
 	(void)fd;
 	(void)what;
-	attempt(arg);
+	if (!c->host[0]) {
+		attempt(c);
+	} else if (c->addrs_next < c->addrs_count) {
+		attempt_next(c);
+	} else {
+		err = host_lookup_new(&c->lookup, c->group.base, c->host, c->port, on_lookup, c);
+		if (err)
+			no_address(c, strerror(-err));
+	}
 }
 
 static void client_on_gone(struct chan_group *g, struct chan *ch)
@@ -185,7 +175,10 @@ static void client_on_gone(struct chan_group *g, struct chan *ch)
 	if (c->ch != ch)
 		return;
 	c->ch = NULL;
-	arm_retry(c);
+	if (c->addrs_next < c->addrs_count)
+		event_active(c->retry, EV_TIMEOUT, 0);
+	else
+		arm_retry(c);
 }
 
 static void client_on_ready(struct chan_group *g, struct chan *ch)
@@ -194,6 +187,7 @@ static void client_on_ready(struct chan_group *g, struct chan *ch)
 	(void)ch;
 	c->backoff_us = CHAN_BACKOFF_MIN_US;
 	g->limit_failed.logged = 0;
+	c->addrs_count = 0; /* where the name leads may be elsewhere when it ends */
 }
 
 /* --- public ------------------------------------------------------------------------------- */
@@ -241,8 +235,7 @@ void chan_client_free(struct chan_client *c)
 	chan_group_clear(&c->group);
 	if (c->retry)
 		event_free(c->retry);
-	if (c->dns)
-		c->dns_free(c->dns, 1);
+	host_lookup_cancel(c->lookup);
 	free(c);
 }
 

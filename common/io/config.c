@@ -35,6 +35,7 @@ static const char section_texts[] = SECTIONS(SECTION_TEXT);
 #define STR(s, f, key, def, doc) KEY(s, f, key, CONFIG_STR, def, "", doc)
 #define CHOICE(s, f, key, def, words, doc) KEY(s, f, key, CONFIG_CHOICE, def, words, doc)
 #define ADDR(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDR, def, "", doc)
+#define HOST(s, f, key, def, doc) KEY(s, f, key, CONFIG_HOST, def, "", doc)
 #define ADDRS(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDRS, def, "", doc)
 #define NETS(s, f, key, def, doc) KEY(s, f, key, CONFIG_NETS, def, "", doc)
 #define PUBKEY(s, f, key, def, doc) KEY(s, f, key, CONFIG_PUBKEY, def, "", doc)

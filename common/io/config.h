@@ -25,6 +25,7 @@ struct config {
 #define STR(section, field, key, def, doc) const char *section##_##field;
 #define CHOICE(section, field, key, def, words, doc) const char *section##_##field;
 #define ADDR(section, field, key, def, doc) const char *section##_##field;
+#define HOST(section, field, key, def, doc) const char *section##_##field;
 #define ADDRS(section, field, key, def, doc) const char *section##_##field;
 #define NETS(section, field, key, def, doc) const char *section##_##field;
 #define PUBKEY(section, field, key, def, doc) const char *section##_##field;
@@ -34,6 +35,7 @@ struct config {
 #undef STR
 #undef CHOICE
 #undef ADDR
+#undef HOST
 #undef ADDRS
 #undef NETS
 #undef PUBKEY
@@ -46,6 +48,7 @@ enum config_kind {
 	CONFIG_STR,
 	CONFIG_CHOICE,
 	CONFIG_ADDR,
+	CONFIG_HOST,
 	CONFIG_ADDRS,
 	CONFIG_NETS,
 	CONFIG_PUBKEY,

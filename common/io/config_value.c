@@ -139,6 +139,18 @@ static bool addr_valid(const char *text)
 	return !net_addr_parse(&a, text, 0);
 }
 
+/* Whether there is such a name is not asked here. */
+static bool host_valid(const char *text)
+{
+	char host[NET_NAME_TEXT];
+	struct net_addr a;
+	uint16_t port;
+
+	if (!net_addr_parse(&a, text, 0))
+		return a.port != 0;
+	return !net_name_parse(host, &port, text);
+}
+
 static bool net_valid(const char *text)
 {
 	struct net_addr a;
@@ -229,6 +241,8 @@ bool config_value_parse(const struct config_key *k, const char *text, struct con
 		return choice_parse(k, text, out);
 	case CONFIG_ADDR:
 		return *text ? addr_valid(text) : !*k->def;
+	case CONFIG_HOST:
+		return host_valid(text);
 	case CONFIG_ADDRS:
 		return each_valid(text, addr_valid);
 	case CONFIG_NETS:
@@ -248,6 +262,7 @@ const char *config_key_range(const struct config_key *k, char *out, size_t size)
 	static const char *const fixed[] = {
 		[CONFIG_STR] = "printable text",
 		[CONFIG_ADDR] = "a numeric IP:PORT",
+		[CONFIG_HOST] = "NAME:PORT or IP:PORT",
 		[CONFIG_ADDRS] = "numeric IP:PORT, comma separated",
 		[CONFIG_NETS] = "networks IP/BITS, comma separated",
 		[CONFIG_PUBKEY] = "64 hexadecimal digits or nothing",

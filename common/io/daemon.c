@@ -262,7 +262,7 @@ static int privileges_drop(struct daemon *d)
 	uint64_t wanted = privileges_wanted(d), have = privileges_have();
 	const char *user = d->cfg->daemon_user;
 	char text[256];
-	int rc = p->spec->own_user ? privileges_become(user, d->state_dir, d->name)
+	int rc = p->spec->own_user ? privileges_become(user, d->state_dir, d->name, p->spec->tree)
 				   : privileges_stay(user, d->state_dir, p->spec->groups);
 
 	if (!rc)

@@ -56,6 +56,8 @@ struct daemon_spec {
 	int (*cleanup)(struct daemon *d);
 	/* Started as root it becomes daemon.User (io/privileges.h); otherwise it stays uid 0. */
 	bool own_user;
+	/* Optional: a folder in the state directory that is the user's too, with all in it. */
+	const char *tree;
 	/* When it is ready it makes no other system calls than those of io/sandbox.h, unless
 	 * daemon.Sandbox says no.  Not for one that starts programs. */
 	bool sandbox;

@@ -19,6 +19,7 @@
 #include "io/keyfile.h"
 
 #define GROUPS_MAX 8
+#define TREE_DEPTH 2 /* levels of folders that are given */
 
 static int fail(const char *what, int error)
 {
@@ -214,6 +215,34 @@ static void file_give(int folder, const char *name, const struct account *user)
 	close(fd);
 }
 
+/* A folder of root's with what is in it; what is the user's already may have some of root's in it.
+ */
+static void tree_give(int folder, const char *name, const struct account *user, unsigned depth)
+{
+	int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *e;
+	struct stat st;
+
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	/* From within: who owns the folder could put another in the place of what was looked at. */
+	while ((e = readdir(d))) {
+		if (e->d_name[0] == '.' &&
+		    (!e->d_name[1] || (e->d_name[1] == '.' && !e->d_name[2])))
+			continue;
+		file_give(fd, e->d_name, user);
+		if (depth)
+			tree_give(fd, e->d_name, user, depth - 1);
+	}
+	if (!fstat(fd, &st) && st.st_uid == 0 && fchown(fd, user->uid, user->gid))
+		log_warn("%s: %s", name, strerror(errno));
+	closedir(d);
+}
+
 /* What the daemon has made when it still ran as root. */
 static void files_give(const char *dir, const char *name, const struct account *user)
 {
@@ -251,7 +280,18 @@ static int user_set(const struct account *user)
 	return 0;
 }
 
-int privileges_become(const char *user, const char *dir, const char *name)
+/* The user may write there afterwards, and so may not choose what it is: `dir` is root's. */
+static void folder_give(const char *dir, const char *tree, const struct account *user)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	tree_give(fd, tree, user, TREE_DEPTH - 1);
+	close(fd);
+}
+
+int privileges_become(const char *user, const char *dir, const char *name, const char *tree)
 {
 	struct account account;
 	int rc = geteuid() ? -ENOENT : user_find(user, &account);
@@ -263,6 +303,8 @@ int privileges_become(const char *user, const char *dir, const char *name)
 		return rc;
 	if (user_can_use(&account, dir)) {
 		files_give(dir, name, &account);
+		if (tree)
+			folder_give(dir, tree, &account);
 		return user_set(&account);
 	}
 	if (setgroups(0, NULL))

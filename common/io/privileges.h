@@ -5,7 +5,8 @@
  * VPN programs stay uid 0, because name servers, other daemons' sockets and helper programs belong
  * to root, but as one that the kernel grants nothing for: all of them keep a few capabilities only.
  *
- *   privileges_become(user, dir, "node")   uid and gid; what was permitted stays permitted
+ *   privileges_become(user, dir, "node", NULL)
+ *                                          uid and gid; what was permitted stays permitted
  *   privileges_stay(user, dir, "bird")     uid 0; groups
  *   privileges_limit(keep)                 effective = permitted = inheritable = keep; the bounding
  *                                          set too; ambient is empty; exec as uid 0 gives nothing
@@ -36,10 +37,12 @@
 
 /*
  * Only as root: makes `dir` (0700, or for both kinds where PRIVILEGES_USER exists), gives the files
- * NAME.* and NAME-* of root's in it to the user, and becomes it.  PRIVILEGES_USER that does not
- * exist or cannot use `dir` is not become, which is 0 too; "" is nobody.  0 or -errno (logged).
+ * NAME.* and NAME-* of root's in it to the user, and the folder
+ * `tree` (or NULL) with its files and folders and their files, and becomes it.  PRIVILEGES_USER
+ * that does not exist or cannot use `dir` is not become, which is 0 too; "" is nobody.  0 or
+ * -errno (logged).
  */
-int privileges_become(const char *user, const char *dir, const char *name);
+int privileges_become(const char *user, const char *dir, const char *name, const char *tree);
 /* The same directory, for one that stays root; it joins the user's group and those of `groups`
  * (comma separated, or NULL) that exist, since it may not open sockets of others otherwise. */
 int privileges_stay(const char *user, const char *dir, const char *groups);

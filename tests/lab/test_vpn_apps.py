@@ -3,6 +3,7 @@ tunnels, the same address for the same client, and nothing left behind."""
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 
@@ -164,6 +165,33 @@ def test_an_address_that_was_not_leased_is_not_forwarded(vpn):
 
 
 # --- leases ---------------------------------------------------------------------------------------
+
+def reload(p, wanted):
+    p.write_config()
+    before = len(lines(p))
+    p.signal(signal.SIGHUP)
+    wait(lambda: lines(p)[before].get("reload") == wanted, 10, f"{p.name} reads its file: {wanted}")
+
+
+def test_hup_is_not_the_end(vpn):
+    """What can be taken is; what cannot is said; what is wrong is refused; and packets go on."""
+    for p, key in ((vpn.servers["both"], "VPNSubnet"), (vpn.clients["sub"], "MTU")):
+        config = {s: dict(k) for s, k in p.config.items()}
+        p.config["vpn"][key] = "10.210.0.0/24" if key == "VPNSubnet" else "1400"
+        p.config["general"]["LogLevel"] = "debug"
+        reload(p, "done")
+        p.wait_log("has changed: it holds from the next start")
+        assert f"vpn.{key.lower()} has changed" in p.log().lower()
+        p.config["vpn"][key] = "nonsense"
+        reload(p, "refused")
+        p.wait_log("the old one stays in use")
+        p.config = config
+        told = p.log().count("has changed")
+        reload(p, "done")
+        assert p.log().count("has changed") == told
+        assert p.alive()
+    vpn["sub"].run("ping", "-c", "1", "-W", "2", DNS)
+
 
 def test_the_same_client_has_the_same_address(vpn):
     p = vpn.clients["sub"]

@@ -28,7 +28,8 @@ NEWER = "0.1.1"
 def built():
     """Path of each package by its name."""
     tree = sorted(os.listdir(f"{TOP}/debian"))
-    done = subprocess.run(["make", "-s", "--no-print-directory", "deb", f"BUILD={os.path.relpath(BUILD, TOP)}"],
+    done = subprocess.run(["make", "-s", "--no-print-directory", "deb", f"BUILD={os.path.relpath(BUILD, TOP)}", "OPT=-O0",
+                           "EXTRA_CFLAGS=-DFLAG_OF_BUILD"],
                           cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
                           env={**os.environ, "MAKEFLAGS": "", "DEB_BUILD_OPTIONS": "noautodbgsym"})
     assert done.returncode == 0, done.stdout
@@ -57,6 +58,18 @@ def test_packages(debs):
     with open(f"{TOP}/Makefile", encoding="utf-8") as f:
         version = re.search(r"^VERSION := (\S+)$", f.read(), re.M).group(1)
     assert all(f"_{version}_" in path for path in debs.values())
+
+
+def test_packages_are_of_a_release(debs, tmp_path):
+    """Whatever flags BUILD has been made with: the fixture asks for others."""
+    with open(os.path.join(BUILD, "package", "flags"), encoding="utf-8") as f:
+        flags = f.read()
+    assert " -O2 " in flags and "FORTIFY_SOURCE=2" in flags and "-Wformat" in flags, flags
+    assert "-O0" not in flags and "FLAG_OF_BUILD" not in flags and "sanitize" not in flags, flags
+    subprocess.run(["dpkg-deb", "-x", debs["meshnet-node"], tmp_path], check=True)
+    headers = subprocess.run(["readelf", "-hd", f"{tmp_path}/usr/bin/meshnet-node"], stdout=subprocess.PIPE, text=True,
+                             check=True).stdout
+    assert "DYN (Position-Independent" in headers and "BIND_NOW" in headers
 
 
 def test_build_depends_are_what_deps_installs():

@@ -89,7 +89,7 @@ def test_page_names_every_option(dest, name):
 
 def test_page_of_the_configuration_names_every_key(dest):
     with open(f"{TOP}/common/io/config_keys.def", encoding="utf-8") as f:
-        keys = re.findall(r'^(?:STR|CHOICE|ADDRS?|NETS|PUBKEY|U64|BOOL)\((\w+), \w+, "(\w+)"', f.read(), re.M)
+        keys = re.findall(r'^(?:STR|CHOICE|ADDRS?|HOST|NETS|PUBKEY|U64|BOOL)\((\w+), \w+, "(\w+)"', f.read(), re.M)
     assert len(keys) > 200
     text = rendered(page_of(dest, "meshnet.cfg"))
     found, section = set(), None

@@ -211,13 +211,68 @@ static void test_log(void **state)
 	log_set_level(LOG_LEVEL_INFO);
 }
 
+static void test_names(void **state)
+{
+	(void)state;
+	static const char *const bad[] = {
+		"",
+		"host",
+		":1",
+		"host:",
+		"host:0",
+		"host:65536",
+		"host:1x",
+		"a b:1",
+		"a..b:1",
+		".a:1",
+		"-a.example:1",
+		"a-.test:1",
+		"1.2.3:4",
+		"300.1.1.1:5",
+		"1.2.3.4.:5",
+		"[::1]:5",
+		"a/b:1",
+		"::1:5",
+		"5:1",
+		"unix:/a:1",
+		"a.example.:-1",
+		"h\xc3\xb6:1",
+	};
+	static const struct {
+		const char *text, *host;
+		uint16_t port;
+	} good[] = {
+		{"manager.example.org:5999", "manager.example.org", 5999},
+		{"localhost:1", "localhost", 1},
+		{"a-b_c.1and1.example.:65535", "a-b_c.1and1.example.", 65535},
+		{"10.example:5", "10.example", 5},
+	};
+	char host[NET_NAME_TEXT], longest[NET_LABEL_MAX + 8];
+	uint16_t port = 0;
+
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		if (net_name_parse(host, &port, bad[i]) != -EINVAL)
+			fail_msg("'%s' is taken for a name", bad[i]);
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		assert_int_equal(net_name_parse(host, &port, good[i].text), 0);
+		assert_string_equal(host, good[i].host);
+		assert_int_equal(port, good[i].port);
+	}
+	memset(longest, 'a', sizeof longest);
+	memcpy(longest + NET_LABEL_MAX, ".b:1", 5);
+	assert_int_equal(net_name_parse(host, &port, longest), 0);
+	memcpy(longest + NET_LABEL_MAX, "a.b:1", 6);
+	assert_int_equal(net_name_parse(host, &port, longest), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good_text), cmocka_unit_test(test_bad_text),
-		cmocka_unit_test(test_kinds),	  cmocka_unit_test(test_prefix),
-		cmocka_unit_test(test_wire),	  cmocka_unit_test(test_id),
-		cmocka_unit_test(test_log_limit), cmocka_unit_test(test_log),
+		cmocka_unit_test(test_good_text), cmocka_unit_test(test_names),
+		cmocka_unit_test(test_bad_text),  cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_prefix),	  cmocka_unit_test(test_wire),
+		cmocka_unit_test(test_id),	  cmocka_unit_test(test_log_limit),
+		cmocka_unit_test(test_log),
 	};
 	return cmocka_run_group_tests_name("addr", tests, NULL, NULL);
 }

@@ -57,6 +57,7 @@ static void test_table_is_sound(void **state)
 #define STR(s, f, key, def, doc) #f,
 #define CHOICE(s, f, key, def, words, doc) #f,
 #define ADDR(s, f, key, def, doc) #f,
+#define HOST(s, f, key, def, doc) #f,
 #define ADDRS(s, f, key, def, doc) #f,
 #define NETS(s, f, key, def, doc) #f,
 #define PUBKEY(s, f, key, def, doc) #f,
@@ -238,7 +239,7 @@ static void test_every_fault_is_named(void **state)
 		"file:14: gateway.MaxSubscribers: '-1' is not accepted; expected 1..",
 		"file:15: gateway.RpcListen: '0.0.0.0,example' is not accepted",
 		"file:17: node.ManagerKey: '12' is not accepted; expected 64 hexadecimal",
-		"file:18: node.ManagerAddr: '' is not accepted; expected a numeric IP:PORT",
+		"file:18: node.ManagerAddr: '' is not accepted; expected NAME:PORT or IP:PORT",
 		"file:19: node.Name: 'a?b' is not accepted; expected printable text",
 		"file:21: congestion.Algorithm: 'vegas' is not accepted; expected bbr|cubic",
 	};

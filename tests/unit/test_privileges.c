@@ -147,7 +147,7 @@ static int act_become(void)
 	uid_t uid = pw ? pw->pw_uid : 0;
 	gid_t gid = pw ? pw->pw_gid : 0;
 
-	if (privileges_become(SOMEBODY, dir, "node"))
+	if (privileges_become(SOMEBODY, dir, "node", "nodes"))
 		return 1;
 	if (getuid() != uid || geteuid() != uid || getgid() != gid || setuid(0) == 0)
 		return 2;
@@ -157,6 +157,13 @@ static int act_become(void)
 	if (owner("node.other") != 12345 || owner("nodemanager.key") != 0 ||
 	    owner("node.linked") != 0 || owner("node.symbolic") != 0)
 		return 4;
+	/* The folder, and what is in it: but for what has a second name, and what lies deeper. */
+	if (owner("nodes") != uid || owner("nodes/a") != uid || owner("nodes/a/node.key") != uid ||
+	    owner("nodes/note") != uid)
+		return 7;
+	if (owner("nodes/a/linked") != 0 || owner("nodes/a/b") != 0 || owner("nodes/away") != 0 ||
+	    owner("elsewhere") != 0 || owner("nodes/other") != 12345)
+		return 8;
 	/* What was permitted has stayed, until it is limited. */
 	if (!(privileges_have() & PRIVILEGE(CAP_NET_ADMIN)))
 		return 5;
@@ -165,14 +172,16 @@ static int act_become(void)
 
 static int act_no_user(void)
 {
-	if (privileges_become("", dir, "node") || geteuid())
+	if (privileges_become("", dir, "node", "nodes") || geteuid())
 		return 1;
-	return privileges_become("nosuchuser", dir, "node") == -EINVAL && geteuid() == 0 ? 0 : 2;
+	return privileges_become("nosuchuser", dir, "node", "nodes") == -EINVAL && geteuid() == 0
+		       ? 0
+		       : 2;
 }
 
 static int act_may_not_write(void)
 {
-	return privileges_become(SOMEBODY, dir, "node") == -EACCES && geteuid() == 0 &&
+	return privileges_become(SOMEBODY, dir, "node", "nodes") == -EACCES && geteuid() == 0 &&
 			       getegid() == 0
 		       ? 0
 		       : 1;
@@ -184,7 +193,7 @@ static int act_make_dir(void)
 	struct stat st;
 
 	snprintf(path, sizeof path, "%s/made", dir);
-	if (privileges_become(SOMEBODY, path, "node") || stat(path, &st))
+	if (privileges_become(SOMEBODY, path, "node", "nodes") || stat(path, &st))
 		return 1;
 	return st.st_uid == 0 && st.st_gid == getgid() && (st.st_mode & 07777) == 01770 ? 0 : 2;
 }
@@ -196,6 +205,33 @@ static void test_limit(void **state)
 	put("closed", 12345);
 	assert_int_equal(run(act_limit), 0);
 	assert_int_equal(run(act_files), 0);
+}
+
+static void make_folder(const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	assert_int_equal(mkdir(path, 0700), 0);
+}
+
+static void make_tree(void)
+{
+	char from[128], to[128];
+
+	make_folder("nodes");
+	make_folder("nodes/a");
+	make_folder("nodes/a/b");
+	make_folder("elsewhere");
+	put("elsewhere/secret", 0);
+	put("nodes/note", 0);
+	put("nodes/other", 12345);
+	put("nodes/a/node.key", 0);
+	snprintf(from, sizeof from, "%s/elsewhere/secret", dir);
+	snprintf(to, sizeof to, "%s/nodes/a/linked", dir);
+	assert_int_equal(link(from, to), 0);
+	snprintf(to, sizeof to, "%s/nodes/away", dir);
+	assert_int_equal(symlink("../elsewhere", to), 0);
 }
 
 static void test_become(void **state)
@@ -215,6 +251,7 @@ static void test_become(void **state)
 	put("nodemanager.key", 0);
 	put("node.other", 12345);
 	put("node.linked", 0);
+	make_tree();
 	snprintf(from, sizeof from, "%s/node.linked", dir);
 	snprintf(to, sizeof to, "%s/second", dir);
 	assert_int_equal(link(from, to), 0);
