@@ -62,7 +62,7 @@ try = $(shell [ "`printf '$(1)' | $(CC) $(ROOTFLAGS) -Werror $(2) -x c -o /dev/n
 # unwind its stack with (debuggers read .debug_frame).  Relocations are packed where ld can and the
 # libc reads it: glibc does since 2.36; others cannot be asked (EXTRA_LDFLAGS).
 ifeq ($(SANFLAGS),)
-SMALL    := -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables
+SMALL    := -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-plt
 SMALL_LD  = -Wl,--gc-sections -Wl,-z,noseparate-code $(PACK)
 # Asked at the first link, when the libraries of another CPU are there.
 PACK      = $(eval PACK := $(if $(call try,$(PACK_ASK),$(PACK_LD)),$(PACK_LD)))$(PACK)
