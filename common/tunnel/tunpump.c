@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "io/clock.h"
+#include "io/sysctl.h"
 #include "io/tun.h"
 #include "libmeshapp/meshapp.h"
 #include "libmeshapp/meshtun.h"
@@ -29,6 +30,7 @@ struct tunpump {
 	LIST_HEAD(, tunpump_route) routes;
 	size_t connected, plain; /* peers that are; those that take no headers */
 	bool can_cut;		 /* the kernel's super-packets are small enough for us */
+	bool forwards;		 /* the host, when it was last asked */
 	bool blocked;		 /* a connection takes nothing now */
 	struct meshtun *node;	 /* asked to move the packets, */
 	bool served;		 /* and does, */
@@ -60,6 +62,35 @@ static void set_offload(struct tunpump *t)
 	int rc = tun_set_offload(t->tun, t->plain == 0);
 	if (rc)
 		log_warn("%s: offloads stay as they are: %s", tun_name(t->tun), strerror(-rc));
+}
+
+static bool host_forwards(void)
+{
+	static const char *const keys[] = {"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"};
+	char value[SYSCTL_VALUE_MAX];
+
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+		if (sysctl_read(keys[i], value, sizeof value) == 0 && strcmp(value, "0") != 0)
+			return true;
+	return false;
+}
+
+static int set_gso_max(struct tunpump *t, struct nl *nl)
+{
+	t->forwards = host_forwards();
+	return nl_link_set_gso_max(nl, tun_index(t->tun),
+				   t->forwards ? TUNPUMP_GSO_MAX : TUNPUMP_GSO_OWN_MAX);
+}
+
+/* Hosts become routers and cease to be: asked whenever a peer comes. */
+static void follow_forwarding(struct tunpump *t)
+{
+	struct nl *nl;
+
+	if (!t->can_cut || host_forwards() == t->forwards || nl_open(&nl))
+		return;
+	(void)set_gso_max(t, nl);
+	nl_close(nl);
 }
 
 static void from_tun(uint8_t *record, size_t len, void *arg)
@@ -97,7 +128,7 @@ static int configure(struct tunpump *t, struct nl *nl)
 	uint32_t link = tun_index(t->tun);
 	int rc = nl_link_set_mtu(nl, link, c->mtu);
 
-	t->can_cut = t->table.vnet && nl_link_set_gso_max(nl, link, TUNPUMP_GSO_MAX) == 0;
+	t->can_cut = t->table.vnet && set_gso_max(t, nl) == 0;
 	set_offload(t);
 	if (!rc)
 		rc = nl_link_set_up(nl, link, true);
@@ -277,6 +308,7 @@ void tunpump_connect(struct tunpump_route *r, struct meshconn *conn)
 	t->blocked = false;
 	if (conn) {
 		t->connected++;
+		follow_forwarding(t);
 		ask_node(t);
 		hand_route_over(r);
 	}

@@ -20,10 +20,12 @@
 #include "core/tunroute.h"
 #include "io/netlink.h"
 
-/* As much as a record holds with header and tag.  What other interfaces have put together and we
- * forward is often longer than 63,000 bytes, which would be one run of UDP packets, and the kernel
- * cuts what is longer than this into single packets. */
+/* As much as a record holds with header and tag, for a host that forwards: what its other
+ * interfaces have put together is often longer than what makes one run of UDP packets, and the
+ * kernel cuts what is longer than we say into single packets. */
 #define TUNPUMP_GSO_MAX 65500u
+/* One run of UDP packets, for a host that sends only what is its own. */
+#define TUNPUMP_GSO_OWN_MAX 62500u
 
 struct event_base;
 struct meshapp;
