@@ -1,11 +1,11 @@
 #include "node/delay.h"
 
-#include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/timerq.h"
 #include "io/clock.h"
+#include "io/ticker.h"
 
 #define HELD_BYTES_MAX (64u << 20)
 
@@ -21,7 +21,7 @@ TAILQ_HEAD(held_list, held);
 
 struct delay {
 	struct delay_config config;
-	struct event *event;
+	struct ticker *tick;
 	struct timerq timers;
 	struct held_list all;
 	struct pkt_pool pool;
@@ -39,14 +39,12 @@ static uint64_t next_random(struct delay *d)
 
 static void arm(struct delay *d, uint64_t now)
 {
-	uint64_t next = timerq_next(&d->timers), wait = next > now ? next - now : 0;
-	struct timeval tv = {.tv_sec = (time_t)(wait / 1000000),
-			     .tv_usec = (suseconds_t)(wait % 1000000)};
+	uint64_t next = timerq_next(&d->timers);
 
 	if (next == TIMER_NEVER)
-		event_del(d->event);
+		ticker_set(d->tick, TICKER_NEVER);
 	else
-		event_add(d->event, &tv);
+		ticker_set(d->tick, next > now ? next - now : 0);
 }
 
 static void drop(struct held *h)
@@ -73,12 +71,10 @@ static void fire(struct timer *t, uint64_t now)
 	drop(h);
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *arg)
+static void on_due(void *arg)
 {
 	struct delay *d = arg;
 
-	(void)fd;
-	(void)what;
 	timerq_run(&d->timers, daemon_now_us());
 	arm(d, daemon_now_us());
 }
@@ -94,8 +90,7 @@ struct delay *delay_new(struct event_base *base, const struct delay_config *conf
 	TAILQ_INIT(&d->all);
 	timerq_init(&d->timers);
 	pkt_pool_init(&d->pool, 64);
-	d->event = event_new(base, -1, 0, on_timer, d);
-	if (!d->event) {
+	if (ticker_new(&d->tick, base, on_due, d)) {
 		free(d);
 		return NULL;
 	}
@@ -110,7 +105,7 @@ void delay_free(struct delay *d)
 		drop(TAILQ_FIRST(&d->all));
 	timerq_free(&d->timers);
 	pkt_pool_free(&d->pool);
-	event_free(d->event);
+	ticker_free(d->tick);
 	free(d);
 }
 

@@ -118,9 +118,12 @@ void node_engine_app_drained(struct node_engine *e, struct node_app *app, uint64
 /* The channel is closed; frees `app`. */
 void node_engine_app_down(struct node_engine *e, struct node_app *app, uint64_t now);
 
-/* A packet of the interface; `record`, with its header if it has them, is put in order in place. */
-void node_engine_tun_packet(struct node_engine *e, struct node_tun *t, uint8_t *record, size_t len,
+/* A packet of the interface; `record`, with its header if it has them, is put in order in place.
+ * True: it may wait for the end of the batch, and so for what makes it superfluous. */
+bool node_engine_tun_packet(struct node_engine *e, struct node_tun *t, uint8_t *record, size_t len,
 			    uint64_t now);
+/* No more for now: what waited is sent. */
+void node_engine_tun_batch_end(struct node_engine *e, struct node_tun *t, uint64_t now);
 /* The interface is gone; frees `t` and closes its handle. */
 void node_engine_tun_lost(struct node_engine *e, struct node_tun *t);
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/timerq.h"
+#include "core/ackfilter.h"
 #include "core/connection.h"
 #include "core/flowmeter.h"
 #include "core/route_table.h"
@@ -48,6 +49,7 @@ struct node_tun {
 	void *handle;
 	struct tunroute_table table;
 	struct flowmeter flows;	  /* of what the kernel sends */
+	struct ackfilter acks;	  /* of this batch */
 	struct timer stats_timer; /* armed when there is something to tell */
 	struct log_limit log_foreign;
 	TAILQ_ENTRY(node_tun) of_app;

@@ -179,14 +179,19 @@ void tun_message(struct node_app *a, const struct msg *m, uint64_t now)
 
 /* --- packets -------------------------------------------------------------------------------- */
 
-void node_engine_tun_packet(struct node_engine *e, struct node_tun *t, uint8_t *record, size_t len,
-			    uint64_t now)
+_Static_assert(VNETHDR_BYTES <= ACKFILTER_HEADER_BYTES, "held with its header");
+
+static size_t header_bytes(const struct node_tun *t)
+{
+	return t->table.vnet ? VNETHDR_BYTES : 0;
+}
+
+static void to_peer(struct node_tun *t, uint8_t *record, size_t len, uint64_t now)
 {
 	struct bytes out;
-	size_t header = t->table.vnet ? VNETHDR_BYTES : 0;
+	size_t header = header_bytes(t);
 	struct tunroute *r = tunroute_out(&t->table, record, len, &out);
 
-	(void)e;
 	counted(t, now);
 	if (!r)
 		return;
@@ -194,6 +199,26 @@ void node_engine_tun_packet(struct node_engine *e, struct node_tun *t, uint8_t *
 	bool sparse = flowmeter_sparse(&t->flows, record + header, len - header, now);
 	tunroute_sent(r, out.len, c->up && !c->dead && conn_send_datagram(c, out, sparse, now));
 	conn_touch(c);
+}
+
+void node_engine_tun_batch_end(struct node_engine *e, struct node_tun *t, uint64_t now)
+{
+	struct ackfilter *f = &t->acks;
+
+	(void)e;
+	for (size_t i = 0; i < f->count; i++)
+		to_peer(t, f->held[i].record, f->held[i].len, now);
+	f->count = 0;
+}
+
+bool node_engine_tun_packet(struct node_engine *e, struct node_tun *t, uint8_t *record, size_t len,
+			    uint64_t now)
+{
+	if (ackfilter_hold(&t->acks, record, len, header_bytes(t)))
+		return true;
+	node_engine_tun_batch_end(e, t, now);
+	to_peer(t, record, len, now);
+	return false;
 }
 
 static void foreign(struct node_conn *c, const struct net_addr *src, uint64_t now)

@@ -23,6 +23,7 @@ static void release(struct daemon *d)
 static const struct daemon_spec spec = {
 	.name = "node",
 	.summary = "carries packets of the mesh and serves the apps of this host",
+	.coarse_timers = true, /* io/ticker.h has those that are not */
 	.sections = "general,daemon,node,transport,connection,congestion",
 	.check = node_check,
 	.start = start,

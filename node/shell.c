@@ -16,6 +16,7 @@
 #include "io/privileges.h"
 #include "io/statushttp.h"
 #include "io/sysctl.h"
+#include "io/ticker.h"
 #include "io/tun.h"
 #include "node/delay.h"
 #include "node/engine.h"
@@ -40,7 +41,8 @@ struct node_shell {
 	struct chan *manager_chan;
 	struct chan_listener *apps;
 	struct status_http *status; /* NULL unless configured */
-	struct event *tick, *flush, *leave;
+	struct ticker *tick;
+	struct event *flush, *leave;
 	int offered_fd;	   /* came with the message that is being handled; -1 */
 	bool flush_wanted; /* at the end of this turn of the loop */
 	/* What `tick` is armed for, and when that was last put off. */
@@ -53,9 +55,7 @@ struct node_shell {
  * node wakes too early sometimes (never too late) and an idle one does not. */
 static void arm(struct node_shell *s, uint64_t now)
 {
-	uint64_t next = node_engine_next_timeout(s->engine), wait = next > now ? next - now : 0;
-	struct timeval tv = {.tv_sec = (time_t)(wait / 1000000),
-			     .tv_usec = (suseconds_t)(wait % 1000000)};
+	uint64_t next = node_engine_next_timeout(s->engine);
 
 	if (next >= s->tick_at_us) {
 		if (next - s->tick_at_us < TICK_SLACK_US || now - s->tick_moved_us < TICK_SLACK_US)
@@ -63,7 +63,7 @@ static void arm(struct node_shell *s, uint64_t now)
 		s->tick_moved_us = now;
 	}
 	s->tick_at_us = next;
-	event_add(s->tick, &tv);
+	ticker_set(s->tick, next > now ? next - now : 0);
 }
 
 static void flush_now(struct node_shell *s)
@@ -75,13 +75,11 @@ static void flush_now(struct node_shell *s)
 	arm(s, now);
 }
 
-static void on_tick(evutil_socket_t fd, short what, void *arg)
+static void on_tick(void *arg)
 {
 	struct node_shell *s = arg;
 	uint64_t now = daemon_now_us();
 
-	(void)fd;
-	(void)what;
 	s->tick_at_us = UINT64_MAX;
 	node_engine_tick(s->engine, now);
 	keeper_look(s->keeper);
@@ -195,18 +193,29 @@ struct shell_tun {
 	struct node_shell *shell;
 	struct node_tun *engine_tun;
 	struct tun *tun;
+	bool within; /* a batch, and not at its first packet */
 };
 
 static void on_tun_packet(uint8_t *record, size_t len, void *arg)
 {
 	struct shell_tun *t = arg;
+	bool waits = node_engine_tun_packet(t->shell->engine, t->engine_tun, record, len,
+					    daemon_now_us());
 
-	node_engine_tun_packet(t->shell->engine, t->engine_tun, record, len, daemon_now_us());
 	/* A small packet that comes first mostly comes alone: it goes before we look for another.
 	 */
-	if (!t->shell->flush_wanted && len < TUN_ALONE_BYTES)
+	if (!waits && !t->within && len < TUN_ALONE_BYTES)
 		flush_now(t->shell);
-	flush_soon(t->shell);
+	t->within = true;
+}
+
+static void on_tun_batch_end(void *arg)
+{
+	struct shell_tun *t = arg;
+
+	t->within = false;
+	node_engine_tun_batch_end(t->shell->engine, t->engine_tun, daemon_now_us());
+	flush_now(t->shell);
 }
 
 static void on_tun_lost(int err, void *arg)
@@ -236,6 +245,7 @@ static int op_tun_open(void *ctx, void *channel, bool vnet, struct node_tun *eng
 	t->shell = s;
 	t->engine_tun = engine_tun;
 	tun_set_callbacks(t->tun, on_tun_packet, on_tun_lost, t);
+	tun_set_batch_end(t->tun, on_tun_batch_end);
 	*handle = t;
 	return 0;
 }
@@ -490,9 +500,8 @@ static int open_events(struct node_shell *s)
 	struct event_base *base = s->daemon->base;
 
 	s->tick_at_us = UINT64_MAX;
-	s->tick = event_new(base, -1, 0, on_tick, s);
 	s->flush = event_new(base, -1, 0, on_flush, s);
-	return s->tick && s->flush ? 0 : -ENOMEM;
+	return s->flush ? ticker_new(&s->tick, base, on_tick, s) : -ENOMEM;
 }
 
 static int open_delay(struct node_shell *s)
@@ -669,8 +678,7 @@ void node_shell_free(struct node_shell *s)
 	node_engine_free(s->engine);
 	delay_free(s->delay);
 	udp_free(s->udp);
-	if (s->tick)
-		event_free(s->tick);
+	ticker_free(s->tick);
 	if (s->flush)
 		event_free(s->flush);
 	if (s->leave)

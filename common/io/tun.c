@@ -32,6 +32,7 @@ struct tun {
 	struct event *ev;
 	tun_packet_cb *packet;
 	tun_error_cb *error;
+	tun_batch_end_cb *batch_end;
 	void *arg;
 	bool *freed; /* set while a callback runs: tun_free answers through it */
 	uint8_t buf[TUN_HEADER_MAX + TUN_PACKET_MAX];
@@ -114,12 +115,11 @@ static ssize_t write_now(struct tun *t, const struct iovec *v, int count)
 /* False when the batch must end: nothing left, an error, or the owner freed us. */
 static bool tun_read_one(struct tun *t, size_t *bytes)
 {
-	bool freed = false;
 	ssize_t n = read_now(t);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
-	t->freed = &freed;
+	bool *freed = t->freed;
 	*bytes += n > 0 ? (size_t)n : 0;
 	if (n >= 0) {
 		t->packet(t->buf, (size_t)n, t->arg);
@@ -128,21 +128,25 @@ static bool tun_read_one(struct tun *t, size_t *bytes)
 		if (t->error)
 			t->error(-errno, t->arg);
 	}
-	if (!freed)
-		t->freed = NULL;
-	return !freed && n >= 0 && event_pending(t->ev, EV_READ, NULL);
+	return !*freed && n >= 0 && event_pending(t->ev, EV_READ, NULL);
 }
 
 static void tun_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct tun *t = arg;
+	bool freed = false;
 	size_t bytes = 0;
 
 	(void)fd;
 	(void)what;
+	t->freed = &freed;
 	for (int i = 0; i < TUN_READ_BATCH && bytes < TUN_READ_BYTES && t->packet; i++)
 		if (!tun_read_one(t, &bytes))
-			return;
+			break;
+	if (!freed && bytes && t->batch_end)
+		t->batch_end(t->arg);
+	if (!freed)
+		t->freed = NULL;
 }
 
 static struct tun *tun_new(enum tun_kind kind, int fd)
@@ -251,6 +255,11 @@ void tun_set_callbacks(struct tun *t, tun_packet_cb *packet, tun_error_cb *error
 	t->packet = packet;
 	t->error = error;
 	t->arg = arg;
+}
+
+void tun_set_batch_end(struct tun *t, tun_batch_end_cb *batch_end)
+{
+	t->batch_end = batch_end;
 }
 
 int tun_set_reading(struct tun *t, bool on)

@@ -27,6 +27,8 @@ struct tun;
 typedef void tun_packet_cb(uint8_t *packet, size_t len, void *arg);
 /* The interface is unusable (somebody deleted it); free it. */
 typedef void tun_error_cb(int err, void *arg);
+/* No packet comes for now, or enough have in this wake-up. */
+typedef void tun_batch_end_cb(void *arg);
 
 enum tun_kind { TUN_PLAIN, TUN_VNET };
 
@@ -48,6 +50,8 @@ const char *tun_name(const struct tun *t);
 uint32_t tun_index(const struct tun *t);
 
 void tun_set_callbacks(struct tun *t, tun_packet_cb *packet, tun_error_cb *error, void *arg);
+/* Called with the `arg` of the others after each batch of packets; NULL: nobody is told. */
+void tun_set_batch_end(struct tun *t, tun_batch_end_cb *batch_end);
 /* Off: the kernel queues (500 packets) and then drops. */
 int tun_set_reading(struct tun *t, bool on);
 /* TUN_VNET: may the kernel hand out super-packets and packets without a checksum?  Off at first.

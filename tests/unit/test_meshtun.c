@@ -256,6 +256,15 @@ static void on_packet(uint8_t *packet, size_t len, void *arg)
 	got.count++;
 }
 
+static unsigned batches_ended;
+
+static void on_batch_end(void *arg)
+{
+	(void)arg;
+	assert_true(got.count > 0);
+	batches_ended++;
+}
+
 static void on_error(int err, void *arg)
 {
 	(void)err;
@@ -317,6 +326,8 @@ static void super_packet(struct tun *reader, struct tun *t)
 	for (size_t i = 0; i < sizeof payload; i++)
 		payload[i] = (uint8_t)(i * 7 >> 3);
 	tun_set_callbacks(reader, on_packet, on_error, NULL);
+	tun_set_batch_end(reader, on_batch_end);
+	batches_ended = 0;
 	assert_int_equal(tun_set_reading(reader, true), 0);
 	assert_int_equal(setsockopt(s, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment), 0);
 	assert_int_equal(sendto(s, payload, sizeof payload, 0, (struct sockaddr *)&to, sizeof to),
@@ -326,6 +337,7 @@ static void super_packet(struct tun *reader, struct tun *t)
 	if (got.len == VNETHDR_BYTES + 1028)
 		skip(); /* a kernel before 6.2 cuts UDP itself */
 	assert_int_equal(got.len, VNETHDR_BYTES + 28 + sizeof payload);
+	assert_true(batches_ended > 0);
 	assert_int_equal(vnethdr_normalise(got.record, got.len), 0);
 	assert_int_equal(vnethdr_check(got.record, got.len, &src, &dst), 0);
 	struct vnethdr h = vnethdr_read(got.record);

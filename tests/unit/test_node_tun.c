@@ -169,6 +169,67 @@ static void packets_both_ways(void **state)
 	assert_false(world_tun.open);
 }
 
+/* A pure acknowledgement of TCP, with its header. */
+static size_t ack_record(uint8_t *r, uint32_t number)
+{
+	struct net_addr s = addr("10.0.0.2"), d = addr("198.51.100.1");
+	uint8_t tcp[20] = {[1] = 80, [12] = 0x50, [13] = 0x10};
+
+	be32_put(tcp + 8, number);
+	memset(r, 0, VNETHDR_BYTES);
+	return VNETHDR_BYTES + packet_wrap(r + VNETHDR_BYTES, &s, &d, 6, tcp, sizeof tcp, 16);
+}
+
+static uint32_t heard_ack(struct ends *e)
+{
+	struct said *s = said_take(&e->c.heard, MSG_AppMessage);
+	uint32_t number = 0;
+
+	if (s && s->m.app_message.data.len == VNETHDR_BYTES + 40)
+		number = be32_get(s->m.app_message.data.data + VNETHDR_BYTES + 28);
+	free(s);
+	return number;
+}
+
+/* Of what the kernel acknowledges in one batch the last goes out, before whatever follows it. */
+static void acks_of_a_batch(void **state)
+{
+	uint8_t r[200];
+	struct ends e;
+
+	(void)state;
+	up(&e);
+	struct node_engine *engine = e.w->hosts[0].engine;
+	assert_int_equal(attach(&e.a, 1, true), CODE_OK);
+	assert_int_equal(tun_route(&e.a, e.id, 1, true, "10.0.0.2", NULL), CODE_OK);
+	for (uint32_t n = 1; n <= 4; n++)
+		assert_true(node_engine_tun_packet(engine, world_tun.tun, r,
+						   ack_record(r, n * 1000), e.w->now));
+	node_engine_tun_batch_end(engine, world_tun.tun, e.w->now);
+	node_engine_flush(engine, e.w->now);
+	world_run(e.w, 10 * MS);
+	assert_int_equal(heard_ack(&e), 4000);
+	assert_null(said_take(&e.c.heard, MSG_AppMessage));
+
+	assert_true(
+		node_engine_tun_packet(engine, world_tun.tun, r, ack_record(r, 5000), e.w->now));
+	from_kernel(&e, "10.0.0.2", "198.51.100.1");
+	assert_int_equal(heard_ack(&e), 5000);
+	struct said *s = said_take(&e.c.heard, MSG_AppMessage);
+	assert_non_null(s);
+	assert_int_equal(s->m.app_message.data.len, VNETHDR_BYTES + 60);
+	free(s);
+
+	/* One that waits goes with its interface. */
+	assert_true(
+		node_engine_tun_packet(engine, world_tun.tun, r, ack_record(r, 6000), e.w->now));
+	detach(&e.a, 1);
+	node_engine_flush(engine, e.w->now);
+	world_run(e.w, 10 * MS);
+	assert_null(said_take(&e.c.heard, MSG_AppMessage));
+	ends_free(&e);
+}
+
 /* A peer without headers. */
 static void plain_peer(void **state)
 {
@@ -310,11 +371,9 @@ static void next_hop_is_not_stale(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(packets_both_ways),
-		cmocka_unit_test(plain_peer),
-		cmocka_unit_test(refusals),
-		cmocka_unit_test(ends_of_it),
-		cmocka_unit_test(next_hop_is_not_stale),
+		cmocka_unit_test(packets_both_ways), cmocka_unit_test(acks_of_a_batch),
+		cmocka_unit_test(plain_peer),	     cmocka_unit_test(refusals),
+		cmocka_unit_test(ends_of_it),	     cmocka_unit_test(next_hop_is_not_stale),
 	};
 	return sodium_init() < 0 ? 1 : cmocka_run_group_tests_name("node_tun", tests, NULL, NULL);
 }
