@@ -242,7 +242,7 @@ bool config_value_parse(const struct config_key *k, const char *text, struct con
 	case CONFIG_ADDR:
 		return *text ? addr_valid(text) : !*k->def;
 	case CONFIG_HOST:
-		return host_valid(text);
+		return *text ? host_valid(text) : !*k->def;
 	case CONFIG_ADDRS:
 		return each_valid(text, addr_valid);
 	case CONFIG_NETS:

@@ -14,11 +14,11 @@
 #include "base/id.h"
 #include "base/map.h"
 #include "io/config.h"
+#include "io/hostlookup.h"
 #include "io/jsonrpc.h"
 #include "scan/exchange.h"
 #include "scan/text.h"
 
-#define RPC_PORT 1234
 #define NODES_MAX 65536u
 
 static int mesh_probe(const struct scan_env *env, char *why)
@@ -116,7 +116,9 @@ struct mesh_request {
 	struct event_base *base;
 	const struct config *cfg;
 	uint64_t timeout_us;
-	struct net_addr at;
+	struct host_lookup *lookup; /* under way */
+	struct net_addr addrs[HOST_LOOKUP_ADDRS_MAX];
+	unsigned at, count;
 	struct rpc_client *call;
 	struct json_object *nodes;
 	scan_answer_cb *cb;
@@ -129,6 +131,7 @@ static void mesh_query_cancel(void *request)
 
 	if (!q)
 		return;
+	host_lookup_cancel(q->lookup);
 	if (q->call)
 		rpc_client_cancel(q->call);
 	json_object_put(q->nodes);
@@ -140,8 +143,8 @@ static void on_answer(const struct rpc_answer *answer, void *arg);
 static bool ask(struct mesh_request *q, const char *method)
 {
 	char ip[NET_ADDR_TEXT];
-	struct rpc_target to = {.host = net_addr_ip_text(&q->at, ip),
-				.port = q->at.port,
+	struct rpc_target to = {.host = net_addr_ip_text(&q->addrs[q->at], ip),
+				.port = q->addrs[q->at].port,
 				.token = q->cfg->mesh_manager_token,
 				.timeout_us = q->timeout_us};
 
@@ -167,25 +170,69 @@ static void finish(struct mesh_request *q, const struct rpc_answer *answer)
 	mesh_query_cancel(q);
 }
 
+static void ask_or_finish(struct mesh_request *q, const char *method)
+{
+	if (!ask(q, method))
+		finish(q,
+		       &(struct rpc_answer){.outcome = RPC_OUTCOME_DOWN, .text = "out of memory"});
+}
+
 static void on_answer(const struct rpc_answer *answer, void *arg)
 {
 	struct mesh_request *q = arg;
 
 	q->call = NULL;
+	/* A name may have addresses where nobody answers. */
+	if (answer->outcome == RPC_OUTCOME_DOWN && !q->nodes && q->at + 1 < q->count) {
+		q->at++;
+		ask_or_finish(q, "listNodes");
+		return;
+	}
 	if (answer->outcome != RPC_OUTCOME_RESULT || q->nodes) {
 		finish(q, answer);
 		return;
 	}
 	q->nodes = json_object_get(answer->result);
-	if (!ask(q, "listAllTransports"))
-		finish(q,
-		       &(struct rpc_answer){.outcome = RPC_OUTCOME_DOWN, .text = "out of memory"});
+	ask_or_finish(q, "listAllTransports");
+}
+
+static void on_lookup(void *arg, const struct net_addr *addrs, unsigned count, const char *why)
+{
+	struct rpc_answer none = {.outcome = RPC_OUTCOME_DOWN};
+	struct mesh_request *q = arg;
+
+	q->lookup = NULL;
+	memcpy(q->addrs, addrs, count * sizeof *addrs);
+	q->count = count;
+	if (count) {
+		ask_or_finish(q, "listNodes");
+		return;
+	}
+	snprintf(none.text, sizeof none.text, "the name cannot be resolved: %s", why);
+	finish(q, &none);
+}
+
+/* 0: the answer will come. */
+static int begin(struct mesh_request *q)
+{
+	const char *manager = q->cfg->mesh_manager_rpc;
+	char name[NET_NAME_TEXT];
+	uint16_t port;
+
+	if (net_addr_parse(&q->addrs[0], manager, 0) == 0) {
+		q->count = 1;
+		return ask(q, "listNodes") ? 0 : -ENOMEM;
+	}
+	return net_name_parse(name, &port, manager)
+		       ? -EINVAL
+		       : host_lookup_new(&q->lookup, q->base, name, port, on_lookup, q);
 }
 
 static int mesh_query(void **request, const struct scan_env *env, const struct net_host *host,
 		      scan_answer_cb *cb, void *arg)
 {
 	struct mesh_request *q;
+	int rc;
 
 	if (host)
 		return -ENOTSUP;
@@ -197,10 +244,10 @@ static int mesh_query(void **request, const struct scan_env *env, const struct n
 				   .timeout_us = env->timeout_us,
 				   .cb = cb,
 				   .arg = arg};
-	if (net_addr_parse(&q->at, env->cfg->mesh_manager_rpc, RPC_PORT) != 0 ||
-	    !ask(q, "listNodes")) {
+	rc = begin(q);
+	if (rc) {
 		free(q);
-		return -EINVAL;
+		return rc;
 	}
 	*request = q;
 	return 0;

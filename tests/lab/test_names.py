@@ -77,8 +77,9 @@ class Names(Lab):
         with open(os.path.join(self.etc, name), "w", encoding="ascii") as f:
             f.write(text)
 
-    def start_manager(self):
-        self.manager = self.daemon("mgr", "nodemanager", {"apptracker": {"Addr": "localhost:5998"}})
+    def start_manager(self, **keys):
+        self.manager = self.daemon("mgr", "nodemanager", {"apptracker": {"Addr": "localhost:5998"},
+                                                          "nodemanager": keys})
         wait(lambda: 1234 in [p for _, p in self["mgr"].listening()], 10, "the manager listens")
 
     def nodes(self):
@@ -126,6 +127,22 @@ def test_manager_by_name(lab):
     node.wait_log("cannot be resolved", 20)
     lab.write("hosts", f"127.0.0.1 localhost\n10.82.1.30 {NAME}\n")
     wait(lambda: lab.nodes() == ["n"], 30, "the node reads the hosts file again")
+
+
+def test_scan_by_name(lab):
+    """subscriberd's module "mesh": the first address of the name is dead."""
+    lab.manager.stop()
+    lab.start_manager(RpcAddr="127.0.0.1,10.82.1.2", RpcToken="tell-me")
+    sub = lab.daemon("n", "subscriberd", {
+        "subscriber": {"Node": "", "AutoConnect": "no", "WalkInterval": 0, "ScanTimeout": 6000},
+        "mesh": {"ManagerRpc": f"{NAME}:1234", "ManagerToken": "tell-me"}})
+    sub.wait_log("is ready")
+
+    def network():
+        return lab.meshctl_json("n", "scan", "mesh")["networks"][0]
+    assert network()["state"] == "answered"
+    lab.server.addresses = []
+    assert "resolve" in network()["why"]
 
 
 def test_check_asks_nobody(lab):
