@@ -1,9 +1,11 @@
 /* Any bytes as a packet of the TUN interface of "socks": what is taken lies within it, turning it
- * around and back changes nothing but a zero in a sum, and what is made of it can be read. */
+ * around and back changes nothing but a zero in a sum, and what is made of it can be read.  And as
+ * an acknowledgement that may be held: it is copied whole, and never twice. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/ackfilter.h"
 #include "core/tunflow.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -34,11 +36,31 @@ static void try_answers(const uint8_t *data, const struct tunflow_packet *p)
 	}
 }
 
+static void try_hold(const uint8_t *data, size_t size)
+{
+	static struct ackfilter f;
+	size_t before = f.count;
+
+	if (!ackfilter_hold(&f, data, size, 0)) {
+		require(f.count == before);
+		return;
+	}
+	require(f.count >= before && f.count <= ACKFILTER_FLOWS);
+	size_t i = 0;
+	while (i < f.count && (f.held[i].len != size || memcmp(f.held[i].record, data, size) != 0))
+		i++;
+	require(i < f.count);
+	require(!ackfilter_hold(&f, data, size, 0)); /* the same number again tells of a loss */
+	if (f.count == ACKFILTER_FLOWS)
+		f.count = 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct tunflow_packet p, q;
 	uint8_t *copy;
 
+	try_hold(data, size);
 	if (tunflow_parse(data, size, &p) != 0)
 		return 0;
 	require(p.end == size && p.l4 < p.payload && p.payload <= p.end);
