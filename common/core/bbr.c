@@ -4,6 +4,9 @@
 #define STARTUP_GROWTH_PCT 125u /* less than this in three rounds: the pipe is full */
 #define STARTUP_FULL_ROUNDS 3u
 #define OVERFULL_PCT 150u
+#define KEPT_UP_PCT 150u
+#define QUEUED_US 2000u	       /* more always waits: the path does not keep up */
+#define QUEUED_FOR_US 2000000u /* and will not for so long */
 #define WINDOW_GAIN_PCT 200u
 #define CYCLE_PHASES 8u
 #define MIN_RTT_WINDOW_US 10000000u
@@ -60,41 +63,71 @@ static void close_loss_round(struct bbr *b)
 	b->loss_floor_ppm = least;
 }
 
+static void close_slot(struct bbr *b, const struct bbr_sample *s, uint64_t now)
+{
+	uint64_t bytes = s->delivered_bytes - b->slot_begin_bytes, took = now - b->slot_at_us;
+
+	if (!b->slot_starved)
+		b->busy_rate_bps[b->busy_slots++ % BBR_RATE_ROUNDS] = bytes * 8 * 1000000 / took;
+	b->slot_starved = false;
+	b->slot_begin_bytes = s->delivered_bytes;
+	b->slot_at_us = now;
+	b->slot++;
+	b->round_rate_bps[b->slot % BBR_RATE_ROUNDS] = 0;
+}
+
 /* True when a round trip has passed since the last time. */
 static bool next_round(struct bbr *b, const struct bbr_sample *s, uint64_t now)
 {
+	b->slot_starved |= s->app_limited;
 	b->round_sent += s->packets + s->lost;
 	b->round_lost += s->lost;
 	if (s->sent_delivered_bytes < b->round_end_bytes)
 		return false;
 	b->round_end_bytes = s->delivered_bytes;
 	b->round++;
-	if (now >= b->slot_at_us + BBR_RATE_SLOT_US) {
-		b->slot_at_us = now;
-		b->slot++;
-		b->round_rate_bps[b->slot % BBR_RATE_ROUNDS] = 0;
-	}
+	if (now >= b->slot_at_us + BBR_RATE_SLOT_US)
+		close_slot(b, s, now);
 	close_loss_round(b);
 	return true;
 }
 
-static void update_rate(struct bbr *b, const struct bbr_sample *s)
+static uint64_t greatest_of(const uint64_t *v)
 {
-	uint64_t *slot = &b->round_rate_bps[b->slot % BBR_RATE_ROUNDS], greatest = 0;
+	uint64_t greatest = 0;
+
+	for (unsigned i = 0; i < BBR_RATE_ROUNDS; i++)
+		if (v[i] > greatest)
+			greatest = v[i];
+	return greatest;
+}
+
+/* A link that lets a burst pass after a rest (a token bucket, as most providers have one) shows
+ * rates that it does not keep up; where a queue stands, what it delivered in whole slots says how
+ * much it does, and half as much again finds out whether it can do more.  Elsewhere such a slot may
+ * tell of a busy machine instead, and to believe it would make it true. */
+static uint64_t kept_up(const struct bbr *b, uint64_t rate_bps, uint64_t now)
+{
+	uint64_t most = greatest_of(b->busy_rate_bps) * KEPT_UP_PCT / 100;
+
+	return now < b->queued_until_us && most && most < rate_bps ? most : rate_bps;
+}
+
+static void update_rate(struct bbr *b, const struct bbr_sample *s, uint64_t now)
+{
+	uint64_t *slot = &b->round_rate_bps[b->slot % BBR_RATE_ROUNDS], greatest;
 
 	if (s->rate_bps > *slot && (!s->app_limited || s->rate_bps > b->rate_bps))
 		*slot = s->rate_bps;
-	for (unsigned i = 0; i < BBR_RATE_ROUNDS; i++)
-		if (b->round_rate_bps[i] > greatest)
-			greatest = b->round_rate_bps[i];
+	greatest = greatest_of(b->round_rate_bps);
 	/* With the sender idle all slots run empty: what was known stays. */
 	if (greatest)
-		b->rate_bps = greatest;
+		b->rate_bps = kept_up(b, greatest, now);
 }
 
 /* As CoDel tells a standing queue from a passing one: by the least of a while.  A queue does not
  * reorder: a path that does shows its best round trip too seldom to tell by. */
-static void update_standing(struct bbr *b, uint64_t rtt_us)
+static void update_standing(struct bbr *b, uint64_t rtt_us, uint64_t now)
 {
 	if (b->reorders) {
 		b->standing_us = 0;
@@ -108,6 +141,8 @@ static void update_standing(struct bbr *b, uint64_t rtt_us)
 	b->standing_samples = 0;
 	b->standing_us =
 		b->standing_least_us > b->min_rtt_us ? b->standing_least_us - b->min_rtt_us : 0;
+	if (b->standing_us > QUEUED_US && b->mode != BBR_STARTUP)
+		b->queued_until_us = now + QUEUED_FOR_US;
 }
 
 static void update_min_rtt(struct bbr *b, const struct bbr_sample *s, uint64_t now)
@@ -121,7 +156,7 @@ static void update_min_rtt(struct bbr *b, const struct bbr_sample *s, uint64_t n
 		b->min_rtt_us = s->rtt_us;
 		b->min_rtt_at_us = now;
 	}
-	update_standing(b, s->rtt_us);
+	update_standing(b, s->rtt_us, now);
 }
 
 /* --- modes -------------------------------------------------------------------------------- */
@@ -199,7 +234,7 @@ void bbr_update(struct bbr *b, const struct bbr_sample *s, uint64_t now)
 {
 	bool round = next_round(b, s, now);
 
-	update_rate(b, s);
+	update_rate(b, s, now);
 	update_min_rtt(b, s, now);
 	if (b->mode == BBR_STARTUP)
 		run_startup(b, s, round);

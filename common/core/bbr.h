@@ -21,7 +21,12 @@ struct bbr {
 	enum bbr_mode mode;
 	uint64_t rate_bps; /* greatest of the rounds below */
 	uint64_t round_rate_bps[BBR_RATE_ROUNDS];
-	uint64_t slot, slot_at_us;	    /* of the filter: the current one, and its begin */
+	uint64_t slot, slot_at_us; /* of the filter: the current one, and its begin */
+	/* What came of whole slots in which the sender always had more to send; it counts until
+	 * `queued_until_us`. */
+	uint64_t busy_rate_bps[BBR_RATE_ROUNDS], busy_slots, slot_begin_bytes;
+	uint64_t queued_until_us;
+	bool slot_starved;		    /* the sender had nothing more, at times */
 	uint64_t round, round_end_bytes;    /* a round ends when this much has been delivered */
 	uint64_t round_inflight_bytes;	    /* greatest of this round */
 	uint64_t round_sent, round_lost;    /* packets, for the loss floor */

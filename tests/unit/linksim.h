@@ -24,7 +24,9 @@ struct linksim {
 	unsigned loss_ppm, dup_ppm;
 	uint64_t delay_us, jitter_us;
 	uint64_t rate_bps, queue_bytes; /* of each direction; 0: no limit */
+	uint64_t burst_bytes;		/* passes at once after a rest, as with tc-tbf(8) */
 	uint64_t free_at_us[2], queue_drops, queue_peak_us;
+	uint64_t queue_sum_us, queue_count;
 	uint64_t packets, bytes, lost;
 	uint64_t reorder_us; /* a reordered packet comes up to this much later */
 	unsigned reorder_ppm;
@@ -66,17 +68,20 @@ static inline void linksim_enqueue(struct linksim *l, int to, const void *data, 
 	uint64_t at = l->now;
 	if (l->rate_bps) {
 		uint64_t *free_at = &l->free_at_us[to];
-		if (*free_at < l->now)
-			*free_at = l->now;
-		uint64_t wait = *free_at - l->now;
+		uint64_t rest_us = l->burst_bytes * 8000000 / l->rate_bps;
+		if (*free_at + rest_us < l->now)
+			*free_at = l->now - rest_us;
+		uint64_t wait = *free_at > l->now ? *free_at - l->now : 0;
 		if (l->queue_bytes && wait * l->rate_bps / 8000000 > l->queue_bytes) {
 			l->queue_drops++;
 			return;
 		}
 		if (wait > l->queue_peak_us)
 			l->queue_peak_us = wait;
+		l->queue_sum_us += wait;
+		l->queue_count++;
 		*free_at += (uint64_t)(len + LINKSIM_IP_UDP_BYTES) * 8000000 / l->rate_bps;
-		at = *free_at;
+		at = *free_at > l->now ? *free_at : l->now;
 	}
 	linksim_insert(l, to, data, len, at);
 }

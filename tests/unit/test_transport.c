@@ -325,6 +325,36 @@ static void test_late_processes(void **state)
 	pair_algorithm = CONGESTION_CUBIC;
 }
 
+/* A token bucket lets 32 KB pass at once after each rest; that is not the link's rate, and a window
+ * for such a rate would be a queue. */
+static void test_token_bucket(void **state)
+{
+	static struct pair p;
+	unsigned sent = 0;
+
+	(void)state;
+	pair_algorithm = CONGESTION_BBR;
+	pair_open(&p, 23);
+	pair_connect(&p);
+	p.link.rate_bps = 100000000;
+	p.link.queue_bytes = 1000000;
+	p.link.burst_bytes = 32000;
+	p.link.delay_us = 100;
+	p.turn_us = 100;
+	for (unsigned round = 0; round < 40; round++) {
+		if (round == 10)
+			p.link.queue_sum_us = p.link.queue_count = 0;
+		for (unsigned i = 0; i < 400; i++) /* 38 ms of 45 */
+			pair_send_number(&p, 0, sent++);
+		transport_flush(p.side[0].t, p.link.now);
+		pair_run(&p, p.link.now + 45000);
+		assert_in_range(p.side[1].delivered, sent - 40, sent);
+	}
+	assert_in_range(p.link.queue_sum_us / p.link.queue_count, 0, 5000);
+	pair_close(&p);
+	pair_algorithm = CONGESTION_CUBIC;
+}
+
 /* A little at a time, in twos, for longer than the rate filter remembers: that is the sender's
  * rate, and what was known of the path's is as good as before. */
 static void test_sparse_sender_keeps_the_rate(void **state)
@@ -521,6 +551,7 @@ int main(void)
 		cmocka_unit_test(test_long_way),
 		cmocka_unit_test(test_rate_model),
 		cmocka_unit_test(test_late_processes),
+		cmocka_unit_test(test_token_bucket),
 		cmocka_unit_test(test_sparse_sender_keeps_the_rate),
 	};
 	if (sodium_init() < 0)
