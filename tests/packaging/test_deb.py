@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from base import BUILD, TOP, Machine, Root, Unavailable
+from base import BUILD, TOP, Root, Unavailable
+from machine import Machine
 
 DEB = os.path.join(BUILD, "deb")
 FIRST = ["meshctl", "meshnet-common", "meshnet-node", "meshnet-nodemanager"]
