@@ -113,13 +113,15 @@ class Machine:
         ip link set lo up
         """
     SCRIPT = MOUNTS + 'exec chroot "$0" sleep infinity'
+    ARGUMENTS = ()
     NAMESPACES = ("--mount", "--pid", "--net")
 
     def __init__(self, root, cgroup=""):
         self.root = root
         self.process = subprocess.Popen(
             ["sh", "-c", '[ -z "$0" ] || echo $$ >"$0/cgroup.procs"; exec "$@"', cgroup, "unshare",
-             *self.NAMESPACES, "--fork", "--kill-child", "sh", "-c", self.SCRIPT, root.path],
+             *self.NAMESPACES, "--fork", "--kill-child", "sh", "-c", self.SCRIPT, root.path,
+             *self.ARGUMENTS],
             stdin=subprocess.DEVNULL)
         children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
         try:
@@ -239,3 +241,15 @@ class Booted(Machine):
                     return False
                 return True
             poll(gone)
+
+
+class BootedLayer(Booted):
+    """With a layer in memory over the root, which stays as it is: several can run at once."""
+
+    SCRIPT = """set -e
+        mount -t tmpfs layer /mnt
+        mkdir /mnt/upper /mnt/work /mnt/root
+        mount -t overlay -o "lowerdir=$0,upperdir=/mnt/upper,workdir=/mnt/work" overlay /mnt/root
+        exec sh -c "$1" /mnt/root
+        """
+    ARGUMENTS = (Booted.SCRIPT,)

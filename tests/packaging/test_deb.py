@@ -300,7 +300,7 @@ class BootedHost(Host):
     def files(self):
         """Of the disk and of /run."""
         found = list(file_list(self.root.path)) + [f"/run{path}" for path in file_list(self.machine.file("/run"))]
-        return {path for path in found if not SYSTEMD_S.match(path)}
+        return {path for path in found if not SYSTEMD_S.match(path) and not NOT_OURS.match(path)}
 
     def reboot(self):
         self.machine.power_off()
