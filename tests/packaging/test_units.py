@@ -127,18 +127,22 @@ HELPERS = {"wireguard": "wireguard-go", "fastd": "fastd", "openvpn": "openvpn", 
 GATEWAY, FAR = "10.77.0.1", "198.51.100.80"
 HELPERS_CONFIG = f"""[general]
 LogLevel = debug
+[node]
+ManagerAddr = {GATEWAY}:5999
+Connect = yes
 [gateway]
 Name = gw
-Node =
-Methods = {", ".join(HELPERS)}
+DNS = 192.0.2.1
+Methods = mesh, {", ".join(HELPERS)}
 OnRegister = /bin/sh -c "echo leased $2"
 [subscriber]
-Node =
-Networks =
 AutoConnect = no
 ProbeInterval = 200
-Methods = {", ".join(HELPERS)}
+Methods = mesh, {", ".join(HELPERS)}
 OnConnect = /bin/sh -c "echo connected"
+[vpn]
+VPNSubnet = 10.200.0.0/24
+Server = vpn
 """
 
 
@@ -189,15 +193,15 @@ class Net:
     def info(self):
         return json.loads(self.gw.run("meshctl", "rpc", "gatewayd", "nodeInfo").stdout)
 
-    def connect(self, method):
-        done = self.sub.run("meshctl", "--timeout", "15", "connect-gateway", GATEWAY, "-m", method, check=False)
+    def connect(self, method, gateway=GATEWAY):
+        done = self.sub.run("meshctl", "--timeout", "15", "connect-gateway", gateway, "-m", method, check=False)
         assert "done: yes" in done.stdout, done.stdout + self.gw.journal("gatewayd") + self.sub.journal("subscriberd")
         session = json.loads(self.sub.run("meshctl", "rpc", "subscriberd", "status").stdout)["session"]
         assert session["method"] == method and session["state"] == "online"
         return session
 
     def reaches(self, host):
-        return self.sub.run("ping", "-c", "1", "-W", "1", host, check=False).returncode == 0
+        return self.sub.run("ping", "-n", "-c", "1", "-W", "1", host, check=False).returncode == 0
 
     def disconnect(self):
         self.sub.run("meshctl", "disconnect")
@@ -252,7 +256,7 @@ def test_methods_under_the_units(net):
             continue
         session = net.connect(method)
         # Through a SOCKS5 server go TCP and UDP; what it answers to ICMP is the gateway's address.
-        assert net.reaches(session["ipv4gateway"] if method == "socks" else FAR), method
+        poll(lambda s=session: net.reaches(s["ipv4gateway"] if s["method"] == "socks" else FAR))
         for m, daemon in ((net.gw, "gatewayd"), (net.sub, "subscriberd")):
             found = {words: s for words, s in net.helpers(m, daemon).items() if program and program in words}
             assert bool(program) == bool(found), (method, net.helpers(m, daemon))
@@ -264,6 +268,37 @@ def test_methods_under_the_units(net):
     assert "connected" in net.sub.journal("subscriberd")
     for m, daemon in ((net.gw, "gatewayd"), (net.sub, "subscriberd")):
         assert "notification message" not in m.journal(daemon)  # they do not speak for the daemon
+
+
+def test_mesh_and_apps_under_the_units(net):
+    for m, name, units in ((net.gw, "gw", ("apptracker", "nodemanager", "node", "vpn-server", "socks-server")),
+                           (net.sub, "sub", ("node", "vpn-client", "socks-client"))):
+        with open(m.file("/etc/default/meshnet-node"), "w", encoding="ascii") as f:
+            f.write(f'DAEMON_ARGS="-o node.Name={name}"\n')
+        m.systemctl("start", *(f"meshnet-{u}" for u in units))
+    poll(lambda: len(re.findall(" connected ", net.gw.run("meshctl", "list-nodes", check=False).stdout)) == 2)
+    # A node of the manager's own, in its unit: it has its filter of system calls there too.
+    assert "state: connected" in net.gw.run("meshctl", "add-node", "third", "connect").stdout
+    filters = {}
+    for pid, words in net.gw.group("nodemanager").items():
+        with open(f"/proc/{pid}/status", encoding="ascii") as f:
+            filters[words[0]] = int(re.search(r"^Seccomp_filters:\t(\d+)", f.read(), re.M).group(1))
+    assert filters["/usr/bin/meshnet-node"] == filters["/usr/bin/meshnet-nodemanager"] + 1
+
+    def name_servers():
+        with open(net.sub.file("/etc/resolv.conf"), encoding="utf-8") as f:
+            return f.read()
+    before = name_servers()
+    poll(lambda: "gw " in net.sub.run("meshctl", "gateways").stdout)
+    net.connect("mesh", "gw")
+    poll(lambda: net.reaches(FAR))
+    assert "nameserver 192.0.2.1\n" in name_servers() != before
+    net.disconnect()
+    poll(lambda: name_servers() == before)
+    poll(lambda: net.reaches("10.200.0.1"))
+    poll(lambda: "state up, server socks" in net.sub.journal("socks-client"))
+    net.sub.systemctl("stop", "meshnet-vpn-client", "meshnet-socks-client")
+    net.gw.systemctl("stop", "meshnet-vpn-server", "meshnet-socks-server")
 
 
 def test_killed_gateway_comes_back(net):
@@ -285,7 +320,7 @@ def test_softether_as_its_unit_says(root, net):
     net.restart()
     assert not net.info()["unavailable"]
     net.connect("softether")
-    assert net.reaches(FAR)
+    poll(lambda: net.reaches(FAR))
     net.disconnect()
 
 
