@@ -119,7 +119,8 @@ class Machine:
     def __init__(self, root, cgroup=""):
         self.root = root
         self.process = subprocess.Popen(
-            ["sh", "-c", '[ -z "$0" ] || echo $$ >"$0/cgroup.procs"; exec "$@"', cgroup, "unshare",
+            ["sh", "-c", '[ -z "$0" ] || echo $$ >"$0/cgroup.procs"; exec "$@"', cgroup,
+             "setpriv", "--pdeathsig", "KILL", "unshare",  # it does not outlive a test that is killed
              *self.NAMESPACES, "--fork", "--kill-child", "sh", "-c", self.SCRIPT, root.path,
              *self.ARGUMENTS],
             stdin=subprocess.DEVNULL)
