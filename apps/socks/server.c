@@ -349,7 +349,7 @@ int socks_server_run(struct event_base *base, struct socks_options *opt)
 	if (socks_signals_init(&signals, base, opt, on_reloaded, v))
 		rc = -ENOMEM;
 	if (!rc) {
-		notify("READY=1");
+		notify(notify_take(), "READY=1");
 		event_base_dispatch(base);
 	}
 	socks_signals_free(&signals);

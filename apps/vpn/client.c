@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "io/notify.h"
 #include "libmeshapp/meshapp.h"
 #include "tunnel/tunnel.h"
 #include "vpn/host.h"
@@ -304,7 +303,7 @@ int vpn_client_run(struct event_base *base, const struct vpn_options *opt)
 	if (!rc)
 		rc = start(&c);
 	if (!rc) {
-		notify("READY=1");
+		vpn_signals_ready(&signals);
 		event_base_dispatch(base);
 	}
 	stop(&c);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "io/notify.h"
 #include "io/privileges.h"
 #include "vpn/host.h"
 #include "vpn/vpn.h"
@@ -38,7 +39,7 @@ int vpn_signals_init(struct vpn_signals *s, struct event_base *base, const struc
 {
 	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
 
-	*s = (struct vpn_signals){.base = base, .opt = opt};
+	*s = (struct vpn_signals){.base = base, .opt = opt, .manager = notify_take()};
 	for (unsigned i = 0; i < sizeof numbers / sizeof *numbers; i++) {
 		s->events[i] =
 			evsignal_new(base, numbers[i], numbers[i] == SIGHUP ? on_hup : on_end, s);
@@ -46,6 +47,12 @@ int vpn_signals_init(struct vpn_signals *s, struct event_base *base, const struc
 			return -ENOMEM;
 	}
 	return 0;
+}
+
+void vpn_signals_ready(struct vpn_signals *s)
+{
+	notify(s->manager, "READY=1");
+	s->events[3] = notify_watchdog(s->base, s->manager);
 }
 
 void vpn_signals_free(struct vpn_signals *s)

@@ -9,7 +9,6 @@
 
 #include "base/log.h"
 #include "io/clock.h"
-#include "io/notify.h"
 #include "libmeshapp/meshapp.h"
 #include "tunnel/tunnel.h"
 #include "vpn/host.h"
@@ -413,7 +412,7 @@ int vpn_server_run(struct event_base *base, const struct vpn_options *opt)
 		rc = start(&v);
 	if (!rc) {
 		tell_up(&v);
-		notify("READY=1");
+		vpn_signals_ready(&signals);
 		event_base_dispatch(base);
 	}
 	stop(&v);

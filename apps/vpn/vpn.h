@@ -64,9 +64,12 @@ void vpn_options_free(struct vpn_options *o);
 struct vpn_signals {
 	struct event_base *base;
 	const struct vpn_options *opt;
-	struct event *events[3];
+	struct event *events[4]; /* the last for the service manager's watchdog */
+	const char *manager;
 };
 int vpn_signals_init(struct vpn_signals *s, struct event_base *base, const struct vpn_options *opt);
+/* Tells the service manager that we are ready, and from then on that the loop turns. */
+void vpn_signals_ready(struct vpn_signals *s);
 void vpn_signals_free(struct vpn_signals *s);
 
 /* Both run until SIGINT or SIGTERM and return the exit code. */

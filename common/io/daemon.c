@@ -42,6 +42,7 @@ struct daemon_priv {
 	bool debug, stopping, held, ready_held, ending;
 	uint64_t privileges; /* kept, as far as there were any */
 	int exit_code, lock_fd;
+	const char *notify_path;
 	const char *pid_file; /* --background */
 	int background_fd;    /* who waits for us to be ready; -1: nobody */
 };
@@ -60,9 +61,8 @@ void daemon_status(struct daemon *d, const char *text)
 {
 	char line[300];
 
-	(void)d;
 	snprintf(line, sizeof line, "STATUS=%.256s", text);
-	notify(line);
+	notify(d->priv->notify_path, line);
 }
 
 void daemon_hold_ready(struct daemon *d)
@@ -81,7 +81,7 @@ void daemon_ready(struct daemon *d)
 		log_apply(d);
 	}
 	log_info("%s %s is ready", d->name, MESHNET_VERSION);
-	notify("READY=1");
+	notify(p->notify_path, "READY=1");
 }
 
 /* --- arguments ---------------------------------------------------------------------------- */
@@ -287,7 +287,7 @@ static void on_reload(evutil_socket_t fd, short what, void *ctx)
 	(void)what;
 	snprintf(line, sizeof line, "RELOADING=1\nMONOTONIC_USEC=%llu",
 		 (unsigned long long)daemon_now_us());
-	notify(line);
+	notify(d->priv->notify_path, line);
 	if (configuration_load(d, &fresh, report_log)) {
 		log_error("configuration not reloaded: the old one stays in use");
 	} else {
@@ -297,7 +297,7 @@ static void on_reload(evutil_socket_t fd, short what, void *ctx)
 		if (d->priv->spec->reload)
 			d->priv->spec->reload(d);
 	}
-	notify("READY=1");
+	notify(d->priv->notify_path, "READY=1");
 }
 
 /* --- the end ------------------------------------------------------------------------------ */
@@ -348,7 +348,7 @@ static void on_stop(evutil_socket_t sig, short what, void *ctx)
 	}
 	p->stopping = true;
 	log_info("ending: %s", strsignal((int)sig));
-	notify("STOPPING=1");
+	notify(p->notify_path, "STOPPING=1");
 	alarm(HARD_STOP_SECONDS);
 	if (p->spec->stop)
 		p->spec->stop(d);
@@ -411,7 +411,7 @@ static int signals_open(struct daemon *d)
 	p->on_int = evsignal_new(d->base, SIGINT, on_stop, d);
 	p->on_hup = evsignal_new(d->base, SIGHUP, on_reload, d);
 	p->deadline = evtimer_new(d->base, on_deadline, d);
-	p->watchdog = notify_watchdog(d->base);
+	p->watchdog = notify_watchdog(d->base, p->notify_path);
 	if (!p->on_term || !p->on_int || !p->on_hup || !p->deadline)
 		return -ENOMEM;
 	event_priority_set(p->on_term, 0);
@@ -567,6 +567,7 @@ int daemon_main(const struct daemon_spec *spec, int argc, char **argv)
 
 	priv.source.options = priv.options;
 	priv.source.rpc_port = getenv("MESH_RPC_PORT");
+	priv.notify_path = notify_take();
 	code = arguments_parse(&priv, argc, argv);
 	if (code || priv.mode == MODE_DONE)
 		return code;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -36,9 +37,16 @@ int notify_to(const char *path, const char *text)
 	return rc;
 }
 
-void notify(const char *text)
+const char *notify_take(void)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
+
+	unsetenv("NOTIFY_SOCKET"); /* what it said stays where it is */
+	return path;
+}
+
+void notify(const char *path, const char *text)
+{
 	int rc;
 
 	if (!path || !*path)
@@ -52,11 +60,10 @@ static void on_watchdog(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	(void)arg;
-	notify("WATCHDOG=1");
+	notify(arg, "WATCHDOG=1");
 }
 
-struct event *notify_watchdog(struct event_base *base)
+struct event *notify_watchdog(struct event_base *base, const char *path)
 {
 	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
 	unsigned long long each = usec ? strtoull(usec, NULL, 10) / 2 : 0;
@@ -66,7 +73,7 @@ struct event *notify_watchdog(struct event_base *base)
 
 	if (!each || (pid && strtoll(pid, NULL, 10) != getpid()))
 		return NULL;
-	e = event_new(base, -1, EV_PERSIST, on_watchdog, NULL);
+	e = event_new(base, -1, EV_PERSIST, on_watchdog, (void *)(uintptr_t)path);
 	if (e && event_add(e, &tv)) {
 		event_free(e);
 		return NULL;

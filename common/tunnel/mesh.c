@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <net/if.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@
 #include "io/hostjournal.h"
 #include "io/tun.h"
 #include "libmeshapp/meshapp.h"
+#include "tunnel/tunopt.h"
 #include "tunnel/tunpump.h"
 
 #define MESH_MTU_DEFAULT 1420u
@@ -152,7 +154,7 @@ struct mesh_lease {
 struct mesh_gateway {
 	struct tunnel_env env;
 	struct tunpump *pump;
-	uint32_t mtu;
+	uint32_t mtu, index; /* of the interface */
 	LIST_HEAD(, mesh_lease) leases;
 	struct map by_sid, by_peer, by_ip4, by_ip6;
 };
@@ -238,10 +240,18 @@ static bool gateway_accept(void *arg, struct meshconn *conn)
 
 /* ---- leases ---- */
 
+static int lease_routes(const struct mesh_lease *l, bool add)
+{
+	struct hostjournal *j = l->gw->env.journal;
+
+	return j ? tunopt_lease_routes(hostjournal_nl(j), l->gw->index, &l->ip4, &l->ip6, add) : 0;
+}
+
 static void lease_free(struct mesh_lease *l)
 {
 	struct mesh_gateway *gw = l->gw;
 
+	lease_routes(l, false);
 	if (l->conn)
 		meshconn_close(lease_disconnect(l), CODE_CLOSED, "the lease has ended");
 	tunpump_remove(l->route);
@@ -274,7 +284,7 @@ static int lease_index(struct mesh_lease *l)
 		f.remote6 = l->ip6;
 		rc = tunpump_add(gw->pump, &f, l->vnet, &l->route);
 	}
-	return rc;
+	return rc ? rc : lease_routes(l, true);
 }
 
 static bool lease_conflicts(const struct mesh_gateway *gw, const struct mesh_lease *l, char *why)
@@ -421,8 +431,11 @@ static int gateway_tun(struct mesh_gateway *gw, const struct tunnel_gateway_conf
 		.lost = gateway_tun_lost,
 		.arg = gw,
 	};
+	int rc = pump_open(&gw->pump, &gw->env, &pc);
 
-	return pump_open(&gw->pump, &gw->env, &pc);
+	if (!rc)
+		gw->index = if_nametoindex(tunpump_interface(gw->pump));
+	return rc;
 }
 
 static int gateway_start(void **out, const struct tunnel_env *env,

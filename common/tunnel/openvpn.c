@@ -191,10 +191,23 @@ static void password_of(const struct ovpn_gateway *gw, const char *sid,
 
 /* ---- who comes and goes ---- */
 
+/* Of a client that is there: another server process has another interface. */
+static void lease_routes(const struct ovpn_gateway *gw, const struct ovpn_lease *l, bool add)
+{
+	struct nl *nl = gw->env.journal ? hostjournal_nl(gw->env.journal) : NULL;
+	int index = nl ? nl_link_index(nl, gw->interface) : 0, rc = index;
+
+	if (index > 0)
+		rc = tunopt_lease_routes(nl, (uint32_t)index, &l->ip4, &l->ip6, add);
+	if (add && rc < 0)
+		log_error("openvpn: no route to a subscriber: %s", strerror(-rc));
+}
+
 static void lease_gone(struct ovpn_gateway *gw, struct ovpn_lease *l)
 {
 	if (!l->there)
 		return;
+	lease_routes(gw, l, false);
 	map_del(&gw->by_cid, &l->cid);
 	l->there = false;
 	l->up_before += l->up;
@@ -228,6 +241,7 @@ static void guest_admit(struct ovpn_gateway *gw, struct ovpn_lease *l)
 	}
 	l->cid = gw->guest.cid;
 	l->there = true;
+	lease_routes(gw, l, true);
 	ovpnmgmt_send(gw->mgmt, "client-auth %" PRIu64 " %" PRIu64 "\n", gw->guest.cid,
 		      gw->guest.kid);
 	if (l->ip4.family) {

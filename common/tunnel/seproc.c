@@ -17,6 +17,22 @@
 #define CLIENT "/usr/libexec/softether/vpnclient/vpnclient"
 #define COMMAND "/usr/libexec/softether/vpncmd/vpncmd"
 #define SHA0_BYTES 20
+#define TRY_US 1000000
+
+/* What se_start's script begins with; nobody else sees it. */
+static int try_namespace(void)
+{
+	static const char *const argv[] = {"unshare", "--mount",  "--pid", "--fork",
+					   "mount",   "-n",	  "-t",	   "tmpfs",
+					   "meshnet", "/var/lib", NULL};
+	char out[16];
+	int rc;
+
+	privileges_lend(PRIVILEGE(CAP_SYS_ADMIN));
+	rc = helper_output(argv, NULL, out, sizeof out, TRY_US);
+	privileges_lend(0);
+	return rc;
+}
 
 int se_probe(enum tunnel_end end, char *why)
 {
@@ -26,9 +42,15 @@ int se_probe(enum tunnel_end end, char *why)
 		missing = "softether-vpncmd";
 	if (access(end == TUNNEL_GATEWAY ? SERVER : CLIENT, X_OK))
 		missing = end == TUNNEL_GATEWAY ? "softether-vpnserver" : "softether-vpnclient";
-	if (missing)
+	if (missing) {
 		snprintf(why, TUNNEL_WHY_MAX, "SoftEther is not installed (package %s)", missing);
-	return missing ? -ENOENT : 0;
+		return -ENOENT;
+	}
+	if (try_namespace() == 0)
+		return 0;
+	snprintf(why, TUNNEL_WHY_MAX,
+		 "no mount namespace can be made for it (the systemd unit says what that takes)");
+	return -EPERM;
 }
 
 /* ---- programs ---- */

@@ -22,7 +22,7 @@
 #define SE_CERTIFICATE_MAX 1024 /* base64 of DER */
 #define SE_USER "lease"		/* of every hub */
 
-/* 0, or -ENOENT and what is not installed. */
+/* 0; -ENOENT and what is not installed; -EPERM: its programs cannot have a place of their own. */
 int se_probe(enum tunnel_end end, char *why);
 
 /* Starts the server or the client; `file` is what its configuration is called in the state

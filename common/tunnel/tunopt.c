@@ -169,3 +169,26 @@ struct nl_addr tunopt_client_addr(const struct net_prefix *own, const struct net
 		a.peer.family = 0;
 	return a;
 }
+
+int tunopt_lease_routes(struct nl *nl, uint32_t dev, const struct net_addr *ip4,
+			const struct net_addr *ip6, bool add)
+{
+	const struct net_addr *addrs[] = {ip4, ip6};
+	int rc = 0;
+
+	for (int i = 0; !rc && i < 2; i++) {
+		const struct net_addr *a = addrs[i];
+		const struct nl_route r = {
+			.family = a->family,
+			.dst = {.addr = *a, .bits = a->family == 4 ? 32 : 128},
+			.dev = dev,
+		};
+
+		if (!a->family)
+			continue;
+		rc = add ? nl_route_add(nl, &r) : nl_route_del(nl, &r);
+		if (rc == -EEXIST || !add)
+			rc = 0;
+	}
+	return rc;
+}

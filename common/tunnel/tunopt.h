@@ -49,4 +49,13 @@ size_t tunopt_endpoints(struct json_object *answer, const struct net_addr *serve
 /* The subscriber's address: point to point, so that no route to the pool comes with it (two
  * gateways may have the same one). */
 struct nl_addr tunopt_client_addr(const struct net_prefix *own, const struct net_addr *gateway);
+
+/*
+ * At the gateway: routes to the addresses of one lease by the interface `dev`, with which they go.
+ * Several methods lease from one pool, so no interface may have the pool to itself; where its own
+ * address brings a route to the whole of it, these are more specific.  0 (also when they are there
+ * already) or -errno.
+ */
+int tunopt_lease_routes(struct nl *nl, uint32_t dev, const struct net_addr *ip4,
+			const struct net_addr *ip6, bool add);
 #endif

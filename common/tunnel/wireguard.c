@@ -170,34 +170,6 @@ static void make_psk(const struct wg_gateway *gw, const struct wg_lease *l,
 
 /* ---- what stands in the device ---- */
 
-static struct nl_route lease_route(const struct wg_gateway *gw, const struct net_addr *a)
-{
-	return (struct nl_route){
-		.family = a->family, .dst = host_prefix(a), .dev = wgdev_index(gw->dev)};
-}
-
-/* To the interface, with which they go; the pool's own prefix would get in the way of other
- * methods. */
-static int lease_routes(struct wg_gateway *gw, const struct wg_lease *l, bool add)
-{
-	const struct net_addr *addrs[] = {&l->ip4, &l->ip6};
-	int rc = 0;
-
-	for (int i = 0; !rc && i < 2; i++) {
-		if (!addrs[i]->family)
-			continue;
-		struct nl_route r = lease_route(gw, addrs[i]);
-		if (!add) {
-			nl_route_del(gw->nl, &r);
-			continue;
-		}
-		rc = nl_route_add(gw->nl, &r);
-		if (rc == -EEXIST)
-			rc = 0;
-	}
-	return rc;
-}
-
 static int lease_apply(struct wg_gateway *gw, const struct wg_lease *l)
 {
 	struct wgdev_peer p = {.allowed = {host_prefix(&l->ip4), host_prefix(&l->ip6)},
@@ -217,7 +189,7 @@ static int lease_apply(struct wg_gateway *gw, const struct wg_lease *l)
 	rc = wgdev_set_peer(gw->dev, &p);
 	sodium_memzero(psk, sizeof psk);
 	if (!rc)
-		rc = lease_routes(gw, l, true);
+		rc = tunopt_lease_routes(gw->nl, wgdev_index(gw->dev), &l->ip4, &l->ip6, true);
 	return rc;
 }
 
@@ -494,7 +466,7 @@ static void gateway_close(void *arg, const char *sid)
 		if (rc)
 			log_error("wireguard: peer of lease %.8s... stays: %s", l->sid,
 				  strerror(-rc));
-		lease_routes(gw, l, false);
+		tunopt_lease_routes(gw->nl, wgdev_index(gw->dev), &l->ip4, &l->ip6, false);
 	}
 	wgpeers_set(gw->places, l->key, &(struct net_addr){0});
 	lease_free(gw, l);

@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 
 TOP = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 BUILD = os.path.join(TOP, os.environ.get("BUILD") or "build")
@@ -84,8 +83,11 @@ class Root:
     def __init__(self, name, arch="amd64"):
         self.name, self.arch, self.path = name, arch, None
 
+    def tar(self):
+        return base_tar(self.arch)
+
     def __enter__(self):
-        tar = base_tar(self.arch)
+        tar = self.tar()
         self.path = tempfile.mkdtemp(prefix=self.name + "-", dir=FOLDER)
         subprocess.run(["tar", "-C", self.path, "--numeric-owner", "-xf", tar], check=True)
         os.chmod(self.path, 0o755)  # it is the / of users that are not root
@@ -107,73 +109,3 @@ class Root:
                               stdin=subprocess.DEVNULL, text=True, errors="replace", timeout=timeout,
                               check=check,
                               env={**ENVIRONMENT, **(env or {})})
-
-
-class Machine:
-    """A Root that runs: with a network, a process tree and a /dev of its own until close().  What a command
-    leaves running goes on until then."""
-
-    SCRIPT = """set -e
-        mount --make-rprivate /
-        mount -t tmpfs -o mode=755 dev "$0/dev"
-        mkdir -p "$0/dev/net"
-        for d in null zero random urandom tty net/tun; do
-            : >"$0/dev/$d"; mount --bind "/dev/$d" "$0/dev/$d"
-        done
-        ln -s /proc/self/fd "$0/dev/fd"
-        mount -t proc proc "$0/proc"
-        ip link set lo up
-        exec chroot "$0" sleep infinity
-        """
-
-    def __init__(self, root):
-        self.root = root
-        self.process = subprocess.Popen(
-            ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", self.SCRIPT,
-             root.path], stdin=subprocess.DEVNULL)
-        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
-        self.pid = self._wait(lambda: self._words(children))[0]
-        # Once it sleeps everything is mounted.
-        self._wait(lambda: b"infinity" in self._read(f"/proc/{self.pid}/cmdline"))
-
-    def _wait(self, what, seconds=20):
-        end = time.monotonic() + seconds
-        while not (value := what()):
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise Unavailable("no namespaces for a machine of its own")
-            time.sleep(0.02)
-        return value
-
-    @staticmethod
-    def _read(path):
-        try:
-            with open(path, "rb") as f:
-                return f.read()
-        except OSError:
-            return b""
-
-    def _words(self, path):
-        return self._read(path).decode().split()
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-
-    def run(self, *argv, timeout=SECONDS, check=True, env=None):
-        """As Root.run, in here."""
-        return subprocess.run(["nsenter", "-t", self.pid, "--mount", "--pid", "--net", "chroot", self.root.path,
-                               *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              stdin=subprocess.DEVNULL, text=True, errors="replace", timeout=timeout,
-                              check=check, env={**ENVIRONMENT, **(env or {})})
-
-    def processes(self):
-        """The command lines of all that run, but the one that keeps this alive."""
-        spaces = os.readlink(f"/proc/{self.pid}/ns/pid")
-        found = {}
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                if os.readlink(f"/proc/{pid}/ns/pid") == spaces and pid != self.pid:
-                    found[int(pid)] = self._read(f"/proc/{pid}/cmdline").decode().rstrip("\0").split("\0")
-            except OSError:
-                pass
-        return {pid: words for pid, words in found.items() if words != [""]}

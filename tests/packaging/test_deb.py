@@ -1,5 +1,5 @@
-"""The Debian packages: built, looked at by lintian, and installed, upgraded and purged in a bare Debian root
-without systemd, where the LSB scripts run the daemons in a network of their own."""
+"""The Debian packages: built, looked at by lintian, and installed, upgraded and purged twice: in a bare Debian root
+without systemd, where the LSB scripts run the daemons in a network of their own, and in one that is booted."""
 import glob
 import json
 import os
@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from base import BUILD, TOP, Machine, Root, Unavailable
+from base import BUILD, TOP, Root, Unavailable
+from machine import Booted, BootingRoot, Machine, poll
 
 DEB = os.path.join(BUILD, "deb")
 FIRST = ["meshctl", "meshnet-common", "meshnet-node", "meshnet-nodemanager"]
@@ -274,6 +275,191 @@ def test_purge_leaves_nothing(host):
     assert sorted(set(files) - set(host.before[0])) == []
     assert people == host.before[1]
     assert host.machine.run("sh", "-c", "cat /proc/net/dev | wc -l").stdout.strip() == "3"  # lo alone
+
+
+# --- installed where systemd runs ---------------------------------------------------------------
+
+UNITS = ["apptracker", "gatewayd", "node", "nodemanager", "subscriberd"]
+# What systemd, and whatever looks after the machine while it runs, has there.
+SYSTEMD_S = re.compile(r"/(sys|debs|run/(systemd|credentials|log|udev|lock|user|utmp)|var/(log|tmp|cache)|"
+                       r"var/lib/(systemd|dpkg)|tmp|etc/(\.updated|machine-id))(/|$)|/var/\.updated$")
+# What the methods keep beside a daemon's own files.
+OF_METHODS = {"meshnet-gateway": ["fastd-g0", "fastd-gateway.key", "openvpn-server.conf", "openvpn.key", "socks.key",
+                                  "softether-server.conf", "softether.key", "wireguard-gateway.key", "wireguard-peers"],
+              "meshnet-subscriber": ["cjdns.peer", "fastd-mesh0", "fastd-subscriber.key", "openvpn-mesh0.conf",
+                                     "softether-mesh1.conf", "wireguard-subscriber.key"]}
+
+
+class BootedHost(Host):
+    """The same, booted."""
+
+    def __init__(self, root, debs):
+        super().__init__(root, Booted(root), debs)
+        self.before = (self.files(), users(root))
+
+    def files(self):
+        """Of the disk and of /run."""
+        found = list(file_list(self.root.path)) + [f"/run{path}" for path in file_list(self.machine.file("/run"))]
+        return {path for path in found if not SYSTEMD_S.match(path) and not NOT_OURS.match(path)}
+
+    def reboot(self):
+        self.machine.power_off()
+        self.machine.close()
+        self.machine = Booted(self.root)
+
+    def dpkg(self, *argv):
+        done = self.machine.run("dpkg", "--force-confold,unsafe-io", *argv, check=False)
+        assert done.returncode == 0, done.stdout
+
+    def states(self, of=UNITS):
+        """ActiveState and UnitFileState by daemon, once none is between two states."""
+        def settled():
+            found = {d: self.machine.show(d, "ActiveState,UnitFileState").replace("\n", " ") for d in of}
+            return not any("activating" in state for state in found.values()) and found
+        return poll(settled, 20)
+
+    def pids(self):
+        return {d: self.machine.show(d, "MainPID") for d in UNITS}
+
+    def keys(self):
+        folder = self.root.file("var/lib/meshnet")
+        found = {}
+        for name in os.listdir(folder):
+            if name.endswith((".key", ".pin")):
+                with open(f"{folder}/{name}", encoding="ascii") as f:
+                    found[name] = f.read()
+        return found
+
+
+def change(path, old, new):
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    assert old in text
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text.replace(old, new, 1))
+
+
+@pytest.fixture(scope="module", name="booted")
+def prepared_and_booted(debs):
+    try:
+        with BootingRoot("debboot") as root:
+            os.mkdir(root.file("debs"))
+            for p in FIRST + SECOND:
+                shutil.copy(debs[p], root.file("debs"))
+            host = BootedHost(root, debs)
+            try:
+                yield host
+            finally:
+                host.machine.close()
+    except Unavailable as e:
+        pytest.skip(str(e))
+
+
+def test_booted_install(booted):
+    """Every daemon runs and is enabled, the apps are not; the files that systemd reads work."""
+    m, sysctls = booted.machine, booted.root.file("etc/sysctl.d/50-meshnet.conf")
+    with open(sysctls, "w", encoding="ascii") as f:
+        f.write("net.ipv4.ip_default_ttl = 63\n")  # in the place of ours: this a network has of its own
+    booted.dpkg("-i", *inside(booted, FIRST + SECOND))
+    os.unlink(sysctls)
+    assert booted.states() == {d: "active enabled" for d in UNITS}
+    apps = ("socks-client", "socks-server", "vpn-client", "vpn-server")
+    assert booted.states(apps) == {d: "inactive disabled" for d in apps}
+    assert m.run("cat", "/proc/sys/net/ipv4/ip_default_ttl").stdout == "63\n"  # not only after the next boot
+    booted.nodes()
+    for d in UNITS:
+        assert f"/usr/bin/meshnet-{d}" in m.systemctl("status", f"meshnet-{d}")
+        assert m.show(d, "FragmentPath") == f"/lib/systemd/system/meshnet-{d}.service"
+        m.run(f"meshnet-{d}", "--check")
+    info = os.stat(booted.root.file("etc/meshnet.cfg"))
+    assert stat.S_IMODE(info.st_mode) == 0o640 and "#Admission = open" in booted.config()
+    # tmpfiles.d and sysusers.d agree with what the packages' scripts have made.
+    m.run("chmod", "755", "/var/lib/meshnet")
+    m.run("chown", "root:root", "/var/lib/meshnet/node.key")
+    before = users(booted.root)
+    m.run("systemd-sysusers", "meshnet.conf")
+    m.run("systemd-tmpfiles", "--create", "meshnet.conf")
+    assert users(booted.root) == before
+    assert m.run("stat", "-c", "%U:%G %a", "/var/lib/meshnet", "/var/lib/meshnet/node.key", "/run/meshnet").stdout \
+        == "root:meshnet 1770\nmeshnet:meshnet 600\nmeshnet:meshnet 755\n"
+
+
+def test_booted_reload_and_restart(booted):
+    m, before, keys = booted.machine, booted.pids(), booted.keys()
+    change(booted.root.file("etc/meshnet.cfg"), "#LogLevel = info", "LogLevel = debug")
+    for d in UNITS:
+        m.systemctl("reload", f"meshnet-{d}")
+    for d in UNITS:
+        poll(lambda d=d: "configuration reloaded, 1 keys changed" in m.journal(d))
+    assert booted.pids() == before
+    for d in UNITS:
+        m.systemctl("restart", f"meshnet-{d}")
+        m.systemctl("is-active", f"meshnet-{d}")
+    assert not set(booted.pids().values()) & set(before.values())
+    booted.nodes()
+    assert booted.keys() == keys and len(keys) > len(UNITS)
+
+
+def test_booted_upgrade(booted, tmp_path):
+    """What runs is the newer one afterwards, with the same keys; what the operator has turned off stays so."""
+    m, node, keys = booted.machine, booted.nodes(), booted.keys()
+    change(booted.root.file("etc/meshnet.cfg"), "#Name =", "Name = roof-12")
+    m.systemctl("disable", "--now", "meshnet-subscriberd")
+    m.systemctl("enable", "--now", "meshnet-socks-client")
+    before, mine = booted.pids(), booted.config()
+    app = m.show("socks-client", "MainPID")
+    booted.dpkg("-i", *(repacked(booted, tmp_path, p) for p in FIRST + SECOND))
+    wanted = {d: "inactive disabled" if d == "subscriberd" else "active enabled" for d in UNITS}
+    assert booted.states() == wanted
+    assert booted.states(["socks-client"]) == {"socks-client": "active enabled"}
+    after = booted.pids()
+    assert after["subscriberd"] == "0" and m.show("socks-client", "MainPID") != app
+    assert not {after[d] for d in UNITS if d != "subscriberd"} & set(before.values())
+    assert booted.nodes(name="roof-12")["id"] == node["id"] and booted.keys() == keys and booted.config() == mine
+    # And the same version once more.
+    booted.dpkg("-i", f"/debs/meshnet-node-{NEWER}.deb")
+    assert booted.states() == wanted and m.show("node", "MainPID") != after["node"]
+    assert booted.nodes(name="roof-12")["id"] == node["id"] and booted.config() == mine
+    assert not m.systemctl("--failed", "--plain", "--no-legend", check=False)
+
+
+def test_booted_again(booted):
+    node, keys = booted.nodes(), booted.keys()
+    booted.machine.systemctl("enable", "meshnet-subscriberd")
+    booted.reboot()
+    assert booted.states() == {d: "active enabled" for d in UNITS}
+    assert booted.states(["socks-client"]) == {"socks-client": "active enabled"}
+    assert booted.nodes(name="roof-12")["id"] == node["id"] and booted.keys() == keys
+
+
+def test_booted_remove_and_purge(booted):
+    m, keys = booted.machine, booted.keys()
+    booted.dpkg("-r", *(p for p in FIRST + SECOND if p != "meshnet-common"))
+    assert not [words for words in m.processes().values() if "meshnet" in words[0]]
+    names = UNITS + ["socks-client"]
+    assert all(m.show(d, "ActiveState,LoadState") == "not-found\ninactive" for d in names)
+    assert not m.systemctl("--failed", "--plain", "--no-legend", check=False)
+    assert booted.keys() == keys and "roof-12" in booted.config()
+    assert not os.path.exists(m.file("/run/wireguard"))
+    folder = booted.root.file("var/lib/meshnet")
+    for name in OF_METHODS["meshnet-gateway"] + OF_METHODS["meshnet-subscriber"]:
+        with open(f"{folder}/{name}", "w", encoding="ascii"):
+            pass
+    for package, pattern in (("meshnet-gateway", "gatewayd"), ("meshnet-subscriber", "subscriberd"),
+                             ("meshnet-node", "node[.-]"), ("meshnet-nodemanager", "nodemanager|apptracker"),
+                             ("meshnet-apps", "vpn-|socks-")):
+        before = set(os.listdir(folder))
+        booted.dpkg("-P", package)
+        gone = before - set(os.listdir(folder))
+        assert gone == {name for name in before if re.match(pattern, name)} | set(OF_METHODS.get(package, ()))
+    assert os.listdir(folder) == []
+    booted.dpkg("-P", "meshnet-common")
+    assert sorted(booted.files() - booted.before[0]) == []
+    assert users(booted.root) == booted.before[1]
+    m.systemctl("daemon-reload")
+    assert not m.systemctl("list-units", "--all", "--plain", "--no-legend", "meshnet*")
+    assert not m.systemctl("list-unit-files", "--no-legend", "meshnet*", check=False)
+    assert len(m.run("cat", "/proc/net/dev").stdout.splitlines()) == 3  # lo alone
 
 
 def test_lintian_finds_neither_errors_nor_warnings(lintian):

@@ -1,19 +1,15 @@
-"""Init scripts and units of an installed Meshnet, in a Debian root of its own: the scripts drive the
-real daemons in a network namespace; the units are looked at by systemd's own tools, and booted."""
+"""Init scripts of an installed Meshnet, in a Debian root of its own: they drive the real daemons in a network
+namespace."""
 import os
-import re
 import shutil
 import signal
 import subprocess
-import time
-import zlib
 
 import pytest
 
-from base import BUILD, FOLDER, TOP, Root, Unavailable
+from base import BUILD, TOP, Unavailable
+from machine import InstalledRoot, Machine, poll
 
-PACKAGES = """systemd-sysv libevent-2.1-7 libevent-core-2.1-7 libevent-extra-2.1-7 libevent-pthreads-2.1-7 libjson-c5
-    libsodium23 libsqlite3-0 libinih1 libmnl0 libnftables1 libssl3 libedit2""".split()
 DAEMONS = ("apptracker", "nodemanager", "node", "gatewayd", "subscriberd")
 UNPRIVILEGED = ("apptracker", "nodemanager", "node")
 CONFIG = """[general]
@@ -27,107 +23,30 @@ Node =
 """
 
 
-def poll(what, seconds=10):
-    end = time.monotonic() + seconds
-    while not (value := what()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-    return value
-
-
-def install_packages(r):
-    """Kept for the next run, as the base is."""
-    kept = os.path.join(FOLDER, f"init-{zlib.crc32(' '.join(PACKAGES).encode()):08x}.tar")
-    if os.path.exists(kept):
-        subprocess.run(["tar", "-C", r.path, "--numeric-owner", "-xf", kept], check=True)
-        os.chmod(r.path, 0o755)
-        return
-    r.run("apt-get", "-qq", "update")
-    r.run("apt-get", "-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-unsafe-io",
-          "install", *PACKAGES)
-    r.run("apt-get", "clean")
-    subprocess.run(["tar", "-C", r.path, "--numeric-owner", "-cf", kept + ".new", "--exclude=./var/lib/apt/lists/*",
-                    "."], check=True)
-    os.rename(kept + ".new", kept)
-
-
 @pytest.fixture(scope="module")
 def root():
     try:
-        with Root("init") as r:
-            install_packages(r)
-            env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-            subprocess.run(["make", "-s", "install", f"DESTDIR={r.path}", "PREFIX=/usr"], cwd=TOP, env=env,
-                           check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            r.run("systemd-sysusers")
-            with open(r.file("etc/meshnet.cfg"), "w", encoding="utf-8") as f:
-                f.write(CONFIG)
+        with InstalledRoot("init", CONFIG) as r:
             yield r
     except Unavailable as e:
         pytest.skip(str(e))
 
 
-class Machine:
-    """The root with a network, a process tree, a /dev and a /run of its own, and a syslog."""
+class Scripted(Machine):
+    """Driven by the LSB scripts, with a /run of its own and a syslog."""
 
-    MOUNTS = """set -e
-        mount --make-rprivate /
-        mount --bind "$0" "$0"
-        mount -t tmpfs -o mode=755 dev "$0/dev"
-        mkdir -p "$0/dev/net" "$0/dev/shm" "$0/dev/pts"
-        for d in null zero full random urandom tty net/tun; do
-            : >"$0/dev/$d"; mount --bind "/dev/$d" "$0/dev/$d"
-        done
-        ln -s /proc/self/fd "$0/dev/fd"
-        ln -s pts/ptmx "$0/dev/ptmx"
-        mount -t devpts -o newinstance,ptmxmode=0666 devpts "$0/dev/pts"
+    SCRIPT = Machine.MOUNTS + """
         mount -t tmpfs -o mode=755 run "$0/run"
-        mount -t proc proc "$0/proc"
-        ip link set lo up
-        """
-    SCRIPT = MOUNTS + """
         exec chroot "$0" /busybox sh -c '/busybox syslogd -O /run/messages; while :; do sleep 3600; done'
         """
-    NAMESPACES = ("--mount", "--pid", "--net")
-
-    def __init__(self, root, cgroup=None):
-        self.root = root
-        self.process = subprocess.Popen(
-            ["sh", "-c", '[ -z "$0" ] || echo $$ >"$0/cgroup.procs"; exec "$@"', cgroup or "", "unshare",
-             *self.NAMESPACES, "--fork", "--kill-child", "sh", "-c", self.SCRIPT, root.path],
-            stdin=subprocess.DEVNULL)
-        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
-
-        def first():
-            with open(children, encoding="ascii") as f:
-                return f.read().split()
-        try:
-            self.pid = poll(first)[0]
-            poll(self.is_up, 60)
-        except AssertionError:
-            self.close()
-            raise
 
     def is_up(self):
-        return os.path.exists(f"/proc/{self.pid}/root/dev/log")
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-
-    def run(self, *argv):
-        return subprocess.run(["nsenter", "-t", self.pid, *self.NAMESPACES, f"--root=/proc/{self.pid}/root",
-                               "--wd=/", *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              stdin=subprocess.DEVNULL, text=True, timeout=60, check=False,
-                              env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+        return os.path.exists(self.file("/dev/log"))
 
     def init(self, daemon, action, expected=0, shell=()):
-        done = self.run(*shell, f"/etc/init.d/meshnet-{daemon}", action)
+        done = self.run(*shell, f"/etc/init.d/meshnet-{daemon}", action, check=False)
         assert done.returncode == expected, f"{daemon} {action}: {done.returncode}\n{done.stdout}"
         return done.stdout
-
-    def file(self, path):
-        return f"/proc/{self.pid}/root{path}"
 
     def daemon_pid(self, daemon):
         with open(self.file(f"/run/meshnet-{daemon}.pid"), encoding="ascii") as f:
@@ -139,7 +58,10 @@ class Machine:
         return dict(line.split(":\t", 1) for line in text.splitlines())
 
     def kill(self, daemon, number):
-        assert self.run("/busybox", "kill", f"-{int(number)}", self.daemon_pid(daemon)).returncode == 0
+        pid = self.daemon_pid(daemon)
+        self.run("/busybox", "kill", f"-{int(number)}", pid)
+        if number == signal.SIGKILL:
+            poll(lambda: not self._read(self.file(f"/proc/{pid}/cmdline")))  # a zombie at most
 
     def log(self):
         with open(self.file("/run/messages"), encoding="utf-8", errors="replace") as f:
@@ -149,7 +71,7 @@ class Machine:
 @pytest.fixture(scope="module")
 def machine(root):
     shutil.copy("/bin/busybox", root.file("busybox"))
-    m = Machine(root)
+    m = Scripted(root)
     yield m
     m.close()
 
@@ -162,7 +84,7 @@ def test_lsb_start_and_stop(machine):
         assert "runs already" in machine.init(d, "start")  # and nothing has changed
         assert machine.daemon_pid(d) == first
         assert first in machine.init(d, "status")
-    poll(lambda: "connected" in machine.run("meshctl", "list-nodes").stdout)
+    poll(lambda: "connected" in machine.run("meshctl", "list-nodes", check=False).stdout)
     for d in DAEMONS:
         assert "stopped" in machine.init(d, "stop")
         machine.init(d, "status", 3)
@@ -314,124 +236,3 @@ def test_scripts_are_shellcheck_clean():
     done = subprocess.run(["shellcheck", *scripts], stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
-
-EXPOSURE = {"apptracker": 2.0, "nodemanager": 2.0, "node": 2.0, "socks-server": 2.0, "socks-client": 2.0,
-            "gatewayd": 3.3, "subscriberd": 3.3, "vpn-server": 3.1, "vpn-client": 3.1}
-
-
-def test_units_are_valid_and_tight(root):
-    folder = "/usr/lib/systemd/system"
-    units = sorted(u for u in os.listdir(root.file(folder)) if u.startswith("meshnet-"))
-    assert units == sorted(f"meshnet-{name}.service" for name in EXPOSURE)
-    done = root.run("systemd-analyze", "--man=no", "verify", *(f"{folder}/{u}" for u in units), check=False)
-    assert done.returncode == 0 and "meshnet" not in done.stdout, done.stdout
-    for name, most in EXPOSURE.items():
-        out = root.run("systemd-analyze", "security", "--offline=yes", "--no-pager",
-                       f"{folder}/meshnet-{name}.service").stdout
-        level = float(re.search(r"Overall exposure level for \S+: (\d+\.\d)", out).group(1))
-        assert level < most, f"{name}: {level}"
-
-
-class Booted(Machine):
-    """The root with systemd as its process 1, as in a container: its own control groups too."""
-
-    SCRIPT = Machine.MOUNTS + """
-        mount -t sysfs sysfs "$0/sys"
-        mount -t cgroup2 cgroup2 "$0/sys/fs/cgroup"
-        hostname meshtest
-        cd "$0"
-        mkdir -p old
-        pivot_root . old
-        umount -l /old
-        exec env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin /sbin/init --log-target=journal
-        """
-    NAMESPACES = ("--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup")
-
-    def __init__(self, root):
-        mounts = [line.split() for line in open("/proc/mounts", encoding="utf-8")]
-        tops = [m[1] for m in mounts if m[2] == "cgroup2"]
-        if not tops:
-            pytest.skip("systemd as process 1 wants cgroup2, which is not mounted here")
-        self.cgroup = f"{tops[0]}/meshnet-init-{os.getpid()}"
-        try:
-            os.mkdir(self.cgroup)
-        except OSError as e:
-            pytest.skip(f"no control group can be made in {tops[0]}: {e.strerror}")
-        super().__init__(root, self.cgroup)
-
-    def is_up(self):
-        return self.systemctl("is-system-running", check=False) in ("running", "degraded")
-
-    def systemctl(self, *argv, check=True):
-        done = self.run("systemctl", "--no-pager", *argv)
-        assert not check or done.returncode == 0, f"{argv}: {done.stdout}"
-        return done.stdout.strip()
-
-    def show(self, daemon, name):
-        return self.systemctl("show", "--value", "-p", name, f"meshnet-{daemon}")
-
-    def close(self):
-        super().close()
-        for folder, _, _ in os.walk(self.cgroup, topdown=False):
-            def gone(path=folder):
-                try:
-                    os.rmdir(path)
-                except OSError:
-                    return False
-                return True
-            poll(gone)
-
-    def journal(self, daemon):
-        return self.run("journalctl", "-b", "--no-pager", "-o", "cat", "-u", f"meshnet-{daemon}").stdout
-
-
-@pytest.fixture
-def booted(root):
-    """A function: boots it, after it has ended the one before."""
-    running = []
-
-    def boot():
-        while running:
-            running.pop().close()
-        running.append(Booted(root))
-        return running[-1]
-    yield boot
-    while running:
-        running.pop().close()
-
-
-def test_boot(root, booted):
-    """Twice with all of them enabled; what is killed, or hangs, comes back."""
-    shutil.rmtree(root.file("var/lib/meshnet"), ignore_errors=True)
-    drop_in = root.file("etc/systemd/system/meshnet-apptracker.service.d")
-    os.makedirs(drop_in)
-    with open(f"{drop_in}/watchdog.conf", "w", encoding="ascii") as f:
-        f.write("[Service]\nWatchdogSec=1\n")
-    root.run("systemctl", "enable", *(f"meshnet-{d}" for d in DAEMONS))
-    ids = []
-    for _ in range(2):
-        m = booted()
-        for d in DAEMONS:
-            poll(lambda d=d: m.show(d, "ActiveState") == "active", 20)
-        poll(lambda: "connected" in m.run("meshctl", "list-nodes").stdout)
-        ids.append(m.run("meshctl", "--json", "list-nodes").stdout)
-    ids = [re.search(r"[0-9a-f]{64}", text).group(0) for text in ids]
-    assert ids[0] == ids[1]
-    status = {d: dict(line.split(":\t", 1) for line in
-                      m.run("cat", f"/proc/{m.show(d, 'MainPID')}/status").stdout.splitlines())
-              for d in DAEMONS}
-    assert int(status["node"]["CapEff"], 16) == 1 << 13  # CAP_NET_RAW
-    assert {int(status[d]["CapBnd"], 16) for d in ("nodemanager", "apptracker")} == {0}
-    assert {s["NoNewPrivs"] + s["Seccomp"] for s in status.values()} == {"12"}
-    for d in UNPRIVILEGED:
-        assert "0" not in status[d]["Uid"].split()
-    m.systemctl("reload", "meshnet-nodemanager")
-    assert "configuration reloaded" in m.journal("nodemanager")
-    before = {d: m.show(d, "MainPID") for d in DAEMONS}
-    for d in DAEMONS:
-        m.systemctl("kill", "-s", "STOP" if d == "apptracker" else "KILL", f"meshnet-{d}")
-    for d in DAEMONS:
-        poll(lambda d=d: m.show(d, "ActiveState") == "active" and m.show(d, "MainPID") != before[d], 20)
-    poll(lambda: "connected" in m.run("meshctl", "list-nodes").stdout)
-    m.systemctl("stop", *(f"meshnet-{d}" for d in DAEMONS))
-    assert {m.show(d, "Result") for d in DAEMONS} == {"success"}

@@ -57,6 +57,8 @@ static int spec_start(struct daemon *d)
 	log_info("start %s %s", d->cfg->node_name, path);
 	if (!strcmp(d->cfg->node_name, "fails"))
 		return -EADDRINUSE;
+	if (getenv("NOTIFY_SOCKET"))
+		log_info("programs may notify");
 	if (!strncmp(d->cfg->node_name, "files", 5))
 		want_files(d);
 	if (!strcmp(d->cfg->node_name, "exits"))
@@ -313,6 +315,7 @@ static void test_life(void **state)
 	/* The new file has no LogFormat: plain lines with a time now. */
 	wants("info  stop\n");
 	wants("info  free three\n");
+	wants_not("programs may notify");
 }
 
 static void test_end_within_two_seconds(void **state)
