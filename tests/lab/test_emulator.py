@@ -169,14 +169,14 @@ def test_a_full_queue_delays_by_its_length(pair):
     assert there["queue_dropped"] == 200 - len(v.seqs) > 0
 
 
-@undisturbed
 def test_a_gigabit_with_delay(pair):
-    """What benchmarks ask of it; other processes want the CPU too, so the bound is low."""
+    """What benchmarks ask of it, of each second of CPU time that it got: other processes want the CPUs too."""
     lab, links = pair
     links.start(delay=1, rate=1000, queue=1000000)
-    end = iperf3(lab, "-P", "4", seconds=3)
+    received = iperf3(lab, "-P", "4", seconds=3)["sum_received"]
+    seconds = links.cpu_seconds()
     there, back = links.stop()
-    assert end["sum_received"]["bits_per_second"] > 400e6
+    assert received["bytes"] * 8 > 400e6 * max(seconds, 0.1)
     assert there["oversize"] == back["oversize"] == 0
     assert there["missed"] == back["missed"] == 0
 
