@@ -67,9 +67,12 @@ unpack() {
 }
 
 [ $# -gt 0 ] || set -- build
-case " $* " in
-*" test "*) unpack systemd-resolved resolvectl ;;
-esac
+unpack_all() {
+	case $groups in
+	*" test "*) unpack systemd-resolved resolvectl ;;
+	esac
+}
+groups=" $* "
 wanted=
 for group in "$@"; do
 	wanted="$wanted $(packages "$group")"
@@ -91,7 +94,10 @@ for p in $wanted; do
 	*) missing="$missing $p" ;;
 	esac
 done
-[ -n "$missing" ] || exit 0
+if [ -z "$missing" ]; then
+	unpack_all
+	exit 0
+fi
 
 if [ "$(id -u)" -ne 0 ]; then
 	echo "Some Debian packages are missing.  Install them and try again:" >&2
@@ -131,3 +137,4 @@ if ! $install </dev/null >/dev/null 2>&1; then
 	$install </dev/null >/dev/null
 fi
 disable_new
+unpack_all # with the package lists that there are now
