@@ -75,9 +75,9 @@ def test_traffic_crosses_two_relays(mesh):
         assert mesh.fetch()
 
     def reached():
-        """From the subscriber, over links that carried the page."""
+        """From the subscriber, over links that carried the page; probes of a standby are a fifth of it."""
         mesh.fetch()
-        found, links = {"sub"}, [link for link, n in received().items() if n > before[link] + 4000]
+        found, links = {"sub"}, [link for link, n in received().items() if n > before[link] + 20000]
         for _ in links:
             found |= {name for link in links if link & found for name in link}
         return found
