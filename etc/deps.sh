@@ -23,6 +23,7 @@ packaging="python3-pytest
 	debootstrap
 	mandoc
 	zsh
+	build-essential
 	debhelper
 	dpkg-dev
 	lintian
@@ -39,7 +40,7 @@ browser=chromium
 packages() {
 	case $1 in
 	build) echo "$build" ;;
-	deb) echo "$build debhelper dpkg-dev" ;;
+	deb) echo "$build build-essential debhelper dpkg-dev" ;;
 	test) echo "$build $lab $tunnels $networks $browser $tests" ;;
 	vm) echo "$build $lab $vm" ;;
 	packaging) echo "$build $lab $packaging" ;;
