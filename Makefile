@@ -151,6 +151,7 @@ help:
 	@echo "make test       all tests (root for the lab; SUITES='unit lab' for some)"
 	@echo "make test-vm    methods that need another kernel than this one, in QEMU (a minute)"
 	@echo "make test-packaging  packages, init scripts, units, containers, other CPUs (root)"
+	@echo "make test-all   these three (10 minutes on two cores)"
 	@echo "make CROSS=aarch64-linux-gnu  build for another CPU (s390x, arm, mipsel; make test-cross)"
 	@echo "make sim        the overlay on a virtual clock (SEEDS=1000; make test runs 40)"
 	@echo "make fuzz       fuzz every parser (SECONDS_EACH=60)"
@@ -290,6 +291,11 @@ test-vm:
 test-packaging:
 	@etc/deps.sh packaging
 	@$(PYTHON) tests/run packaging
+
+# What these three run, beside each other, with one last line.
+test-all:
+	@etc/deps.sh test vm packaging
+	@$(PYTHON) tests/run all
 
 # Every CPU that we mean to work, and the unit tests that are slow under emulation (half an hour).
 CROSS_TARGETS ?= s390x-linux-gnu aarch64-linux-gnu arm-linux-gnueabihf mipsel-linux-gnu
@@ -433,7 +439,7 @@ deb:
 
 clean:
 	rm -rf build
-.PHONY: test test-vm test-packaging test-cross sim demo lint fuzz bench install install-data \
+.PHONY: test test-vm test-packaging test-all test-cross sim demo lint fuzz bench install install-data \
 	uninstall deb clean
 
 .SECONDARY:

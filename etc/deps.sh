@@ -23,6 +23,7 @@ packaging="python3-pytest
 	debootstrap
 	mandoc
 	zsh
+	build-essential
 	debhelper
 	dpkg-dev
 	lintian
@@ -39,7 +40,7 @@ browser=chromium
 packages() {
 	case $1 in
 	build) echo "$build" ;;
-	deb) echo "$build debhelper dpkg-dev" ;;
+	deb) echo "$build build-essential debhelper dpkg-dev" ;;
 	test) echo "$build $lab $tunnels $networks $browser $tests" ;;
 	vm) echo "$build $lab $vm" ;;
 	packaging) echo "$build $lab $packaging" ;;
@@ -67,9 +68,12 @@ unpack() {
 }
 
 [ $# -gt 0 ] || set -- build
-case " $* " in
-*" test "*) unpack systemd-resolved resolvectl ;;
-esac
+unpack_all() {
+	case $groups in
+	*" test "*) unpack systemd-resolved resolvectl ;;
+	esac
+}
+groups=" $* "
 wanted=
 for group in "$@"; do
 	wanted="$wanted $(packages "$group")"
@@ -91,7 +95,10 @@ for p in $wanted; do
 	*) missing="$missing $p" ;;
 	esac
 done
-[ -n "$missing" ] || exit 0
+if [ -z "$missing" ]; then
+	unpack_all
+	exit 0
+fi
 
 if [ "$(id -u)" -ne 0 ]; then
 	echo "Some Debian packages are missing.  Install them and try again:" >&2
@@ -131,3 +138,4 @@ if ! $install </dev/null >/dev/null 2>&1; then
 	$install </dev/null >/dev/null
 fi
 disable_new
+unpack_all # with the package lists that there are now

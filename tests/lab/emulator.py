@@ -57,6 +57,12 @@ class Emulator:
         """Cuts all its links, silently; again: joins them."""
         self.process.signal(signal.SIGUSR1)
 
+    def cpu_seconds(self):
+        """What it has used since start()."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self):
         """What became of the frames since start(): a dictionary per direction."""
         if not self.process:

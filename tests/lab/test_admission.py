@@ -15,6 +15,7 @@ from topology import LINKS, MANAGER_PORT, NODES
 EXTRA_LINK = ("r3", "gw1")  # a second way from r1 to gw1
 ALL_LINKS = LINKS + (EXTRA_LINK,)
 RELAYS = ("r2", "r3")
+AT_ONCE = 2.0  # seconds, whoever else has the CPUs; that a neighbour is silent is noticed after 3
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,7 @@ def test_revoke_under_traffic(strict, echo):
     stream.finish()
     print(f"revoked: dropped by {len(ports)} neighbours after {took * 1000:.0f} ms, "
           f"pause {pause * 1000:.0f} ms")
-    assert took < 1 and pause < 1
+    assert took < AT_ONCE and pause < AT_ONCE
     assert relay in strict.meshctl("mgr", "revoked")
     # Neither another process nor another manager lets it in.
     node.restart()
@@ -246,7 +247,7 @@ def test_revoke_while_the_neighbours_are_away(strict, echo):
     wait(lambda: strict.registered() >= set(NODES) - {relay}, 20, "the others are back", 0.01)
     began = time.monotonic()
     wait(lambda: not still_open(strict, ports), 5, "all neighbours have dropped it", 0.01)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < AT_ONCE
     assert not set(ports_towards(strict, relay))
     strict.meshctl("mgr", "unrevoke", identity)
     registers(strict, relay, 20)
@@ -312,7 +313,7 @@ def test_a_hostile_node_harms_nobody_else(strict, echo):
     pause = stream.pause_since(began)
     stream.finish()
     print(f"pause of others' traffic {pause * 1000:.0f} ms")
-    assert pause < 1 and slowest < 1
+    assert pause < AT_ONCE and slowest < AT_ONCE
     assert {t["id"] for t in strict.transports()} == before
     assert all(n["over_limit"] == 0 for n in strict.nodes() if n["name"] != "hostile")
     stream = EchoStream(strict["sub"], echo)

@@ -62,10 +62,10 @@ def test_only_the_tunnel_leads_to_the_internet(mesh):
 
 
 def test_traffic_crosses_two_relays(mesh):
+    """Which relays they are, and whether there is a third, measured costs decide, now and then anew."""
     gateway = mesh.gateway_in_use()
     path = mesh.manager("findRoute", a="sub", b=gateway)
-    assert len(path["nodes"]) >= 4 and path["hops"] == len(path["nodes"]) - 1  # measured costs decide
-    relay = "r2" if gateway == "gw1" else "r3"
+    assert len(path["nodes"]) >= 4 and path["hops"] == len(path["nodes"]) - 1
 
     def received():
         return {frozenset((t["a_name"], t["b_name"])): t["tx_bytes"] + t["rx_bytes"]
@@ -73,9 +73,15 @@ def test_traffic_crosses_two_relays(mesh):
     before = received()
     for _ in range(20):
         assert mesh.fetch()
-    hops = [frozenset(pair) for pair in (("sub", "r1"), ("r1", relay), (relay, gateway))]
-    wait(lambda: all(received()[h] > before[h] + 4000 for h in hops), 8,
-         "the bytes of the page are counted on every hop")
+
+    def reached():
+        """From the subscriber, over links that carried the page; probes of a standby are a fifth of it."""
+        mesh.fetch()
+        found, links = {"sub"}, [link for link, n in received().items() if n > before[link] + 20000]
+        for _ in links:
+            found |= {name for link in links if link & found for name in link}
+        return found
+    wait(lambda: {"r1", gateway} <= reached(), 8, "the bytes of the page are counted on every hop", 0.2)
 
 
 def test_ping(mesh):

@@ -235,4 +235,3 @@ def test_scripts_are_shellcheck_clean():
     scripts = [os.path.join(BUILD, "init", f"meshnet-{d}") for d in DAEMONS]
     done = subprocess.run(["shellcheck", *scripts], stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, done.stdout
-
