@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "io/background.h"
+#include "io/config_doc.h"
 #include "io/config_value.h"
 #include "io/daemon_log.h"
 #include "io/keyfile.h"
@@ -86,25 +87,28 @@ void daemon_ready(struct daemon *d)
 
 /* --- arguments ---------------------------------------------------------------------------- */
 
-static void help_keys(const char *sections)
+static void help_keys(const char *doc)
 {
-	char section[64], range[256];
+	const char *section = doc;
+	char range[256];
 
-	while (config_list_next(&sections, section, sizeof section)) {
-		printf("\n[%s]\n", section);
-		for (size_t i = 0; i < config_key_count(); i++) {
-			const struct config_key *k = &config_keys()[i];
+	printf("\n[%s]\n", section);
+	for (size_t i = 0; i < config_key_count(); i++) {
+		const struct config_key *k = &config_keys()[i];
 
-			if (strcmp(k->section, section) != 0)
-				continue;
-			printf("  %s = %s\n      %s; %s\n", k->key, k->def, k->doc,
-			       config_key_range(k, range, sizeof range));
-		}
+		if (strcmp(k->section, section) != 0)
+			continue;
+		doc = config_doc_next(doc);
+		printf("  %s = %s\n      %s; %s\n", k->key, k->def, doc,
+		       config_key_range(k, range, sizeof range));
 	}
 }
 
 static void help_print(const struct daemon_spec *spec)
 {
+	const char *sections = spec->sections;
+	char section[64];
+
 	printf("%s: %s\n\n"
 	       "usage: %s [-f FILE] [-o section.key=value]... [-d] [--background FILE]\n"
 	       "       [--check%s]\n\n"
@@ -122,7 +126,12 @@ static void help_print(const struct daemon_spec *spec)
 			       "host and exit\n"
 			     : "",
 	       spec->name);
-	help_keys(spec->sections ? spec->sections : "");
+	for (const char *const *doc = daemon_docs; !sections && *doc; doc++)
+		help_keys(*doc);
+	while (sections && config_list_next(&sections, section, sizeof section))
+		for (const char *const *doc = daemon_docs; *doc; doc++)
+			if (strcmp(*doc, section) == 0)
+				help_keys(*doc);
 }
 
 static int usage_error(const struct daemon_spec *spec, const char *what, const char *argument)

@@ -25,8 +25,11 @@
 #include "base/prefix.h"
 #include "base/sid.h"
 
-/* Of the configuration: one of each method. */
-#define TUNNEL_SECTIONS "mesh,wireguard,direct,gre,ipip,vxlan,openvpn,fastd,softether,socks,cjdns"
+/* The methods' sections of the configuration (io/config_doc.h). */
+#define TUNNEL_DOCS                                                                                \
+	config_doc_mesh, config_doc_wireguard, config_doc_direct, config_doc_gre, config_doc_ipip, \
+		config_doc_vxlan, config_doc_openvpn, config_doc_fastd, config_doc_softether,      \
+		config_doc_socks, config_doc_cjdns
 #define TUNNEL_WHY_MAX 160
 #define TUNNEL_LEASES_MAX 65536u /* of one gateway and method */
 
