@@ -74,7 +74,7 @@ HOT  := $(addprefix common/tunnel/,mesh% tunpump%) $(addprefix common/io/,chan.c
 COLD := $(filter-out $(HOT),$(wildcard common/io/*.c common/tunnel/*.c)) $(wildcard common/scan/*.c \
         gatewayd/*.c subscriberd/*.c apptracker/*.c meshctl/*.c nodemanager/api*.c nodemanager/shell*.c \
         nodemanager/store*.c common/core/noise*.c common/core/channel.c common/core/*proof.c) \
-        $(addprefix common/base/,addr.c bencode.c log.c policy.c prefix.c sid.c) \
+        $(addprefix common/base/,addr.c bencode.c cstr.c log.c policy.c prefix.c sid.c) \
         $(addprefix common/wire/,socks5.c socksaddr.c) $(addprefix apps/libmeshapp/,meshapp.c meshapp_list.c)
 # What carries packets by a system call each gains nothing from code that begins at round addresses.
 WARM := $(filter %.c,$(wildcard $(subst %,*,$(HOT)) apps/libmeshapp/meshconn.c apps/libmeshapp/meshtun.c)) \
@@ -201,7 +201,7 @@ SO_FILE     := libmeshapp.so.$(SO_VERSION)
 LIBAPP_DIR  := apps/libmeshapp
 LIBAPP_SRC  := $(wildcard $(LIBAPP_DIR)/*.c) $(wildcard common/base/*.c) \
                $(filter-out %/chan_listener.c,$(wildcard common/io/chan*.c)) \
-               common/io/clock.c common/io/hostlookup.c common/io/sockaddr.c common/io/keyfile.c \
+               common/io/clock.c common/io/hostlookup.c common/io/sockaddr.c common/io/keyfile.c common/io/timer.c \
                common/wire/frame.c common/wire/msg.c \
                common/core/channel.c common/core/noise.c common/core/pkt.c
 LIBAPP_OBJ  := $(LIBAPP_SRC:%.c=$(BUILD)/pic/%.o)

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
+
 #define KEY_BYTES 32
 #define HOST_PREFIX_V6 64u
 
@@ -71,7 +73,7 @@ struct account *account_add(struct account_table *t, const char *who, uint32_t m
 
 	if (!a)
 		return NULL;
-	snprintf(a->who, sizeof(a->who), "%s", who);
+	cstr_copy(a->who, sizeof(a->who), who);
 	a->month = month;
 	who_key(a->who, key);
 	if (map_put(&t->by_who, key, a)) {

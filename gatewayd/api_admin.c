@@ -6,11 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "gatewayd/api.h"
+#include "gatewayd/api_peers.h"
 #include "gatewayd/shell.h"
 #include "gatewayd/store.h"
-#include "gatewayd/api_peers.h"
 #include "io/clock.h"
 #include "io/config.h"
 #include "io/config_value.h"
@@ -60,7 +61,7 @@ static void api_end_session(struct rpc_call *call, struct json_object *params, v
 			 *sid && matches ? "several sessions begin so" : "no such session");
 		return;
 	}
-	snprintf(whole, sizeof(whole), "%s", l->sid);
+	cstr_copy(whole, sizeof(whole), l->sid);
 	log_info("lease %.8s... is ended by the administrator", whole);
 	gw_engine_end(api->engine, whole);
 	o = success();
@@ -252,7 +253,7 @@ static void complain(void *ctx, const char *line)
 	struct complaint *c = ctx;
 
 	if (!*c->text)
-		snprintf(c->text, sizeof(c->text), "%s", line);
+		cstr_copy(c->text, sizeof(c->text), line);
 }
 
 static int copy_key(struct config *to, const struct config *from, const struct config_key *k,
@@ -290,7 +291,7 @@ static struct config *config_with(const struct config *cfg, const struct config_
 		return trial;
 	config_free(trial);
 	if (!*c->text)
-		snprintf(c->text, sizeof(c->text), "%s", strerror(-rc));
+		cstr_copy(c->text, sizeof(c->text), strerror(-rc));
 	return NULL;
 }
 

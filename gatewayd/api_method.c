@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/config.h"
 #include "io/config_value.h"
@@ -67,7 +68,7 @@ static void interface_pattern(char out[IFNAMSIZ], const char *interface)
 {
 	char *percent;
 
-	snprintf(out, IFNAMSIZ, "%s", interface);
+	cstr_copy(out, IFNAMSIZ, interface);
 	percent = strchr(out, '%');
 	if (percent)
 		memcpy(percent, "*", 2);
@@ -103,7 +104,7 @@ static int start_one(struct gw_methods *m, const struct tunnel_method *method, c
 		return rc;
 	rc = gw_engine_add_method(m->engine, method->name, rides_on_mesh(method));
 	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "%s", strerror(-rc));
+		cstr_copy(why, TUNNEL_WHY_MAX, strerror(-rc));
 		method->gateway_stop(r->gw);
 		return rc;
 	}

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/cstr.h"
+
 #define ARGUMENTS 9
 #define ARGUMENT_MAX 128
 
@@ -29,7 +31,7 @@ void gw_hooks_run(struct hooks *h, const char *command, const char *event, const
 	if (!*command)
 		return;
 	argument(a[0], event);
-	snprintf(a[1], ARGUMENT_MAX, "%s", l->sid);
+	cstr_copy(a[1], ARGUMENT_MAX, l->sid);
 	argument(a[2], l->method);
 	argument(a[3], l->name);
 	if (l->who.host.family)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/hostjournal.h"
 #include "io/netlink_tc.h"
@@ -166,7 +167,7 @@ static void queue_choose(struct gw_shape *s)
 	const char *const kinds[] = {strcmp(wanted, "cake") == 0 ? "cake" : "fq_codel", "fq_codel",
 				     "cake"};
 
-	snprintf(s->wanted_queue, sizeof(s->wanted_queue), "%s", wanted);
+	cstr_copy(s->wanted_queue, sizeof(s->wanted_queue), wanted);
 	s->queue = "bfifo";
 	s->queue_why[0] = '\0';
 	if (strcmp(wanted, "fifo") == 0)
@@ -261,7 +262,7 @@ static void attach(struct gw_shape *s, const char *name, bool own)
 		a = calloc(1, sizeof(*a));
 		if (!a)
 			return;
-		snprintf(a->name, sizeof(a->name), "%s", name);
+		cstr_copy(a->name, sizeof(a->name), name);
 		LIST_INSERT_HEAD(&s->interfaces, a, link);
 	}
 	a->leases++;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "core/keyproof.h"
 #include "io/clock.h"
 #include "io/nodeinfo.h"
@@ -78,7 +79,7 @@ static void read_methods(struct json_object *list, struct sub_info *out)
 		if (!name[0] || strlen(name) > SUB_METHOD_NAME_MAX ||
 		    (json_object_object_get_ex(m, "ready", &ready) && !get_bool(m, "ready")))
 			continue;
-		snprintf(out->methods[out->method_count++], sizeof out->methods[0], "%s", name);
+		cstr_copy(out->methods[out->method_count++], sizeof out->methods[0], name);
 	}
 }
 
@@ -166,8 +167,8 @@ int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *
 	 * and nothing that could be more than a word there. */
 	if (!sid_valid(sid) || !method[0] || strlen(method) > SUB_METHOD_NAME_MAX)
 		return malformed(why, "sid or method");
-	snprintf(out->sid, sizeof out->sid, "%s", sid);
-	snprintf(out->method, sizeof out->method, "%s", method);
+	cstr_copy(out->sid, sizeof out->sid, sid);
+	cstr_copy(out->method, sizeof out->method, method);
 	out->lease_seconds = get_u64(answer, "leaseSeconds", 365 * 86400);
 	if (out->lease_seconds == 0)
 		return malformed(why, "leaseSeconds");

@@ -17,6 +17,7 @@
 #include "io/metrics.h"
 #include "io/privileges.h"
 #include "io/resolv.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 #include "subscriberd/api.h"
 #include "subscriberd/api_scan.h"
@@ -505,8 +506,7 @@ static void rearm(struct shell *s)
 		return;
 	}
 	uint64_t wait = at > now ? at - now : 0;
-	struct timeval tv = {(time_t)(wait / 1000000), (suseconds_t)(wait % 1000000)};
-	evtimer_add(s->timer, &tv);
+	timer_in(s->timer, wait);
 }
 
 /* What the tunnels carried, and whether the host is still as we made it. */
@@ -813,7 +813,7 @@ int sub_shell_start(struct daemon *d)
 	read_policy(s);
 	s->in_use = -1;
 	s->ticked_us = daemon_now_us();
-	s->timer = evtimer_new(d->base, on_timer, s);
+	s->timer = timer_new(d->base, on_timer, s);
 	s->tick = event_new(d->base, -1, EV_PERSIST, on_tick, s);
 	if (!s->timer || !s->tick || evtimer_add(s->tick, &second))
 		return -ENOMEM;
@@ -914,10 +914,8 @@ void sub_shell_free(struct daemon *d)
 	sub_host_close(s->host);
 	sub_store_close(s->store);
 	keyfile_wipe(&s->keys);
-	if (s->timer)
-		event_free(s->timer);
-	if (s->tick)
-		event_free(s->tick);
+	event_drop(s->timer);
+	event_drop(s->tick);
 	free(s);
 	d->ctx = NULL;
 }

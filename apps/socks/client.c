@@ -13,6 +13,7 @@
 
 #include "io/clock.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 #include "socks/pipe.h"
 
@@ -233,8 +234,7 @@ static void stop(struct client *c)
 		local_free(LIST_FIRST(&c->locals));
 	uplink_free(c->uplink);
 	meshapp_close(c->app);
-	if (c->sweep)
-		event_free(c->sweep);
+	event_drop(c->sweep);
 }
 
 int socks_client_run(struct event_base *base, struct socks_options *opt)

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "io/privileges.h"
+#include "io/timer.h"
 #include "socks/socks.h"
 
 /* Buffers of one message come and go; giving their pages back each time costs more than they do. */
@@ -56,8 +57,7 @@ int socks_signals_init(struct socks_signals *s, struct event_base *base, struct 
 void socks_signals_free(struct socks_signals *s)
 {
 	for (unsigned i = 0; i < sizeof s->events / sizeof *s->events; i++)
-		if (s->events[i])
-			event_free(s->events[i]);
+		event_drop(s->events[i]);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

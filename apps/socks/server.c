@@ -7,6 +7,7 @@
 
 #include "io/clock.h"
 #include "io/notify.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 #include "socks/hostnets.h"
 #include "socks/pipe.h"
@@ -330,8 +331,7 @@ static void stop(struct server *v)
 	while (!LIST_EMPTY(&v->sessions))
 		session_end(LIST_FIRST(&v->sessions), "the server ends");
 	meshapp_close(v->app);
-	if (v->sweep)
-		event_free(v->sweep);
+	event_drop(v->sweep);
 	resolver_free(v->resolver);
 }
 

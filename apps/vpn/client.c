@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "io/notify.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 #include "tunnel/tunnel.h"
 #include "vpn/host.h"
@@ -269,8 +270,8 @@ static int start(struct client *c)
 		rc = own_id(c);
 	if (rc)
 		return rc;
-	c->retry = evtimer_new(c->base, on_retry, c);
-	c->give_up = evtimer_new(c->base, on_give_up, c);
+	c->retry = timer_new(c->base, on_retry, c);
+	c->give_up = timer_new(c->base, on_give_up, c);
 	if (!c->retry || !c->give_up)
 		return -ENOMEM;
 	c->app = meshapp_open(c->base, &mo);
@@ -289,10 +290,8 @@ static void stop(struct client *c)
 	vpn_offer_free(&c->offer);
 	meshapp_close(c->app);
 	vpn_host_close(c->host);
-	if (c->retry)
-		event_free(c->retry);
-	if (c->give_up)
-		event_free(c->give_up);
+	event_drop(c->retry);
+	event_drop(c->give_up);
 }
 
 int vpn_client_run(struct event_base *base, const struct vpn_options *opt)

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "io/privileges.h"
+#include "io/timer.h"
 #include "vpn/host.h"
 #include "vpn/vpn.h"
 
@@ -51,8 +52,7 @@ int vpn_signals_init(struct vpn_signals *s, struct event_base *base, const struc
 void vpn_signals_free(struct vpn_signals *s)
 {
 	for (unsigned i = 0; i < sizeof s->events / sizeof *s->events; i++)
-		if (s->events[i])
-			event_free(s->events[i]);
+		event_drop(s->events[i]);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

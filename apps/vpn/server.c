@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "io/clock.h"
 #include "io/notify.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 #include "tunnel/tunnel.h"
 #include "vpn/host.h"
@@ -396,8 +397,7 @@ static void stop(struct server *v)
 	if (v->tunnel)
 		tunnel_mesh_gateway.gateway_stop(v->tunnel);
 	meshapp_close(v->app);
-	if (v->watch)
-		event_free(v->watch);
+	event_drop(v->watch);
 	vpn_host_close(v->host);
 	vpn_store_close(v->store);
 	vpn_hosts_free(&v->hosts);

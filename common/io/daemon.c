@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/background.h"
 #include "io/config_doc.h"
@@ -21,6 +22,7 @@
 #include "io/notify.h"
 #include "io/privileges.h"
 #include "io/sandbox.h"
+#include "io/timer.h"
 
 #ifndef MESHNET_VERSION
 #define MESHNET_VERSION "unknown"
@@ -419,7 +421,7 @@ static int signals_open(struct daemon *d)
 	p->on_term = evsignal_new(d->base, SIGTERM, on_stop, d);
 	p->on_int = evsignal_new(d->base, SIGINT, on_stop, d);
 	p->on_hup = evsignal_new(d->base, SIGHUP, on_reload, d);
-	p->deadline = evtimer_new(d->base, on_deadline, d);
+	p->deadline = timer_new(d->base, on_deadline, d);
 	p->watchdog = notify_watchdog(d->base);
 	if (!p->on_term || !p->on_int || !p->on_hup || !p->deadline)
 		return -ENOMEM;
@@ -430,12 +432,6 @@ static int signals_open(struct daemon *d)
 		return -ENOMEM;
 	signals_block(SIG_UNBLOCK);
 	return 0;
-}
-
-static void event_drop(struct event *e)
-{
-	if (e)
-		event_free(e);
 }
 
 static void loop_close(struct daemon *d)
@@ -606,6 +602,6 @@ const char *daemon_host_name(const char *configured, char *out, size_t size)
 	if (!*configured && (gethostname(host, sizeof host - 1) || !*host))
 		snprintf(host, sizeof host, "unnamed");
 	host[strcspn(host, ".")] = '\0';
-	snprintf(out, size, "%s", *configured ? configured : host);
+	cstr_copy(out, size, *configured ? configured : host);
 	return out;
 }

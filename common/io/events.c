@@ -11,6 +11,7 @@
 #include "io/clock.h"
 #include "io/jsonrpc.h"
 #include "io/metrics.h"
+#include "io/timer.h"
 
 struct events {
 	struct rpc_http *http;
@@ -144,8 +145,7 @@ void events_free(struct events *e)
 		return;
 	for (size_t i = 0; i < EVENTS_KEPT; i++)
 		free(e->kept[i]);
-	if (e->heartbeat)
-		event_free(e->heartbeat);
+	event_drop(e->heartbeat);
 	free(e);
 }
 

@@ -20,6 +20,7 @@
 #include "io/helper.h"
 #include "io/keyfile.h"
 #include "io/privileges.h"
+#include "io/timer.h"
 
 #define CIPHER "salsa2012+umac"
 #define RUN_US 2000000u /* for a program that only answers */
@@ -313,7 +314,7 @@ int fastd_open(struct fastd **out, struct event_base *base, struct hostjournal *
 	if (!rc) {
 		f->ended = config->ended;
 		f->arg = config->arg;
-		f->over = evtimer_new(base, on_over, f);
+		f->over = timer_new(base, on_over, f);
 		rc = f->over ? make_folder(f, config) : -ENOMEM;
 	}
 	if (!rc)
@@ -334,7 +335,6 @@ void fastd_close(struct fastd *f)
 	helper_free(f->process);
 	if (*f->folder)
 		remove_folder(f->folder);
-	if (f->over)
-		event_free(f->over);
+	event_drop(f->over);
 	free(f);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/hostjournal_int.h"
 #include "io/netlink_tc.h"
@@ -555,8 +556,8 @@ int host_sysctl_set(struct hostjournal *j, const char *key, const char *value)
 	if (known && known != -ENOENT)
 		return known;
 	/* Until the write is made, the value before it is ours too. */
-	snprintf(e.prior, sizeof e.prior, "%s", known ? "" : e.value);
-	snprintf(e.value, sizeof e.value, "%s", value);
+	cstr_copy(e.prior, sizeof e.prior, known ? "" : e.value);
+	cstr_copy(e.value, sizeof e.value, value);
 	if (known)
 		memcpy(e.before, now, sizeof now);
 	rc = known ? hostjournal_note(j, &e) : hostjournal_update(j, &e);

@@ -12,8 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "io/jsonrpc.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 
 #define TIMEOUT_DEFAULT_US 10000000u
 #define CALL_ID 1u /* one call a connection: the id only has to come back */
@@ -37,7 +39,7 @@ static void answer_down(struct rpc_answer *a, int error, const char *text)
 {
 	a->outcome = RPC_OUTCOME_DOWN;
 	a->code = error;
-	snprintf(a->text, sizeof a->text, "%s", text);
+	cstr_copy(a->text, sizeof a->text, text);
 }
 
 char *rpc_encode_call(uint32_t id, const char *method, struct json_object *params, size_t *len)
@@ -111,8 +113,7 @@ static void client_free(struct rpc_client *c)
 		evhttp_cancel_request(c->req);
 	if (c->conn)
 		evhttp_connection_free(c->conn);
-	if (c->timer)
-		event_free(c->timer);
+	event_drop(c->timer);
 	rpc_answer_free(&c->answer);
 	free(c);
 }
@@ -296,15 +297,14 @@ struct rpc_client *rpc_client_call(struct event_base *base, const struct rpc_tar
 				   rpc_client_cb *cb, void *arg)
 {
 	uint64_t timeout_us = target->timeout_us ? target->timeout_us : TIMEOUT_DEFAULT_US;
-	const struct timeval tv = {(time_t)(timeout_us / 1000000),
-				   (suseconds_t)(timeout_us % 1000000)};
+	const struct timeval tv = timer_span(timeout_us);
 	struct rpc_client *c = calloc(1, sizeof *c);
 
 	if (!c)
 		return NULL;
 	c->cb = cb;
 	c->arg = arg;
-	c->timer = event_new(base, -1, 0, finish, c);
+	c->timer = timer_new(base, finish, c);
 	c->conn = evhttp_connection_base_new(base, NULL, target->host, target->port);
 	c->req = evhttp_request_new(request_done, c);
 	if (!c->timer || !c->conn || !c->req || event_add(c->timer, &tv) ||

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/child.h"
 
@@ -268,7 +269,7 @@ static void told_add(struct resolv *r, const char *interface)
 		i = 0;
 	else if (i == r->told_count)
 		r->told_count++;
-	snprintf(r->told[i], sizeof r->told[i], "%s", interface);
+	cstr_copy(r->told[i], sizeof r->told[i], interface);
 }
 
 static void told_drop(struct resolv *r, unsigned i)
@@ -357,7 +358,7 @@ static int link_set(struct resolv *r, const char *interface, const struct net_ad
 {
 	memcpy(r->servers, servers, count * sizeof *servers);
 	r->count = count;
-	snprintf(r->interface, sizeof r->interface, "%s", interface);
+	cstr_copy(r->interface, sizeof r->interface, interface);
 	told_add(r, interface);
 	return say_servers(r);
 }

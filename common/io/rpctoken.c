@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/addr.h"
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/keyfile.h"
 
@@ -67,7 +68,7 @@ int rpc_token_get(const struct daemon *d, const char *configured, const char *li
 		return -EINVAL;
 	}
 	if (configured[0])
-		snprintf(out, RPC_TOKEN_MAX, "%s", configured);
+		cstr_copy(out, RPC_TOKEN_MAX, configured);
 	else if (!all_loopback(listen))
 		return token_load(d, out);
 	return 0;

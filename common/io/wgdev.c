@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/clock.h"
 #include "io/sysctl.h"
@@ -132,7 +133,7 @@ int wgdev_open(struct wgdev **out, struct event_base *base, struct hostjournal *
 		snprintf(why, WGDEV_WHY_MAX, "out of memory");
 		return -ENOMEM;
 	}
-	snprintf(d->wanted, sizeof d->wanted, "%s", config->interface);
+	cstr_copy(d->wanted, sizeof d->wanted, config->interface);
 	*out = d; /* READY may come from inside */
 	rc = d->ops->open(d, why);
 	if (rc) {
@@ -155,7 +156,7 @@ int wgdev_wait(struct wgdev *d, uint64_t timeout_us, char why[WGDEV_WHY_MAX])
 			nanosleep(&pause, NULL);
 	}
 	if (*d->lost)
-		snprintf(why, WGDEV_WHY_MAX, "%s", d->lost);
+		cstr_copy(why, WGDEV_WHY_MAX, d->lost);
 	return d->ready ? 0 : *d->lost ? -EIO : -ETIMEDOUT;
 }
 

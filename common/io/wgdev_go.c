@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "io/clock.h"
 #include "io/privileges.h"
+#include "io/timer.h"
 #include "io/wguapi.h"
 
 #define SOCKET_PATH "/var/run/wireguard/%s.sock"
@@ -242,7 +243,7 @@ static int go_open(struct wgdev *d, char why[WGDEV_WHY_MAX])
 	snprintf(d->made, sizeof d->made, "mnw%08x", (unsigned)randombytes_random());
 	snprintf(d->socket, sizeof d->socket, SOCKET_PATH, d->made);
 	d->deadline_us = daemon_now_us() + WGDEV_START_US;
-	d->timer = event_new(d->base, -1, 0, go_timer, d);
+	d->timer = timer_new(d->base, go_timer, d);
 	rc = d->timer && event_add(d->timer, &soon) == 0 ? 0 : -ENOMEM;
 	if (!rc)
 		rc = helper_start(&d->process, d->base, d->journal, &spec);
@@ -253,8 +254,7 @@ static int go_open(struct wgdev *d, char why[WGDEV_WHY_MAX])
 
 static void go_close(struct wgdev *d)
 {
-	if (d->timer)
-		event_free(d->timer);
+	event_drop(d->timer);
 	helper_free(d->process); /* its interface goes with it */
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/config_value.h"
 #include "io/netlink.h"
 #include "scan/exchange.h"
@@ -28,7 +29,7 @@ static void protocol_name(unsigned number, char out[NET_HOW_MAX + 1])
 	/* 3 is RTPROT_BOOT: what `ip route add` writes, and olsrd as well. */
 	for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++)
 		if (protocols[i].number == number) {
-			snprintf(out, NET_HOW_MAX + 1, "%s", protocols[i].name);
+			cstr_copy(out, NET_HOW_MAX + 1, protocols[i].name);
 			return;
 		}
 	snprintf(out, NET_HOW_MAX + 1, "proto %u", number % 256);

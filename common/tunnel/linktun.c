@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "io/hostjournal.h"
@@ -135,8 +136,7 @@ static int choose(const struct linktun_kind *k, struct nl *nl, uint8_t outer, bo
 			return 0;
 		}
 	}
-	snprintf(why, TUNNEL_WHY_MAX, "the kernel has no links of kind %s", wanted);
-	return -EOPNOTSUPP;
+	return tunnel_why(why, -EOPNOTSUPP, "the kernel has no links of kind %s", wanted);
 }
 
 int linktun_probe(const struct linktun_kind *k, const struct tunnel_env *env, char *why)
@@ -144,26 +144,21 @@ int linktun_probe(const struct linktun_kind *k, const struct tunnel_env *env, ch
 	char missing[TUNNEL_WHY_MAX / 2] = "";
 	size_t at = 0;
 
-	if (!env->journal) {
-		snprintf(why, TUNNEL_WHY_MAX, "the host's network may not be changed");
-		return -EPERM;
-	}
+	if (!env->journal)
+		return tunnel_why(why, -EPERM, "the host's network may not be changed");
 	for (size_t i = 0; i < k->choice_count; i++) {
 		const char *name = nl_tunnel_kind_name(k->choices[i].kind);
 		int rc = nl_link_probe(hostjournal_nl(env->journal), name);
 		if (!rc)
 			return 0;
-		if (rc == -EPERM) {
-			snprintf(why, TUNNEL_WHY_MAX,
-				 "no interface can be made: CAP_NET_ADMIN is missing");
-			return rc;
-		}
+		if (rc == -EPERM)
+			return tunnel_why(why, rc,
+					  "no interface can be made: CAP_NET_ADMIN is missing");
 		if (!strstr(missing, name) && at < sizeof missing)
 			at += (size_t)snprintf(missing + at, sizeof missing - at, "%s%s",
 					       at ? ", " : "", name);
 	}
-	snprintf(why, TUNNEL_WHY_MAX, "the kernel has no links of kind %s", missing);
-	return -EOPNOTSUPP;
+	return tunnel_why(why, -EOPNOTSUPP, "the kernel has no links of kind %s", missing);
 }
 
 /* What the way to the other end leaves for packets inside; `configured` 0: nothing said. */
@@ -241,25 +236,22 @@ static int end_open(struct end *e, struct hostjournal *j, const char *name, char
 	char local[NET_ADDR_TEXT], remote[NET_ADDR_TEXT];
 	int rc = nl_link_index(nl, name) >= 0 ? -EEXIST : 0;
 
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "there is an interface %s already", name);
-		return rc;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "there is an interface %s already", name);
 	rc = host_tunnel_add(j, name, &e->p.tunnel);
 	if (rc == -EEXIST)
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "there is another %s tunnel between %s and %s already",
-			 nl_tunnel_kind_name(e->p.tunnel.kind),
-			 net_addr_ip_text(&e->p.tunnel.local, local),
-			 net_addr_ip_text(&e->p.tunnel.remote, remote));
+		tunnel_why(why, rc, "there is another %s tunnel between %s and %s already",
+			   nl_tunnel_kind_name(e->p.tunnel.kind),
+			   net_addr_ip_text(&e->p.tunnel.local, local),
+			   net_addr_ip_text(&e->p.tunnel.remote, remote));
 	else if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "interface %s: %s", name, strerror(-rc));
+		tunnel_why(why, rc, "interface %s: %s", name, strerror(-rc));
 	if (rc)
 		return rc;
-	snprintf(e->interface, sizeof e->interface, "%s", name);
+	cstr_copy(e->interface, sizeof e->interface, name);
 	rc = furnish(nl, e);
 	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "interface %s: %s", name, strerror(-rc));
+		tunnel_why(why, rc, "interface %s: %s", name, strerror(-rc));
 		end_close(e, j);
 	}
 	return rc;
@@ -324,19 +316,16 @@ int linktun_gateway_start(const struct linktun_kind *kind, void **out, const str
 
 	if (rc)
 		return rc;
-	if (!numbered(name, config->interface, NUMBER_MAX)) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "[%s] Interface must have a %%d: there is one for each lease", kind->name);
-		return -EINVAL;
-	}
+	if (!numbered(name, config->interface, NUMBER_MAX))
+		return tunnel_why(why, -EINVAL,
+				  "[%s] Interface must have a %%d: there is one for each lease",
+				  kind->name);
 	gw = calloc(1, sizeof *gw);
-	if (!gw) {
-		snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return -ENOMEM;
-	}
+	if (!gw)
+		return tunnel_no_memory(why);
 	gw->kind = kind;
 	gw->env = *env;
-	snprintf(gw->template, sizeof gw->template, "%s", config->interface);
+	cstr_copy(gw->template, sizeof gw->template, config->interface);
 	gw->mtu = config->mtu;
 	gw->own4 = config->addr4.addr;
 	gw->own6 = config->addr6.addr;
@@ -374,9 +363,7 @@ static int check_ends(const struct tunnel_lease *t, char *why)
 		fault = "the subscriber is this host itself";
 	else if (is_link_local(&t->host))
 		fault = "it cannot lie between link-local addresses";
-	if (fault)
-		snprintf(why, TUNNEL_WHY_MAX, "%s", fault);
-	return fault ? -EINVAL : 0;
+	return fault ? tunnel_why(why, -EINVAL, "%s", fault) : 0;
 }
 
 static void tell(const struct gateway *gw, const struct tunnel_lease *t, const struct end *e,
@@ -421,10 +408,8 @@ static int lease_link(struct gateway *gw, const struct tunnel_lease *t, struct l
 		e->own4 = gw->own4;
 	if (t->ip6.family)
 		e->own6 = gw->own6;
-	if (!free_name(nl, gw->template, &gw->next, name)) {
-		snprintf(why, TUNNEL_WHY_MAX, "no name like %s is free", gw->template);
-		return -ENOSPC;
-	}
+	if (!free_name(nl, gw->template, &gw->next, name))
+		return tunnel_why(why, -ENOSPC, "no name like %s is free", gw->template);
 	return end_open(e, gw->env.journal, name, why);
 }
 
@@ -434,15 +419,13 @@ static int lease_new(struct gateway *gw, const struct tunnel_lease *t, struct le
 	struct lease *l = calloc(1, sizeof *l);
 	int rc;
 
-	if (!l) {
-		snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return -ENOMEM;
-	}
+	if (!l)
+		return tunnel_no_memory(why);
 	linktun_secret(t->sid, "key", l->key, sizeof l->key);
 	LIST_INSERT_HEAD(&gw->leases, l, link);
 	rc = map_put(&gw->by_sid, l->key, l);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "no room for the lease");
+		tunnel_why(why, rc, "no room for the lease");
 	else
 		rc = lease_link(gw, t, l, why);
 	if (rc)
@@ -463,15 +446,14 @@ int linktun_gateway_open(void *arg, const struct tunnel_lease *t, struct json_ob
 	    (!net_addr_same_ip(&l->end.p.tunnel.remote, &t->host) ||
 	     !net_addr_same_ip(&l->end.peer4, &t->ip4) ||
 	     !net_addr_same_ip(&l->end.peer6, &t->ip6))) {
-		snprintf(why, TUNNEL_WHY_MAX, "this sid is another host's");
-		rc = -EEXIST;
+		rc = tunnel_why(why, -EEXIST, "this sid is another host's");
 	}
 	if (!rc && !l)
 		rc = lease_new(gw, t, &l, why);
 	if (rc)
 		return rc;
 	tell(gw, t, &l->end, answer);
-	snprintf(interface, IFNAMSIZ, "%s", l->end.interface);
+	cstr_copy(interface, IFNAMSIZ, l->end.interface);
 	return 0;
 }
 
@@ -553,22 +535,20 @@ static int client_ends(struct client *c, const struct tunnel_grant *grant, char 
 	if (!linktun_get_address(grant->object, "host", &t->local) ||
 	    !linktun_get_address(grant->object, "server", &t->remote) ||
 	    t->local.family != t->remote.family) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer names no host and server");
-		return -EPROTO;
+		return tunnel_why(why, -EPROTO, "the gateway's answer names no host and server");
 	}
-	if (linktun_link_of(hostjournal_nl(c->env.journal), &t->local) < 0) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "the gateway sees us as %s, which is not our address: there is address "
-			 "translation between us, which this method does not pass",
-			 net_addr_ip_text(&t->local, text));
-		return -EADDRNOTAVAIL;
-	}
+	if (linktun_link_of(hostjournal_nl(c->env.journal), &t->local) < 0)
+		return tunnel_why(
+			why, -EADDRNOTAVAIL,
+			"the gateway sees us as %s, which is not our address: there is address "
+			"translation between us, which this method does not pass",
+			net_addr_ip_text(&t->local, text));
 	if (grant->server.family && !net_addr_same_ip(&grant->server, &t->remote)) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "the gateway is %s behind address translation, which this method does not "
-			 "pass",
-			 net_addr_ip_text(&t->remote, text));
-		return -EADDRNOTAVAIL;
+		return tunnel_why(
+			why, -EADDRNOTAVAIL,
+			"the gateway is %s behind address translation, which this method does not "
+			"pass",
+			net_addr_ip_text(&t->remote, text));
 	}
 	return 0;
 }
@@ -613,8 +593,7 @@ static int client_link(struct client *c, const char *interface, char *why)
 	} else if (free_name(hostjournal_nl(c->env.journal), interface, &next, name)) {
 		return end_open(&c->end, c->env.journal, name, why);
 	}
-	snprintf(why, TUNNEL_WHY_MAX, "no interface can be called %s", interface);
-	return -EINVAL;
+	return tunnel_why(why, -EINVAL, "no interface can be called %s", interface);
 }
 
 int linktun_client_open(const struct linktun_kind *kind, void **out, const struct tunnel_env *env,
@@ -624,11 +603,8 @@ int linktun_client_open(const struct linktun_kind *kind, void **out, const struc
 	int rc = linktun_probe(kind, env, why);
 	struct client *c = rc ? NULL : calloc(1, sizeof *c);
 
-	if (!c) {
-		if (!rc)
-			snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return rc ? rc : -ENOMEM;
-	}
+	if (!c)
+		return rc ? rc : tunnel_no_memory(why);
 	c->env = *env;
 	rc = client_fill(c, kind, grant, why);
 	if (!rc)

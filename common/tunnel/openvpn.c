@@ -25,6 +25,7 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "io/child.h"
@@ -33,6 +34,7 @@
 #include "io/keyfile.h"
 #include "io/privileges.h"
 #include "io/selfsigned.h"
+#include "io/timer.h"
 #include "io/tun.h"
 #include "tunnel/ovpnmgmt.h"
 #include "tunnel/tunopt.h"
@@ -64,12 +66,10 @@ static int ovpn_probe(const struct tunnel_env *env, enum tunnel_end end, char *w
 	int rc = tun_probe();
 
 	(void)env, (void)end;
-	if (!program()) {
-		snprintf(why, TUNNEL_WHY_MAX, "openvpn is not installed (package openvpn)");
-		return -ENOENT;
-	}
+	if (!program())
+		return tunnel_why(why, -ENOENT, "openvpn is not installed (package openvpn)");
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "no TUN interface can be made: %s", strerror(-rc));
+		tunnel_why(why, rc, "no TUN interface can be made: %s", strerror(-rc));
 	return rc;
 }
 
@@ -85,12 +85,6 @@ static uint32_t mtu_within(int64_t mtu)
 static bool over_tcp(const struct tunnel_env *env)
 {
 	return env->cfg && strcmp(env->cfg->openvpn_protocol, "tcp") == 0;
-}
-
-static int out_of_memory(char *why)
-{
-	snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-	return -ENOMEM;
 }
 
 /* STATE_DIR/openvpn-NAME.SUFFIX */
@@ -264,7 +258,7 @@ static void guest_env(struct ovpn_guest *g, const struct ovpn_event *e)
 {
 	/* What is too long is cut, and then no lease's. */
 	if (strcmp(e->key, "username") == 0)
-		snprintf(g->sid, sizeof g->sid, "%s", e->value);
+		cstr_copy(g->sid, sizeof g->sid, e->value);
 	else if (strcmp(e->key, "password") == 0 && strlen(e->value) < sizeof g->password) {
 		memset(g->password, 0, sizeof g->password);
 		memcpy(g->password, e->value, strlen(e->value));
@@ -433,8 +427,7 @@ static void gateway_stop(void *arg)
 
 	if (!gw)
 		return;
-	if (gw->retry)
-		event_free(gw->retry);
+	event_drop(gw->retry);
 	ovpnmgmt_free(gw->mgmt);
 	child_free(gw->child);
 	forget_config(&gw->env, "server");
@@ -479,8 +472,8 @@ static int gateway_manage(struct ovpn_gateway *gw, char *why)
 	if (!rc)
 		rc = ovpnmgmt_listen(&gw->mgmt, gw->env.base, path, &cb, gw);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "the management socket in the state directory: %s",
-			 strerror(-rc));
+		tunnel_why(why, rc, "the management socket in the state directory: %s",
+			   strerror(-rc));
 	return rc;
 }
 
@@ -488,16 +481,14 @@ static int gateway_begin(struct ovpn_gateway *gw, char *why)
 {
 	int rc = gateway_keys(gw);
 
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "the key of the server: %s", strerror(-rc));
-		return rc;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "the key of the server: %s", strerror(-rc));
 	rc = gateway_manage(gw, why);
 	if (rc)
 		return rc;
 	rc = gateway_run(gw);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "openvpn cannot be started: %s", strerror(-rc));
+		tunnel_why(why, rc, "openvpn cannot be started: %s", strerror(-rc));
 	return rc;
 }
 
@@ -508,26 +499,24 @@ static int gateway_start(void **out, const struct tunnel_env *env,
 	uint64_t seed;
 	int rc;
 
-	if (!*config->interface || strchr(config->interface, '%')) {
-		snprintf(why, TUNNEL_WHY_MAX, "openvpn.Interface is one name, without %%");
-		return -EINVAL;
-	}
+	if (!*config->interface || strchr(config->interface, '%'))
+		return tunnel_why(why, -EINVAL, "openvpn.Interface is one name, without %%");
 	gw = calloc(1, sizeof *gw);
 	if (!gw)
-		return out_of_memory(why);
+		return tunnel_no_memory(why);
 	gw->env = *env;
 	gw->addr4 = config->addr4;
 	gw->addr6 = config->addr6;
 	gw->mtu = mtu_within(config->mtu);
 	gw->port = (uint16_t)(env->cfg ? env->cfg->openvpn_port : OVPN_PORT_DEFAULT);
 	gw->retry_s = OVPN_RETRY_FIRST_S;
-	snprintf(gw->interface, sizeof gw->interface, "%s", config->interface);
+	cstr_copy(gw->interface, sizeof gw->interface, config->interface);
 	LIST_INIT(&gw->leases);
 	randombytes_buf(&seed, sizeof seed);
 	map_init(&gw->by_sid, TUNOPT_SID_KEY, TUNNEL_LEASES_MAX, seed);
 	map_init(&gw->by_cid, sizeof(uint64_t), TUNNEL_LEASES_MAX, seed);
-	gw->retry = evtimer_new(env->base, gateway_retry_due, gw);
-	rc = gw->retry ? gateway_begin(gw, why) : out_of_memory(why);
+	gw->retry = timer_new(env->base, gateway_retry_due, gw);
+	rc = gw->retry ? gateway_begin(gw, why) : tunnel_no_memory(why);
 	if (rc) {
 		gateway_stop(gw);
 		return rc;
@@ -554,13 +543,13 @@ static int lease_new(struct ovpn_gateway *gw, const struct tunnel_lease *t, char
 	int rc;
 
 	if (!l)
-		return out_of_memory(why);
+		return tunnel_no_memory(why);
 	tunopt_sid_key(l->key, t->sid);
 	l->ip4 = t->ip4;
 	l->ip6 = t->ip6;
 	rc = map_put(&gw->by_sid, l->key, l);
 	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "no room for another lease");
+		tunnel_why(why, rc, "no room for another lease");
 		free(l);
 		return rc;
 	}
@@ -581,7 +570,7 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 	gateway_info(gw, answer);
 	json_object_object_add(answer, "fingerprint", json_object_new_string(gw->cert.fingerprint));
 	json_object_object_add(answer, "password", json_object_new_string(password));
-	snprintf(interface, IFNAMSIZ, "%s", gw->interface);
+	cstr_copy(interface, IFNAMSIZ, gw->interface);
 	return 0;
 }
 
@@ -714,7 +703,7 @@ static void client_line(char *line, void *arg)
 		break;
 	case OVPN_FATAL:
 	case OVPN_PASSWORD:
-		snprintf(c->why, sizeof c->why, "%s", e.value);
+		cstr_copy(c->why, sizeof c->why, e.value);
 		break;
 	default:
 		break;
@@ -843,26 +832,22 @@ static int client_name(struct ovpn_client *c, const char *wanted)
 
 static int client_fill(struct ovpn_client *c, const struct tunnel_grant *grant, char *why)
 {
-	snprintf(c->sid, sizeof c->sid, "%s", grant->sid);
+	cstr_copy(c->sid, sizeof c->sid, grant->sid);
 	c->server = grant->server;
 	c->ip4 = grant->ip4;
 	c->ip6 = grant->ip6;
 	c->gateway4 = grant->gateway4;
 	c->gateway6 = grant->gateway6;
-	if (!c->server.family) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "openvpn needs a gateway that was reached over IP, not over the mesh");
-		return -EDESTADDRREQ;
-	}
+	if (!c->server.family)
+		return tunnel_why(
+			why, -EDESTADDRREQ,
+			"openvpn needs a gateway that was reached over IP, not over the mesh");
 	if (!grant->object || !client_answer(c, grant->object)) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer is not one of openvpn");
-		return -EPROTO;
+		return tunnel_why(why, -EPROTO, "the gateway's answer is not one of openvpn");
 	}
-	if (client_name(c, grant->interface)) {
-		snprintf(why, TUNNEL_WHY_MAX, "no interface can be named '%.15s'",
-			 grant->interface);
-		return -EINVAL;
-	}
+	if (client_name(c, grant->interface))
+		return tunnel_why(why, -EINVAL, "no interface can be named '%.15s'",
+				  grant->interface);
 	return 0;
 }
 
@@ -882,7 +867,7 @@ static int client_run(struct ovpn_client *c, char *why)
 				   c);
 	sodium_memzero(config, sizeof config);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "openvpn cannot be started: %s", strerror(-rc));
+		tunnel_why(why, rc, "openvpn cannot be started: %s", strerror(-rc));
 	return rc;
 }
 
@@ -896,7 +881,7 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 		return rc;
 	c = calloc(1, sizeof *c);
 	if (!c)
-		return out_of_memory(why);
+		return tunnel_no_memory(why);
 	c->env = *env;
 	c->state = state;
 	c->arg = arg;

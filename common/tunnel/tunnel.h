@@ -39,6 +39,10 @@ struct hostjournal;
 struct meshapp;
 struct meshconn;
 
+/* Puts the sentence into `why` and returns `rc`. */
+int tunnel_why(char *why, int rc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int tunnel_no_memory(char *why); /* -ENOMEM */
+
 enum tunnel_end { TUNNEL_GATEWAY, TUNNEL_SUBSCRIBER };
 
 /* What the daemon lends to a method; all of it outlives the method's objects. */
