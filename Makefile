@@ -63,7 +63,8 @@ try = $(shell [ "`printf '$(1)' | $(CC) $(ROOTFLAGS) -Werror $(2) -x c -o /dev/n
 # libc reads it: glibc does since 2.36; others cannot be asked (EXTRA_LDFLAGS).
 ifeq ($(SANFLAGS),)
 SMALL    := -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-plt
-SMALL_LD  = -Wl,--gc-sections -Wl,-z,noseparate-code $(PACK)
+# Nobody looks for a function of ours in a program: on MIPS each would have a name to be found by.
+SMALL_LD  = -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--exclude-libs,ALL $(PACK)
 # Asked at the first link, when the libraries of another CPU are there.
 PACK      = $(eval PACK := $(if $(call try,$(PACK_ASK),$(PACK_LD)),$(PACK_LD)))$(PACK)
 PACK_ASK := \043include <features.h>\n\043if !__GLIBC_PREREQ(2, 36)\n\043error\n\043endif\nint main(void) { return 0; }\n

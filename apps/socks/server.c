@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/appsignals.h"
 #include "io/clock.h"
 #include "io/notify.h"
 #include "io/timer.h"
@@ -292,12 +293,14 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 
 /* Streams that are open stay, wherever they lead; the new rules are asked about each new address.
  */
-static void on_reloaded(void *arg)
+static int on_hup(void *arg)
 {
 	struct server *v = arg;
+	int rc = socks_options_reload(v->opt);
 
 	v->policy = v->opt->policy;
 	v->policy_us = 0;
+	return rc;
 }
 
 static int start(struct server *v)
@@ -338,7 +341,7 @@ static void stop(struct server *v)
 int socks_server_run(struct event_base *base, struct socks_options *opt)
 {
 	struct server *v = calloc(1, sizeof *v);
-	struct socks_signals signals;
+	struct appsignals signals;
 	int rc;
 
 	if (!v)
@@ -346,13 +349,13 @@ int socks_server_run(struct event_base *base, struct socks_options *opt)
 	v->opt = opt;
 	v->base = base;
 	rc = start(v);
-	if (socks_signals_init(&signals, base, opt, on_reloaded, v))
+	if (appsignals_init(&signals, base, opt->json, on_hup, v))
 		rc = -ENOMEM;
 	if (!rc) {
 		notify("READY=1");
 		event_base_dispatch(base);
 	}
-	socks_signals_free(&signals);
+	appsignals_free(&signals);
 	stop(v);
 	free(v);
 	return rc ? 1 : 0;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "io/appsignals.h"
 #include "io/notify.h"
 #include "io/timer.h"
 #include "libmeshapp/meshapp.h"
@@ -297,8 +298,8 @@ static void stop(struct client *c)
 int vpn_client_run(struct event_base *base, const struct vpn_options *opt)
 {
 	struct client c = {.opt = opt, .base = base};
-	struct vpn_signals signals;
-	int rc = vpn_signals_init(&signals, base, opt);
+	struct appsignals signals;
+	int rc = appsignals_init(&signals, base, opt->json, vpn_on_hup, (void *)opt);
 
 	if (!rc)
 		rc = start(&c);
@@ -307,6 +308,6 @@ int vpn_client_run(struct event_base *base, const struct vpn_options *opt)
 		event_base_dispatch(base);
 	}
 	stop(&c);
-	vpn_signals_free(&signals);
+	appsignals_free(&signals);
 	return rc ? 1 : 0;
 }

@@ -8,6 +8,7 @@
 #include <sys/queue.h>
 
 #include "base/log.h"
+#include "io/appsignals.h"
 #include "io/clock.h"
 #include "io/notify.h"
 #include "io/timer.h"
@@ -406,8 +407,8 @@ static void stop(struct server *v)
 int vpn_server_run(struct event_base *base, const struct vpn_options *opt)
 {
 	struct server v = {.opt = opt, .base = base};
-	struct vpn_signals signals;
-	int rc = vpn_signals_init(&signals, base, opt);
+	struct appsignals signals;
+	int rc = appsignals_init(&signals, base, opt->json, vpn_on_hup, (void *)opt);
 
 	if (!rc)
 		rc = start(&v);
@@ -417,6 +418,6 @@ int vpn_server_run(struct event_base *base, const struct vpn_options *opt)
 		event_base_dispatch(base);
 	}
 	stop(&v);
-	vpn_signals_free(&signals);
+	appsignals_free(&signals);
 	return rc ? 1 : 0;
 }

@@ -371,15 +371,22 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 	return 0;
 }
 
-static void source_add(struct tunnel_source *out, const struct pair *p)
+/* Ours and the other's, each to the place of its family. */
+static void pair_tell(const struct pair *p, struct net_addr *host4, struct net_addr *server4,
+		      struct net_addr *host6, struct net_addr *server6)
 {
 	if (p->host.family == 4) {
-		out->ip4 = p->host;
-		out->near4 = p->server;
+		*host4 = p->host;
+		*server4 = p->server;
 	} else if (p->host.family == 6) {
-		out->ip6 = p->host;
-		out->near6 = p->server;
+		*host6 = p->host;
+		*server6 = p->server;
 	}
+}
+
+static void source_add(struct tunnel_source *out, const struct pair *p)
+{
+	pair_tell(p, &out->ip4, &out->near4, &out->ip6, &out->near6);
 }
 
 static void gateway_source(void *arg, const char *sid, struct tunnel_source *out)
@@ -540,13 +547,7 @@ static const char *client_interface(void *arg)
 
 static void path_add(struct tunnel_path *out, const struct pair *p)
 {
-	if (p->host.family == 4) {
-		out->source4 = p->host;
-		out->via4 = p->server;
-	} else if (p->host.family == 6) {
-		out->source6 = p->host;
-		out->via6 = p->server;
-	}
+	pair_tell(p, &out->source4, &out->via4, &out->source6, &out->via6);
 }
 
 static void client_path(void *arg, struct tunnel_path *out)

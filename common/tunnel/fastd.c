@@ -66,17 +66,6 @@ static int fastd_method_probe(const struct tunnel_env *env, enum tunnel_end end,
 	return fastd_probe(why);
 }
 
-static int take_nl(const struct tunnel_env *env, struct nl **nl, struct nl **own)
-{
-	int rc = 0;
-
-	*own = NULL;
-	if (!env->journal)
-		rc = nl_open(own);
-	*nl = env->journal ? hostjournal_nl(env->journal) : *own;
-	return rc;
-}
-
 static bool get_key(struct json_object *o, const char *name, char out[FASTD_KEY_TEXT])
 {
 	const char *text;
@@ -295,13 +284,10 @@ static int number_try(struct fd_lease *l, unsigned n)
 	struct fd_gateway *gw = l->gw;
 	const struct nl_addr addrs[] = {lease_addr(&gw->addr4, &l->ip4),
 					lease_addr(&gw->addr6, &l->ip6)};
-	const char *percent = strstr(gw->interface, "%d");
 	char name[IFNAMSIZ];
-	int len = snprintf(name, sizeof name, "%.*s%u%s", (int)(percent - gw->interface),
-			   gw->interface, n, percent + 2),
-	    rc;
+	int rc;
 
-	if (len < 0 || len >= (int)sizeof name || gw->port + n > UINT16_MAX)
+	if (!nl_link_numbered(name, gw->interface, n) || gw->port + n > UINT16_MAX)
 		return -ENOSPC;
 	if (number_taken(gw, n) || !port_free((uint16_t)(gw->port + n)))
 		return -EEXIST;
@@ -566,7 +552,7 @@ static int gateway_begin(struct fd_gateway *gw, const struct tunnel_gateway_conf
 	gw->port = cfg ? (uint16_t)cfg->fastd_port : FASTD_PORT_DEFAULT;
 	gw->addr4 = config->addr4.addr;
 	gw->addr6 = config->addr6.addr;
-	rc = take_nl(&gw->env, &gw->nl, &gw->own_nl);
+	rc = tunopt_nl(&gw->env, &gw->nl, &gw->own_nl);
 	gw->again = timer_new(gw->env.base, on_again, gw);
 	gw->settled = timer_new(gw->env.base, on_settled, gw);
 	if (!rc && (!gw->again || !gw->settled || timer_in(gw->settled, 0)))
@@ -773,7 +759,7 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 		c->begun_us = daemon_now_us();
 		c->timer = timer_new(env->base, client_timer, c);
 	}
-	rc = c && c->timer ? take_nl(env, &c->nl, &c->own_nl) : -ENOMEM;
+	rc = c && c->timer ? tunopt_nl(env, &c->nl, &c->own_nl) : -ENOMEM;
 	if (rc)
 		tunnel_why(why, rc, "%s", strerror(-rc));
 	else

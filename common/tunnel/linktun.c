@@ -257,24 +257,13 @@ static int end_open(struct end *e, struct hostjournal *j, const char *name, char
 	return rc;
 }
 
-/* "mgip%d" and 7: "mgip7".  False when there is no place for a number. */
-static bool numbered(char out[IFNAMSIZ], const char *template, uint32_t number)
-{
-	const char *at = strstr(template, "%d");
-	int n = at ? snprintf(out, IFNAMSIZ, "%.*s%u%s", (int)(at - template), template, number,
-			      at + 2)
-		   : -1;
-
-	return n > 0 && n < IFNAMSIZ;
-}
-
 /* A name of the template that nobody has; `next` is where to look first. */
 static bool free_name(struct nl *nl, const char *template, uint32_t *next, char out[IFNAMSIZ])
 {
 	for (int i = 0; i < NAME_TRIES; i++) {
 		uint32_t number = *next;
 		*next = number >= NUMBER_MAX ? 0 : number + 1;
-		if (numbered(out, template, number) && nl_link_index(nl, out) == -ENODEV)
+		if (nl_link_numbered(out, template, number) && nl_link_index(nl, out) == -ENODEV)
 			return true;
 	}
 	return false;
@@ -316,7 +305,7 @@ int linktun_gateway_start(const struct linktun_kind *kind, void **out, const str
 
 	if (rc)
 		return rc;
-	if (!numbered(name, config->interface, NUMBER_MAX))
+	if (!nl_link_numbered(name, config->interface, NUMBER_MAX))
 		return tunnel_why(why, -EINVAL,
 				  "[%s] Interface must have a %%d: there is one for each lease",
 				  kind->name);
@@ -374,7 +363,8 @@ static void tell(const struct gateway *gw, const struct tunnel_lease *t, const s
 	linktun_put_address(answer, "host", &e->p.tunnel.remote);
 	linktun_put_address(answer, "server", &e->p.tunnel.local);
 	json_object_object_add(answer, "mtu", json_object_new_int64(e->mtu));
-	gw->kind->gateway_fill(&gw->env, t, &p, answer);
+	if (gw->kind->gateway_fill)
+		gw->kind->gateway_fill(&gw->env, t, &p, answer);
 }
 
 static void lease_free(struct gateway *gw, struct lease *l)
@@ -393,7 +383,7 @@ static int lease_link(struct gateway *gw, const struct tunnel_lease *t, struct l
 	char name[IFNAMSIZ];
 	int rc = choose(gw->kind, nl, t->host.family, t->ip6.family != 0, &e->p.tunnel.kind, why);
 
-	if (!rc)
+	if (!rc && gw->kind->gateway_fill)
 		gw->kind->gateway_fill(&gw->env, t, &e->p, unused);
 	json_object_put(unused);
 	if (rc)
@@ -564,7 +554,7 @@ static int client_fill(struct client *c, const struct linktun_kind *kind,
 
 	if (!rc)
 		rc = choose(kind, nl, e->p.tunnel.local.family, ip6, &e->p.tunnel.kind, why);
-	if (!rc)
+	if (!rc && kind->client_fill)
 		rc = kind->client_fill(grant, &e->p, why);
 	if (rc)
 		return rc;

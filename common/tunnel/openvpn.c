@@ -625,20 +625,13 @@ struct ovpn_client {
 
 /* The journal's, or one of our own, which is *mine then and to be closed; NULL when it cannot be
  * had. */
-static struct nl *link_nl(const struct tunnel_env *env, struct nl **mine)
-{
-	if (env->journal)
-		return hostjournal_nl(env->journal);
-	return nl_open(mine) ? NULL : *mine;
-}
-
 static int client_interface_make(struct ovpn_client *c)
 {
 	const struct net_prefix *own[] = {&c->ip4, &c->ip6};
 	const struct net_addr *peer[] = {&c->gateway4, &c->gateway6};
-	struct nl *mine = NULL, *nl = link_nl(&c->env, &mine);
+	struct nl *mine, *nl;
 	struct nl_link link;
-	int rc = nl ? 0 : -ENOMEM;
+	int rc = tunopt_nl(&c->env, &nl, &mine);
 
 	if (!rc)
 		rc = nl_link_get(nl, c->interface, &link);
@@ -823,9 +816,11 @@ static bool client_answer(struct ovpn_client *c, struct json_object *o)
 /* OpenVPN would not say which name it took. */
 static int client_name(struct ovpn_client *c, const char *wanted)
 {
-	struct nl *mine = NULL, *nl = link_nl(&c->env, &mine);
-	int rc = nl ? nl_link_free_name(nl, wanted, c->interface) : -ENOMEM;
+	struct nl *mine, *nl;
+	int rc = tunopt_nl(&c->env, &nl, &mine);
 
+	if (!rc)
+		rc = nl_link_free_name(nl, wanted, c->interface);
 	nl_close(mine);
 	return rc;
 }

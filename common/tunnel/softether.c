@@ -460,17 +460,6 @@ static int gateway_begin(struct se_gateway *gw, char *why)
 	return rc;
 }
 
-/* "mgse%d" and 7: "mgse7".  False when there is no place for a number. */
-static bool numbered(char out[IFNAMSIZ], const char *template, uint32_t number)
-{
-	const char *at = strstr(template, "%d");
-	int n = at ? snprintf(out, IFNAMSIZ, "%.*s%u%s", (int)(at - template), template, number,
-			      at + 2)
-		   : -1;
-
-	return n > 0 && n < IFNAMSIZ;
-}
-
 static int gateway_start(void **out, const struct tunnel_env *env,
 			 const struct tunnel_gateway_config *config, char *why)
 {
@@ -481,7 +470,7 @@ static int gateway_start(void **out, const struct tunnel_env *env,
 
 	if (rc)
 		return rc;
-	if (!numbered(name, config->interface, SE_NUMBER_MAX))
+	if (!nl_link_numbered(name, config->interface, SE_NUMBER_MAX))
 		return tunnel_why(
 			why, -EINVAL,
 			"[softether] Interface must have a %%d: there is one for each lease");
@@ -527,7 +516,7 @@ static bool lease_unique(struct se_gateway *gw, struct se_lease *l)
 		uint32_t number = gw->next;
 		bool taken = false;
 		gw->next = number >= SE_NUMBER_MAX ? 0 : number + 1;
-		numbered(l->interface, gw->template, number);
+		nl_link_numbered(l->interface, gw->template, number);
 		LIST_FOREACH(o, &gw->leases, link) {
 			if (strcmp(o->hub, l->hub) == 0)
 				return false;

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "io/config_value.h"
+#include "io/hostjournal.h"
+#include "tunnel/tunnel.h"
 
 bool tunopt_string(struct json_object *o, const char *key, size_t max, const char **out)
 {
@@ -58,6 +60,17 @@ void tunopt_set_key(struct json_object *o, const char *key, const uint8_t value[
 
 	sodium_bin2base64(text, sizeof text, value, 32, sodium_base64_VARIANT_ORIGINAL);
 	tunopt_set_string(o, key, text);
+}
+
+int tunopt_nl(const struct tunnel_env *env, struct nl **nl, struct nl **own)
+{
+	int rc = 0;
+
+	*own = NULL;
+	if (!env->journal)
+		rc = nl_open(own);
+	*nl = env->journal ? hostjournal_nl(env->journal) : *own;
+	return rc;
 }
 
 void tunopt_sid_key(uint8_t key[TUNOPT_SID_KEY], const char *sid)

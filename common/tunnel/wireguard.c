@@ -68,18 +68,6 @@ static enum wgdev_kind wanted_kind(const struct tunnel_env *env)
 						   : WGDEV_ANY;
 }
 
-/* The journal's, or one of our own that the caller closes. */
-static int take_nl(const struct tunnel_env *env, struct nl **nl, struct nl **own)
-{
-	int rc = 0;
-
-	*own = NULL;
-	if (!env->journal)
-		rc = nl_open(own);
-	*nl = env->journal ? hostjournal_nl(env->journal) : *own;
-	return rc;
-}
-
 /* The kind, or -errno. */
 static int find_kind(const struct tunnel_env *env, struct nl *nl, char *why)
 {
@@ -89,7 +77,7 @@ static int find_kind(const struct tunnel_env *env, struct nl *nl, char *why)
 static int wg_probe(const struct tunnel_env *env, enum tunnel_end end, char *why)
 {
 	struct nl *nl, *own;
-	int rc = take_nl(env, &nl, &own);
+	int rc = tunopt_nl(env, &nl, &own);
 
 	(void)end;
 	if (rc)
@@ -524,7 +512,7 @@ static void gateway_settings(struct wg_gateway *gw, const struct tunnel_gateway_
 
 static int gateway_begin(struct wg_gateway *gw, char *why)
 {
-	int rc = take_nl(&gw->env, &gw->nl, &gw->own_nl);
+	int rc = tunopt_nl(&gw->env, &gw->nl, &gw->own_nl);
 
 	if (!rc)
 		rc = keyfile_load(gw->env.state_dir, "wireguard-gateway", &gw->keys);
@@ -836,7 +824,7 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 		c->arg = arg;
 		c->begun_us = daemon_now_us();
 		c->timer = timer_new(env->base, client_timer, c);
-		rc = c->timer ? take_nl(env, &c->nl, &c->own_nl) : -ENOMEM;
+		rc = c->timer ? tunopt_nl(env, &c->nl, &c->own_nl) : -ENOMEM;
 	}
 	if (!rc)
 		rc = nl_watch_routes(&c->watch, env->base, client_addresses, c);
