@@ -81,7 +81,10 @@ COLD := $(filter-out $(HOT),$(wildcard common/io/*.c common/tunnel/*.c)) $(wildc
 WARM := $(filter %.c,$(wildcard $(subst %,*,$(HOT)) apps/libmeshapp/meshconn.c apps/libmeshapp/meshtun.c)) \
         common/wire/msg.c common/wire/vnethdr.c common/core/tunflow.c common/core/tunroute.c
 UNALIGNED := -falign-functions=1 -falign-jumps=1 -falign-loops=1
-OPT_COLD  := $(if $(call try,int x;,-Oz -c),-Oz,-Os)
+# -fno-plt is worth it where the linker makes a direct call again of one to our own function, which
+# is on x86: elsewhere each stays a load and a jump.
+PLT_ASK   := \043if !defined __x86_64__ && !defined __i386__\n\043error\n\043endif\n
+OPT_COLD  := $(if $(call try,int x;,-Oz -c),-Oz,-Os) $(if $(call try,$(PLT_ASK),-c),,-fplt)
 OPT_WARM  := $(if $(call try,int x;,$(UNALIGNED) -c),$(UNALIGNED))
 
 CRYPTO  ?= libcrypto
@@ -103,7 +106,7 @@ LDLIBS  := -levent_extra -levent_core -ljson-c -lsodium -lsqlite3 -lmnl -lnftabl
 
 # What everything in BUILD is made with: written anew when it is another, and objects are older then.
 FLAGS_FILE := $(BUILD)/flags
-$(FLAGS_FILE): export FLAGS_USED = $(CC) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
+$(FLAGS_FILE): export FLAGS_USED = $(CC) $(CFLAGS) $(OPT_COLD) $(OPT_WARM) $(LDFLAGS) $(LDLIBS)
 $(FLAGS_FILE): FORCE
 	@mkdir -p $(@D)
 	@{ $(CC) --version | head -n 1; printf '%s\n' "$$FLAGS_USED"; } >$@.$$$$ && \

@@ -85,7 +85,7 @@ int account_user(const char *name, struct account *out)
 
 int account_group(const char *name, gid_t *out)
 {
-	struct account a;
+	struct account a = {0};
 	int rc = ask(find_group, name, &a);
 
 	*out = a.gid;
