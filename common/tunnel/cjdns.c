@@ -121,7 +121,7 @@ static int own_key(const struct tunnel_env *env, char key[KEY_TEXT], char *why)
 	if (!n.rc && !*n.key)
 		n.rc = -EPROTO;
 	if (n.rc)
-		tunnel_why(why, n.rc, "cjdns's admin interface: %.100s",
+		tunnel_say(why, "cjdns's admin interface: %.100s",
 			   *n.why ? n.why : strerror(-n.rc));
 	else
 		memcpy(key, n.key, KEY_TEXT);
@@ -526,7 +526,7 @@ static int lease_new(struct gateway *gw, const struct tunnel_lease *t, const cha
 	if (!rc)
 		rc = map_put(&gw->by_peer, l->peer_key, l);
 	if (rc) {
-		tunnel_why(why, rc, "no room for another lease");
+		tunnel_say(why, "no room for another lease");
 		lease_free(gw, l);
 		return rc;
 	}
@@ -813,7 +813,7 @@ static int client_fill(struct client *c, const struct tunnel_grant *grant, char 
 		rc = cjdns_call(c->admin, "IpTunnel_listConnections", (struct bytes){0}, 0,
 				client_listed, c);
 	if (rc)
-		tunnel_why(why, rc, "cjdns's admin interface: %s", strerror(-rc));
+		tunnel_say(why, "cjdns's admin interface: %s", strerror(-rc));
 	return rc;
 }
 

@@ -327,7 +327,7 @@ static int lease_new(struct gateway *gw, const struct tunnel_lease *t, struct le
 	int rc = l ? lease_fill(gw, t, l, why) : -ENOMEM;
 
 	if (!l)
-		tunnel_no_memory(why);
+		tunnel_say_memory(why);
 	if (rc) {
 		free(l);
 		return rc;
@@ -340,7 +340,7 @@ static int lease_new(struct gateway *gw, const struct tunnel_lease *t, struct le
 	if (!rc && l->also.host.family)
 		rc = host_put(gw, &l->also.host, l);
 	if (rc) {
-		tunnel_why(why, rc, "no room for the lease");
+		tunnel_say(why, "no room for the lease");
 		lease_free(gw, l);
 		return rc;
 	}

@@ -436,7 +436,7 @@ static int lease_enter(struct fd_lease *l, char *why)
 	if (!rc)
 		rc = number_take(l);
 	if (rc)
-		tunnel_why(why, rc, "no interface or port for the lease: %s", strerror(-rc));
+		tunnel_say(why, "no interface or port for the lease: %s", strerror(-rc));
 	return rc ? rc : process_start(l, why);
 }
 
@@ -742,7 +742,7 @@ static int client_interface_make(struct fd_client *c, const struct tunnel_grant 
 	if (rc != -EEXIST && rc != -EINVAL)
 		memcpy(c->interface, name, sizeof name); /* also half made */
 	if (rc)
-		tunnel_why(why, rc, "interface '%s': %s", grant->interface, strerror(-rc));
+		tunnel_say(why, "interface '%s': %s", grant->interface, strerror(-rc));
 	return rc;
 }
 
@@ -761,7 +761,7 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 	}
 	rc = c && c->timer ? tunopt_nl(env, &c->nl, &c->own_nl) : -ENOMEM;
 	if (rc)
-		tunnel_why(why, rc, "%s", strerror(-rc));
+		tunnel_say(why, "%s", strerror(-rc));
 	else
 		rc = fastd_keys(env->state_dir, "fastd-subscriber", c->secret, c->key, why);
 	if (!rc)

@@ -240,18 +240,18 @@ static int end_open(struct end *e, struct hostjournal *j, const char *name, char
 		return tunnel_why(why, rc, "there is an interface %s already", name);
 	rc = host_tunnel_add(j, name, &e->p.tunnel);
 	if (rc == -EEXIST)
-		tunnel_why(why, rc, "there is another %s tunnel between %s and %s already",
+		tunnel_say(why, "there is another %s tunnel between %s and %s already",
 			   nl_tunnel_kind_name(e->p.tunnel.kind),
 			   net_addr_ip_text(&e->p.tunnel.local, local),
 			   net_addr_ip_text(&e->p.tunnel.remote, remote));
 	else if (rc)
-		tunnel_why(why, rc, "interface %s: %s", name, strerror(-rc));
+		tunnel_say(why, "interface %s: %s", name, strerror(-rc));
 	if (rc)
 		return rc;
 	cstr_copy(e->interface, sizeof e->interface, name);
 	rc = furnish(nl, e);
 	if (rc) {
-		tunnel_why(why, rc, "interface %s: %s", name, strerror(-rc));
+		tunnel_say(why, "interface %s: %s", name, strerror(-rc));
 		end_close(e, j);
 	}
 	return rc;
@@ -415,7 +415,7 @@ static int lease_new(struct gateway *gw, const struct tunnel_lease *t, struct le
 	LIST_INSERT_HEAD(&gw->leases, l, link);
 	rc = map_put(&gw->by_sid, l->key, l);
 	if (rc)
-		tunnel_why(why, rc, "no room for the lease");
+		tunnel_say(why, "no room for the lease");
 	else
 		rc = lease_link(gw, t, l, why);
 	if (rc)

@@ -69,7 +69,7 @@ static int ovpn_probe(const struct tunnel_env *env, enum tunnel_end end, char *w
 	if (!program())
 		return tunnel_why(why, -ENOENT, "openvpn is not installed (package openvpn)");
 	if (rc)
-		tunnel_why(why, rc, "no TUN interface can be made: %s", strerror(-rc));
+		tunnel_say(why, "no TUN interface can be made: %s", strerror(-rc));
 	return rc;
 }
 
@@ -472,8 +472,7 @@ static int gateway_manage(struct ovpn_gateway *gw, char *why)
 	if (!rc)
 		rc = ovpnmgmt_listen(&gw->mgmt, gw->env.base, path, &cb, gw);
 	if (rc)
-		tunnel_why(why, rc, "the management socket in the state directory: %s",
-			   strerror(-rc));
+		tunnel_say(why, "the management socket in the state directory: %s", strerror(-rc));
 	return rc;
 }
 
@@ -488,7 +487,7 @@ static int gateway_begin(struct ovpn_gateway *gw, char *why)
 		return rc;
 	rc = gateway_run(gw);
 	if (rc)
-		tunnel_why(why, rc, "openvpn cannot be started: %s", strerror(-rc));
+		tunnel_say(why, "openvpn cannot be started: %s", strerror(-rc));
 	return rc;
 }
 
@@ -549,7 +548,7 @@ static int lease_new(struct ovpn_gateway *gw, const struct tunnel_lease *t, char
 	l->ip6 = t->ip6;
 	rc = map_put(&gw->by_sid, l->key, l);
 	if (rc) {
-		tunnel_why(why, rc, "no room for another lease");
+		tunnel_say(why, "no room for another lease");
 		free(l);
 		return rc;
 	}
@@ -862,7 +861,7 @@ static int client_run(struct ovpn_client *c, char *why)
 				   c);
 	sodium_memzero(config, sizeof config);
 	if (rc)
-		tunnel_why(why, rc, "openvpn cannot be started: %s", strerror(-rc));
+		tunnel_say(why, "openvpn cannot be started: %s", strerror(-rc));
 	return rc;
 }
 

@@ -142,7 +142,7 @@ static int own_start(struct gateway *gw, const struct tunnel_gateway_config *con
 		return tunnel_why(why, rc, "the key of the passwords: %s", strerror(-rc));
 	rc = socksserver_new(&gw->own, gw->env.base, &c);
 	if (rc)
-		tunnel_why(why, rc, "port %u: %s", c.port, strerror(-rc));
+		tunnel_say(why, "port %u: %s", c.port, strerror(-rc));
 	else
 		daemon_want_files(2u * SOCKSSERVER_FLOWS_TOTAL);
 	return rc;

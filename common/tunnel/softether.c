@@ -69,7 +69,7 @@ static int probe(const struct tunnel_env *env, enum tunnel_end end, char *why)
 		return rc;
 	rc = tun_probe();
 	if (rc)
-		tunnel_why(why, rc, "no TAP interface can be made: %s", strerror(-rc));
+		tunnel_say(why, "no TAP interface can be made: %s", strerror(-rc));
 	else if (!env->journal)
 		rc = tunnel_why(why, -EPERM, "the host's network may not be changed");
 	return rc;
@@ -456,7 +456,7 @@ static int gateway_begin(struct se_gateway *gw, char *why)
 	if (!rc)
 		rc = server_run(gw);
 	if (rc)
-		tunnel_why(why, rc, "SoftEther cannot be started: %s", strerror(-rc));
+		tunnel_say(why, "SoftEther cannot be started: %s", strerror(-rc));
 	return rc;
 }
 
@@ -547,7 +547,7 @@ static int lease_new(struct se_gateway *gw, const struct tunnel_lease *t, struct
 		l->ends.own6 = gw->own6;
 	rc = lease_unique(gw, l) ? map_put(&gw->by_sid, l->key, l) : -ENOSPC;
 	if (rc) {
-		tunnel_why(why, rc, "no room for another lease");
+		tunnel_say(why, "no room for another lease");
 		free(l);
 		return rc;
 	}

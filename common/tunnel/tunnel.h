@@ -16,6 +16,7 @@
 #ifndef TUNNEL_TUNNEL_H
 #define TUNNEL_TUNNEL_H
 
+#include <errno.h>
 #include <json-c/json.h>
 #include <net/if.h>
 #include <stdbool.h>
@@ -39,9 +40,12 @@ struct hostjournal;
 struct meshapp;
 struct meshconn;
 
-/* Puts the sentence into `why` and returns `rc`. */
-int tunnel_why(char *why, int rc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-int tunnel_no_memory(char *why); /* -ENOMEM */
+/* Puts the sentence into `why`. */
+void tunnel_say(char *why, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void tunnel_say_memory(char *why);
+/* The same, and is `rc`.  No functions, so that who analyses a caller sees that it is not 0. */
+#define tunnel_why(why, rc, ...) (tunnel_say((why), __VA_ARGS__), (rc))
+#define tunnel_no_memory(why) (tunnel_say_memory(why), -ENOMEM)
 
 enum tunnel_end { TUNNEL_GATEWAY, TUNNEL_SUBSCRIBER };
 

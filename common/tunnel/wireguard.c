@@ -400,7 +400,7 @@ static int lease_new(struct wg_gateway *gw, const struct tunnel_lease *t, const 
 	if (!rc && device_ready(gw))
 		rc = lease_apply(gw, l);
 	if (rc) {
-		tunnel_why(why, rc, "no room for the lease: %s", strerror(-rc));
+		tunnel_say(why, "no room for the lease: %s", strerror(-rc));
 		if (device_ready(gw))
 			wgdev_remove_peer(gw->dev, l->key);
 		lease_free(gw, l);
@@ -831,7 +831,7 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 	if (!rc)
 		rc = keyfile_load(env->state_dir, "wireguard-subscriber", &c->keys);
 	if (rc)
-		tunnel_why(why, rc, "%s", strerror(-rc));
+		tunnel_say(why, "%s", strerror(-rc));
 	else
 		rc = client_fill(c, grant, why);
 	if (!rc)
