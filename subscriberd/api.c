@@ -43,7 +43,9 @@ static double get_double(struct json_object *o, const char *key, double max)
 	if (!json_object_object_get_ex(o, key, &v))
 		return 0;
 	d = json_object_get_double(v);
-	return isfinite(d) && d > 0 ? fmin(d, max) : 0;
+	if (!isfinite(d) || d <= 0)
+		return 0;
+	return d < max ? d : max;
 }
 
 static bool get_bool(struct json_object *o, const char *key)
@@ -718,7 +720,7 @@ bool sub_api_poll_order(const struct sub_api_hooks *h, struct rpc_call *call, co
 
 	if (strncmp(id, ORDER_PREFIX, len) != 0)
 		return false;
-	long long order = strtoll(id + len, &end, 10);
+	long order = strtol(id + len, &end, 10);
 	reply_order(h, call, *end ? 0 : order);
 	return true;
 }

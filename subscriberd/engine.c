@@ -18,20 +18,20 @@
 
 const char *sub_state_name(enum sub_state s)
 {
-	static const char *const names[] = {"idle", "requesting", "opening", "standby", "online"};
+	static const char names[][11] = {"idle", "requesting", "opening", "standby", "online"};
 	return (unsigned)s < 5 ? names[s] : "?";
 }
 
 const char *sub_order_name(enum sub_order_state state)
 {
-	static const char *const names[] = {"none", "pending", "done", "failed"};
+	static const char names[][8] = {"none", "pending", "done", "failed"};
 	return (unsigned)state < 4 ? names[state] : "?";
 }
 
 const char *sub_event_name(enum sub_event_kind kind)
 {
-	static const char *const names[] = {"session.state", "standby.state", "gateway.lost",
-					    "session.failover", "session.moved"};
+	static const char names[][17] = {"session.state", "standby.state", "gateway.lost",
+					 "session.failover", "session.moved"};
 	return (unsigned)kind < 5 ? names[kind] : "?";
 }
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/cstr.h"
 #include "io/clock.h"
 #include "io/sockaddr.h"
 #include "io/timer.h"
@@ -223,7 +224,7 @@ int probe_open(struct probe *p, const char *interface, const struct net_addr *so
 	       const struct net_addr *target)
 {
 	probe_close(p);
-	strncpy(p->interface, interface, sizeof p->interface - 1);
+	cstr_copy(p->interface, sizeof p->interface, interface);
 	p->source = *source;
 	p->target = *target;
 	p->nonce = daemon_wall_us() ^ (uint64_t)getpid() << 40;

@@ -146,7 +146,8 @@ static struct sub_quality measured(const struct sub_gateway *g, uint64_t now)
 	if (age < TUNNEL_FRESH_US && t->rtt_ms > 0)
 		return *t;
 	double loss = t->loss * exp2(-(double)age / TUNNEL_HALF_LIFE_US);
-	q.loss = fmax(q.loss, loss);
+	if (loss > q.loss)
+		q.loss = loss;
 	return q;
 }
 
@@ -176,9 +177,12 @@ __attribute__((format(printf, 4, 5))) static void add(struct sum *s, double ms, 
 
 static double rate_ms(const struct sub_gateway *g)
 {
+	double ms;
+
 	if (g->goodput_bps <= 0)
 		return RATE_UNKNOWN_MS;
-	return fmin(RATE_BITS / g->goodput_bps * 1000, RATE_MAX_MS);
+	ms = RATE_BITS / g->goodput_bps * 1000;
+	return ms < RATE_MAX_MS ? ms : RATE_MAX_MS;
 }
 
 static unsigned method_failures(const struct sub_gateway *g, const char *method)

@@ -60,7 +60,7 @@ struct walk {
 
 const char *walk_answer_name(enum walk_answer a)
 {
-	static const char *const names[] = {"not asked", "silent", "no gateway", "gateway"};
+	static const char names[][11] = {"not asked", "silent", "no gateway", "gateway"};
 	return (unsigned)a < 4 ? names[a] : "?";
 }
 

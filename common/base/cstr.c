@@ -1,5 +1,7 @@
 #include "base/cstr.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 void cstr_copy(char *out, size_t size, const char *text)
@@ -8,4 +10,13 @@ void cstr_copy(char *out, size_t size, const char *text)
 
 	memcpy(out, text, len);
 	out[len] = '\0';
+}
+
+void cstr_print(char *out, size_t size, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(out, size, fmt, ap);
+	va_end(ap);
 }

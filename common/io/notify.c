@@ -63,7 +63,7 @@ struct event *notify_watchdog(struct event_base *base)
 	unsigned long long each = usec ? strtoull(usec, NULL, 10) / 2 : 0;
 	struct event *e;
 
-	if (!each || (pid && strtoll(pid, NULL, 10) != getpid()))
+	if (!each || (pid && strtol(pid, NULL, 10) != getpid()))
 		return NULL;
 	e = event_new(base, -1, EV_PERSIST, on_watchdog, NULL);
 	if (e && timer_in(e, each)) {

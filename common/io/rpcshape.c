@@ -63,7 +63,7 @@ static const char *limits_read(const char *p, struct rpc_type *out)
 
 static enum rpc_kind kind_of(struct rpc_span word)
 {
-	static const char *const names[] = {
+	static const char names[][7] = {
 		[RPC_KIND_TEXT] = "text", [RPC_KIND_UINT] = "uint", [RPC_KIND_NUMBER] = "number",
 		[RPC_KIND_BOOL] = "bool", [RPC_KIND_NULL] = "null", [RPC_KIND_OBJECT] = "object",
 		[RPC_KIND_ANY] = "any",	  [RPC_KIND_ID] = "id",	    [RPC_KIND_REF] = "ref",

@@ -18,8 +18,8 @@
 #define TEXT_MAX (8u << 20)
 
 static const struct {
-	unsigned number;
-	const char *name;
+	uint8_t number;
+	char name[7];
 } protocols[] = {{2, "kernel"}, {3, "olsr"},   {4, "static"}, {9, "ra"},      {11, "zebra"},
 		 {12, "bird"},	{16, "dhcp"},  {42, "babel"}, {100, "olsr"},  {186, "bgp"},
 		 {187, "isis"}, {188, "ospf"}, {189, "rip"},  {192, "eigrp"}, {196, "static"}};

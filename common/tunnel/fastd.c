@@ -403,12 +403,7 @@ static int gateway_counters(void *arg, const char *sid, struct tunnel_counters *
 		l->asked_us = now;
 	}
 	t = interface_stats(gw->nl, l->interface);
-	*out = (struct tunnel_counters){.up_packets = t.rx_packets,
-					.up_bytes = t.rx_bytes,
-					.down_packets = t.tx_packets,
-					.down_bytes = t.tx_bytes,
-					.dropped = t.dropped,
-					.connected = l->process && l->connected};
+	tunopt_count(out, &t, TUNNEL_GATEWAY, l->process && l->connected);
 	return 0;
 }
 
@@ -489,9 +484,8 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 		return tunnel_why(why, -EINVAL,
 				  "options must hold the subscriber's publicKey (64 hex digits)");
 	if (l && (memcmp(l->key, key, sizeof key) != 0 || !net_addr_same_ip(&l->ip4, &t->ip4) ||
-		  !net_addr_same_ip(&l->ip6, &t->ip6))) {
+		  !net_addr_same_ip(&l->ip6, &t->ip6)))
 		return tunnel_why(why, -EEXIST, "this sid is another subscriber's");
-	}
 	rc = l ? lease_again(l, why) : lease_new(gw, t, key, &l, why);
 	if (rc)
 		return rc;
@@ -719,9 +713,8 @@ static int client_fill(struct fd_client *c, const struct tunnel_grant *grant, ch
 	if (!get_key(grant->object, "publicKey", c->server) ||
 	    !get_key(grant->object, "clientKey", mine))
 		return tunnel_why(why, -EPROTO, "the gateway's answer lacks keys");
-	if (strcmp(mine, c->key) != 0) {
+	if (strcmp(mine, c->key) != 0)
 		return tunnel_why(why, -ESTALE, "the gateway has an old key of ours");
-	}
 	c->endpoint_count = tunopt_endpoints(grant->object, &grant->server, c->endpoints);
 	if (!c->endpoint_count)
 		return tunnel_why(why, -EPROTO, "the gateway's answer names no address");
@@ -799,12 +792,7 @@ static void client_counters(void *arg, struct tunnel_counters *out)
 	const struct fd_client *c = arg;
 	struct nl_link_stats t = interface_stats(c->nl, c->interface);
 
-	*out = (struct tunnel_counters){.up_packets = t.tx_packets,
-					.up_bytes = t.tx_bytes,
-					.down_packets = t.rx_packets,
-					.down_bytes = t.rx_bytes,
-					.dropped = t.dropped,
-					.connected = c->up && !c->lost};
+	tunopt_count(out, &t, TUNNEL_SUBSCRIBER, c->up && !c->lost);
 }
 
 TUNNEL_METHOD(fastd, (.name = "fastd", .probe = fastd_method_probe),

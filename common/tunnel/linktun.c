@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "io/hostjournal.h"
+#include "tunnel/tunopt.h"
 
 #define SID_KEY_BYTES 32
 #define MTU_MIN 576u
@@ -466,20 +467,13 @@ void linktun_gateway_close(void *arg, const char *sid)
 		lease_free(arg, l);
 }
 
-/* `up`: what the link received is what went up. */
-static void count(struct nl *nl, const struct end *e, bool gateway, struct tunnel_counters *out)
+static void count(struct nl *nl, const struct end *e, enum tunnel_end end,
+		  struct tunnel_counters *out)
 {
 	struct nl_link_stats s = {0};
 	int rc = *e->interface ? nl_link_get_stats(nl, e->index, &s) : -ENODEV;
 
-	*out = (struct tunnel_counters){
-		.up_packets = gateway ? s.rx_packets : s.tx_packets,
-		.up_bytes = gateway ? s.rx_bytes : s.tx_bytes,
-		.down_packets = gateway ? s.tx_packets : s.rx_packets,
-		.down_bytes = gateway ? s.tx_bytes : s.rx_bytes,
-		.dropped = s.dropped,
-		.connected = rc == 0,
-	};
+	tunopt_count(out, &s, end, rc == 0);
 }
 
 int linktun_gateway_counters(void *arg, const char *sid, struct tunnel_counters *out)
@@ -489,7 +483,7 @@ int linktun_gateway_counters(void *arg, const char *sid, struct tunnel_counters 
 
 	if (!l)
 		return -ENOENT;
-	count(hostjournal_nl(gw->env.journal), &l->end, true, out);
+	count(hostjournal_nl(gw->env.journal), &l->end, TUNNEL_GATEWAY, out);
 	return 0;
 }
 
@@ -533,13 +527,12 @@ static int client_ends(struct client *c, const struct tunnel_grant *grant, char 
 			"the gateway sees us as %s, which is not our address: there is address "
 			"translation between us, which this method does not pass",
 			net_addr_ip_text(&t->local, text));
-	if (grant->server.family && !net_addr_same_ip(&grant->server, &t->remote)) {
+	if (grant->server.family && !net_addr_same_ip(&grant->server, &t->remote))
 		return tunnel_why(
 			why, -EADDRNOTAVAIL,
 			"the gateway is %s behind address translation, which this method does not "
 			"pass",
 			net_addr_ip_text(&t->remote, text));
-	}
 	return 0;
 }
 
@@ -630,7 +623,7 @@ void linktun_client_counters(void *arg, struct tunnel_counters *out)
 {
 	const struct client *c = arg;
 
-	count(hostjournal_nl(c->env.journal), &c->end, false, out);
+	count(hostjournal_nl(c->env.journal), &c->end, TUNNEL_SUBSCRIBER, out);
 }
 
 void linktun_client_close(void *arg)

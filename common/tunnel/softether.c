@@ -600,16 +600,10 @@ static int gateway_counters(void *arg, const char *sid, struct tunnel_counters *
 		return -ENOENT;
 	if (l->step == LEASE_MADE)
 		nl_link_get_stats(hostjournal_nl(gw->env.journal), l->index, &s);
-	*out = (struct tunnel_counters){
-		.up_packets = s.rx_packets,
-		.up_bytes = s.rx_bytes,
-		.down_packets = s.tx_packets,
-		.down_bytes = s.tx_bytes,
-		.dropped = s.dropped,
-		.connected = l->step == LEASE_MADE &&
+	tunopt_count(out, &s, TUNNEL_GATEWAY,
+		     l->step == LEASE_MADE &&
 			     (s.rx_packets != l->received ||
-			      (l->received_us && daemon_now_us() - l->received_us < SE_SILENT_US)),
-	};
+			      (l->received_us && daemon_now_us() - l->received_us < SE_SILENT_US)));
 	return 0;
 }
 
@@ -895,12 +889,7 @@ static void client_counters(void *arg, struct tunnel_counters *out)
 
 	if (c->made)
 		nl_link_get_stats(hostjournal_nl(c->env.journal), c->index, &s);
-	*out = (struct tunnel_counters){.up_packets = s.tx_packets,
-					.up_bytes = s.tx_bytes,
-					.down_packets = s.rx_packets,
-					.down_bytes = s.rx_bytes,
-					.dropped = s.dropped,
-					.connected = c->up};
+	tunopt_count(out, &s, TUNNEL_SUBSCRIBER, c->up);
 }
 
 TUNNEL_METHOD(softether, (.name = "softether", .probe = probe),

@@ -6,7 +6,6 @@
 
 #include "io/config_value.h"
 #include "io/hostjournal.h"
-#include "tunnel/tunnel.h"
 
 bool tunopt_string(struct json_object *o, const char *key, size_t max, const char **out)
 {
@@ -71,6 +70,21 @@ int tunopt_nl(const struct tunnel_env *env, struct nl **nl, struct nl **own)
 		rc = nl_open(own);
 	*nl = env->journal ? hostjournal_nl(env->journal) : *own;
 	return rc;
+}
+
+void tunopt_count(struct tunnel_counters *out, const struct nl_link_stats *s, enum tunnel_end end,
+		  bool connected)
+{
+	bool gateway = end == TUNNEL_GATEWAY;
+
+	*out = (struct tunnel_counters){
+		.up_packets = gateway ? s->rx_packets : s->tx_packets,
+		.up_bytes = gateway ? s->rx_bytes : s->tx_bytes,
+		.down_packets = gateway ? s->tx_packets : s->rx_packets,
+		.down_bytes = gateway ? s->tx_bytes : s->rx_bytes,
+		.dropped = s->dropped,
+		.connected = connected,
+	};
 }
 
 void tunopt_sid_key(uint8_t key[TUNOPT_SID_KEY], const char *sid)
