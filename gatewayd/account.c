@@ -27,15 +27,15 @@ void account_who(const struct lease_binding *b, const char *code, char who[ACCOU
 	char text[MESH_ID_TEXT > NET_PREFIX_TEXT ? MESH_ID_TEXT : NET_PREFIX_TEXT];
 
 	if (*code) {
-		snprintf(who, ACCOUNT_WHO_MAX + 1, "code:%s", code);
+		cstr_print(who, ACCOUNT_WHO_MAX + 1, "code:%s", code);
 		return;
 	}
 	if (b->proven) { /* what a host says about its node is not taken for it */
-		snprintf(who, ACCOUNT_WHO_MAX + 1, "node:%s", mesh_id_text(&b->node, text));
+		cstr_print(who, ACCOUNT_WHO_MAX + 1, "node:%s", mesh_id_text(&b->node, text));
 		return;
 	}
 	host_text(&b->host, text);
-	snprintf(who, ACCOUNT_WHO_MAX + 1, "host:%s", text);
+	cstr_print(who, ACCOUNT_WHO_MAX + 1, "host:%s", text);
 }
 
 static void who_key(const char *who, uint8_t key[KEY_BYTES])

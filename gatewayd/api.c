@@ -52,14 +52,14 @@ static void set_family(struct json_object *o, char family, const struct net_addr
 	struct net_addr gateway = pool_gateway(pool);
 	char key[16];
 
-	snprintf(key, sizeof(key), "ipv%c", family);
+	cstr_print(key, sizeof(key), "ipv%c", family);
 	set_address(o, key, own);
-	snprintf(key, sizeof(key), "cidr%c", family);
+	cstr_print(key, sizeof(key), "cidr%c", family);
 	if (pool_in_use(pool))
 		rpc_set_u64(o, key, pool->net.bits);
 	else
 		rpc_set(o, key, NULL);
-	snprintf(key, sizeof(key), "ipv%cgateway", family);
+	cstr_print(key, sizeof(key), "ipv%cgateway", family);
 	set_address(o, key, &gateway);
 }
 
@@ -90,7 +90,7 @@ static struct json_object *uplink_json(const struct gw_api *api)
 	double rtt_ms = (double)u->rtt_us / 1000.0;
 	char text[32];
 
-	snprintf(text, sizeof(text), "%.2f", rtt_ms);
+	cstr_print(text, sizeof(text), "%.2f", rtt_ms);
 	rpc_set_bool(o, "online", u->online);
 	rpc_set_u64(o, "checkedAt", u->checked_s);
 	rpc_set(o, "rttMs", json_object_new_double_s(rtt_ms, text));

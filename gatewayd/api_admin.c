@@ -263,12 +263,12 @@ static int copy_key(struct config *to, const struct config *from, const struct c
 	char option[OPTION_MAX];
 
 	if (k->kind == CONFIG_U64)
-		snprintf(option, sizeof(option), "%s.%s=%" PRIu64, k->section, k->key,
-			 *(const uint64_t *)at);
+		cstr_print(option, sizeof(option), "%s.%s=%" PRIu64, k->section, k->key,
+			   *(const uint64_t *)at);
 	else
-		snprintf(option, sizeof(option), "%s.%s=%s", k->section, k->key,
-			 k->kind == CONFIG_BOOL ? (*(const bool *)at ? "yes" : "no")
-						: *(const char *const *)at);
+		cstr_print(option, sizeof(option), "%s.%s=%s", k->section, k->key,
+			   k->kind == CONFIG_BOOL ? (*(const bool *)at ? "yes" : "no")
+						  : *(const char *const *)at);
 	return config_set(to, option, complain, c);
 }
 
@@ -282,7 +282,7 @@ static struct config *config_with(const struct config *cfg, const struct config_
 
 	for (size_t i = 0; !rc && i < config_key_count(); i++)
 		rc = copy_key(trial, cfg, &config_keys()[i], c);
-	snprintf(option, sizeof(option), "%s.%s=%s", k->section, k->key, value);
+	cstr_print(option, sizeof(option), "%s.%s=%s", k->section, k->key, value);
 	if (!rc)
 		rc = config_set(trial, option, complain, c);
 	if (!rc)

@@ -94,7 +94,7 @@ static int start_one(struct gw_methods *m, const struct tunnel_method *method, c
 	int rc;
 
 	if (m->count == GW_METHODS_MAX) {
-		snprintf(why, TUNNEL_WHY_MAX, "more than %d methods", GW_METHODS_MAX);
+		cstr_print(why, TUNNEL_WHY_MAX, "more than %d methods", GW_METHODS_MAX);
 		return -ENOSPC;
 	}
 	rc = method->probe(&m->env, TUNNEL_GATEWAY, why);
@@ -178,7 +178,7 @@ size_t gw_methods_list(struct gw_methods *m, const char *names)
 
 		if (find(m, a.name))
 			continue;
-		snprintf(a.why, sizeof(a.why), "there is no such method");
+		cstr_print(a.why, sizeof(a.why), "there is no such method");
 		if (!method || start_one(m, method, a.why)) {
 			note_absent(m, before, before_count, &a);
 			continue;

@@ -41,9 +41,9 @@ void gw_hooks_run(struct hooks *h, const char *command, const char *event, const
 	argument(a[5], l->ip4.family ? net_addr_ip_text(&l->ip4, text) : "");
 	argument(a[6], l->ip6.family ? net_addr_ip_text(&l->ip6, text) : "");
 	argument(a[7], l->interface);
-	snprintf(a[8], ARGUMENT_MAX, "%" PRIu64, timeout_wall_s);
+	cstr_print(a[8], ARGUMENT_MAX, "%" PRIu64, timeout_wall_s);
 	for (size_t i = 0; i < ARGUMENTS; i++)
 		args[i] = a[i];
-	snprintf(name, sizeof(name), "%s of %.8s...", event, l->sid);
+	cstr_print(name, sizeof(name), "%s of %.8s...", event, l->sid);
 	hooks_run(h, name, command, args, NULL);
 }

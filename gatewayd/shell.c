@@ -111,7 +111,7 @@ static int tunnel_open(void *ctx, struct lease *l, char *why)
 		return rc;
 	rc = gw_host_lease_add(s->host, l);
 	if (rc) {
-		snprintf(why, GW_WHY_MAX, "the gateway is out of memory");
+		cstr_print(why, GW_WHY_MAX, "the gateway is out of memory");
 		gw_methods_close(s->methods, l);
 		return rc;
 	}

@@ -65,7 +65,7 @@ static struct json_object *get_object(struct json_object *o, const char *key, js
 
 static int malformed(char *why, const char *what)
 {
-	snprintf(why, SUB_WHY_MAX, "its answer makes no sense: %s", what);
+	cstr_print(why, SUB_WHY_MAX, "its answer makes no sense: %s", what);
 	return -EBADMSG;
 }
 
@@ -136,7 +136,7 @@ static int refused(struct json_object *answer, char *why)
 {
 	char text[SUB_WHY_MAX - 20];
 	nodeinfo_text(answer, "errorMsg", text, sizeof text);
-	snprintf(why, SUB_WHY_MAX, "refused: %s", text[0] ? text : "no reason given");
+	cstr_print(why, SUB_WHY_MAX, "refused: %s", text[0] ? text : "no reason given");
 	return -EPERM;
 }
 
@@ -366,7 +366,7 @@ static void list_add(char *list, size_t size, const char *item)
 	size_t len = strlen(list);
 
 	if (!item_listed(list, item))
-		snprintf(list + len, size - len, "%s%s", len ? "," : "", item);
+		cstr_print(list + len, size - len, "%s%s", len ? "," : "", item);
 }
 
 static struct json_object *score_json(const struct sub_rank *r)
@@ -420,8 +420,8 @@ static void set_why(struct json_object *o, const struct ranked *ways, size_t cou
 	}
 	const struct sub_info *info = &ways->g->info;
 	if (info->asked && !info->proven && info->id[0] && len < sizeof why)
-		snprintf(why + len, sizeof why - len, "; does not prove that its key is %.8s",
-			 info->id);
+		cstr_print(why + len, sizeof why - len, "; does not prove that its key is %.8s",
+			   info->id);
 	rpc_set(o, "why", rpc_text(why));
 }
 
@@ -664,7 +664,7 @@ static void reply_order(const struct sub_api_hooks *h, struct rpc_call *call, in
 	struct sub_status s;
 	char id[40];
 
-	snprintf(id, sizeof id, ORDER_PREFIX "%" PRId64, order);
+	cstr_print(id, sizeof id, ORDER_PREFIX "%" PRId64, order);
 	sub_engine_status(h->engine, &s);
 	rpc_set_bool(o, "success", state != SUB_ORDER_FAILED && state != SUB_ORDER_UNKNOWN);
 	rpc_set_str(o, "callId", id);

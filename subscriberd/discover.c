@@ -105,7 +105,7 @@ const char *discover_networks_text(uint32_t networks, char out[GRAPH_NETWORKS_MA
 			len += (size_t)snprintf(out + len, GRAPH_NETWORKS_MAX - len, "%s%s",
 						len ? "," : "", modules[i]->name);
 	if (networks & WALK_TOLD)
-		snprintf(out + len, GRAPH_NETWORKS_MAX - len, "%stold", len ? "," : "");
+		cstr_print(out + len, GRAPH_NETWORKS_MAX - len, "%stold", len ? "," : "");
 	return out;
 }
 
@@ -130,10 +130,10 @@ int discover_check(const struct config *cfg, config_report *report, void *ctx)
 	char bad[NET_HOW_MAX + 1], line[200] = "";
 
 	if (networks_read(cfg->subscriber_networks, bad) < 0)
-		snprintf(line, sizeof line, "subscriber.Networks: there is no network '%s'", bad);
+		cstr_print(line, sizeof line, "subscriber.Networks: there is no network '%s'", bad);
 	else if (ports_read(cfg->subscriber_scan_ports, ports) == 0)
-		snprintf(line, sizeof line, "subscriber.ScanPorts: 1 to %d ports are wanted",
-			 WALK_PORTS_MAX);
+		cstr_print(line, sizeof line, "subscriber.ScanPorts: 1 to %d ports are wanted",
+			   WALK_PORTS_MAX);
 	else if (net_prefix_parse_list(allowed, WALK_ALLOWED_MAX, cfg->subscriber_scan_networks) <
 		 0)
 		snprintf(line, sizeof line, "subscriber.ScanNetworks: at most %d networks",
@@ -363,7 +363,7 @@ static void op_gateway(void *ctx, const struct walk_host *h)
 
 static void status_now(const struct discover *d, struct discover_status *out)
 {
-	snprintf(out->call_id, sizeof out->call_id, "scan-%u", d->scan);
+	cstr_print(out->call_id, sizeof out->call_id, "scan-%u", d->scan);
 	walk_progress(d->walk, &out->progress);
 	out->absent = d->absent;
 	for (int n = 0; n < WALK_NETWORKS_MAX; n++)
@@ -565,13 +565,13 @@ int discover_scan(struct discover *d, const char *networks, char call_id[DISCOVE
 	struct walk_progress p;
 
 	if (set < 0) {
-		snprintf(why, WALK_WHY_MAX, "there is no network '%s'", bad);
+		cstr_print(why, WALK_WHY_MAX, "there is no network '%s'", bad);
 		return -EINVAL;
 	}
 	walk_progress(d->walk, &p);
 	if (!p.running)
 		start(d, (uint32_t)set, d->scan + 1);
-	snprintf(call_id, DISCOVER_CALL_ID_MAX, "scan-%u", d->scan);
+	cstr_print(call_id, DISCOVER_CALL_ID_MAX, "scan-%u", d->scan);
 	return 0;
 }
 
@@ -808,17 +808,17 @@ const char *discover_found_by(const struct discover *d, const struct sub_contact
 	const struct walk_host *h = walk_find(d->walk, &host);
 
 	if (c->via == SUB_VIA_MESH)
-		snprintf(out, GRAPH_NETWORKS_MAX, "apptracker");
+		cstr_print(out, GRAPH_NETWORKS_MAX, "apptracker");
 	else if (in_configuration(d, &c->addr))
-		snprintf(out, GRAPH_NETWORKS_MAX, "configured");
+		cstr_print(out, GRAPH_NETWORKS_MAX, "configured");
 	else if (h && net_host_is_own(&h->host))
-		snprintf(out, GRAPH_NETWORKS_MAX, "own host");
+		cstr_print(out, GRAPH_NETWORKS_MAX, "own host");
 	else if (h && h->networks == WALK_TOLD)
-		snprintf(out, GRAPH_NETWORKS_MAX, "told by %s",
-			 h->from && h->from->gateway ? h->from->gateway->name : "a gateway");
+		cstr_print(out, GRAPH_NETWORKS_MAX, "told by %s",
+			   h->from && h->from->gateway ? h->from->gateway->name : "a gateway");
 	else if (h)
 		discover_networks_text(h->networks & ~WALK_TOLD, out);
 	else
-		snprintf(out, GRAPH_NETWORKS_MAX, "named by hand");
+		cstr_print(out, GRAPH_NETWORKS_MAX, "named by hand");
 	return out;
 }

@@ -68,7 +68,7 @@ static void run(struct sub_hooks *h, const char *name, const char *line, const s
 	const char *values[] = {name, name_of, e->lease->method, h->interfaces[e->slot], ip4,
 				ip6,  NULL};
 	for (size_t i = 0; i < 7; i++) {
-		snprintf(pairs[i], PAIR_MAX, "MESHNET_%s=%s", keys[i], i < 6 ? values[i] : key);
+		cstr_print(pairs[i], PAIR_MAX, "MESHNET_%s=%s", keys[i], i < 6 ? values[i] : key);
 		env[i] = pairs[i];
 	}
 	hooks_run(h->programs, name, line, values, env);

@@ -78,7 +78,7 @@ static unsigned name_parts(const char *configured, char before[IFNAMSIZ], char a
 
 	while (!template && len > 0 && isdigit((unsigned char)configured[len - 1]))
 		len--;
-	snprintf(before, IFNAMSIZ, "%.*s", (int)len, configured);
+	cstr_print(before, IFNAMSIZ, "%.*s", (int)len, configured);
 	cstr_copy(after, IFNAMSIZ, template ? template + 2 : "");
 	return template || !configured[len] ? 0 : (unsigned)strtoul(configured + len, NULL, 10);
 }
@@ -102,7 +102,7 @@ const char *session_interface_name(const char *configured, struct nl *nl,
 		cstr_copy(out, IFNAMSIZ, configured);
 	for (unsigned i = 0; i < INTERFACES_MAX; i++) {
 		if (i > 0 || strstr(configured, "%d")) {
-			snprintf(tail, sizeof tail, "%u%.10s", first + i, after);
+			cstr_print(tail, sizeof tail, "%u%.10s", first + i, after);
 			size_t kept = strlen(before), room = IFNAMSIZ - 1 - strlen(tail);
 			kept = kept < room ? kept : room;
 			memcpy(out, before, kept);
@@ -160,7 +160,7 @@ static int open_client(struct session *s, const struct session_grant *g)
 
 	s->method = tunnel_client_find(s->lease.method);
 	if (!s->method) {
-		snprintf(s->why, sizeof s->why, "there is no method '%s'", s->lease.method);
+		cstr_print(s->why, sizeof s->why, "there is no method '%s'", s->lease.method);
 		return -ENOENT;
 	}
 	return s->method->client_open(&s->client, &env, &grant, on_state, s, s->why);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "core/keyproof.h"
 #include "io/config_value.h"
@@ -587,7 +588,7 @@ static int wrong(config_report *report, void *ctx, const char *key, const char *
 {
 	char line[200];
 
-	snprintf(line, sizeof line, "subscriber.%s: %.150s", key, what);
+	cstr_print(line, sizeof line, "subscriber.%s: %.150s", key, what);
 	report(ctx, line);
 	return -EINVAL;
 }
@@ -602,10 +603,10 @@ static int check_methods(const struct config *cfg, config_report *report, void *
 		n++;
 		if (tunnel_client_find(name))
 			continue;
-		snprintf(line, sizeof line, "there is no method '%s'", name);
+		cstr_print(line, sizeof line, "there is no method '%s'", name);
 		return wrong(report, ctx, "Methods", line);
 	}
-	snprintf(line, sizeof line, "1 to %d methods are wanted, not %zu", SUB_METHODS_MAX, n);
+	cstr_print(line, sizeof line, "1 to %d methods are wanted, not %zu", SUB_METHODS_MAX, n);
 	return n == 0 || n > SUB_METHODS_MAX ? wrong(report, ctx, "Methods", line) : 0;
 }
 
@@ -674,7 +675,7 @@ static int open_mesh(struct shell *s)
 		return 0;
 	randombytes_buf(random, sizeof random);
 	hex_encode(random, sizeof random, hex);
-	snprintf(fresh, sizeof fresh, "subscriber-%s", hex);
+	cstr_print(fresh, sizeof fresh, "subscriber-%s", hex);
 	(void)sub_store_app(s->store, fresh, id, sizeof id);
 	s->app = meshapp_open(s->daemon->base, &(struct meshapp_options){
 						       .node_addr = cfg->subscriber_node,

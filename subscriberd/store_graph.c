@@ -91,11 +91,11 @@ const char *graph_key(const struct net_host *h, char out[GRAPH_KEY_MAX])
 	char ip[NET_ADDR_TEXT];
 
 	if (net_host_is_own(h))
-		snprintf(out, GRAPH_KEY_MAX, "own");
+		cstr_print(out, GRAPH_KEY_MAX, "own");
 	else if (h->addr.family)
 		cstr_copy(out, GRAPH_KEY_MAX, net_addr_ip_text(&h->addr, ip));
 	else
-		snprintf(out, GRAPH_KEY_MAX, "name:%s", h->name);
+		cstr_print(out, GRAPH_KEY_MAX, "name:%s", h->name);
 	return out;
 }
 

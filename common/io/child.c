@@ -193,10 +193,10 @@ pid_t child_pid(const struct child *c)
 const char *child_status_text(int status, char out[48])
 {
 	if (WIFSIGNALED(status))
-		snprintf(out, 48, "signal %d (%.30s)", WTERMSIG(status),
-			 strsignal(WTERMSIG(status)));
+		cstr_print(out, 48, "signal %d (%.30s)", WTERMSIG(status),
+			   strsignal(WTERMSIG(status)));
 	else
-		snprintf(out, 48, "exit %d", WEXITSTATUS(status));
+		cstr_print(out, 48, "exit %d", WEXITSTATUS(status));
 	return out;
 }
 

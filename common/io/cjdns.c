@@ -343,7 +343,7 @@ int cjdns_call(struct cjdns *c, const char *function, struct bytes args, uint64_
 		return -ENOMEM;
 	}
 	cstr_copy(call->function, sizeof call->function, function);
-	snprintf(call->txid, sizeof call->txid, "%llx", (unsigned long long)++c->counter);
+	cstr_print(call->txid, sizeof call->txid, "%llx", (unsigned long long)++c->counter);
 	if (args.len)
 		memcpy(call->args, args.data, args.len);
 	call->args_len = args.len;

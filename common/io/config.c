@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/config_value.h"
 
@@ -220,11 +221,11 @@ __attribute__((format(printf, 2, 3))) static void fault(struct parse *p, const c
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	if (p->reports++ == CONFIG_REPORTS_MAX)
-		snprintf(line, sizeof line, "%s: more faults are not shown", p->name);
+		cstr_print(line, sizeof line, "%s: more faults are not shown", p->name);
 	else if (p->line)
-		snprintf(line, sizeof line, "%s:%u: %s", p->name, p->line, text);
+		cstr_print(line, sizeof line, "%s:%u: %s", p->name, p->line, text);
 	else
-		snprintf(line, sizeof line, "%s: %s", p->name, text);
+		cstr_print(line, sizeof line, "%s: %s", p->name, text);
 	p->report(p->ctx, line);
 }
 

@@ -271,8 +271,8 @@ const char *config_key_range(const struct config_key *k, char *out, size_t size)
 	};
 
 	if (k->kind == CONFIG_U64)
-		snprintf(out, size, "%llu..%llu", (unsigned long long)k->min,
-			 (unsigned long long)k->max);
+		cstr_print(out, size, "%llu..%llu", (unsigned long long)k->min,
+			   (unsigned long long)k->max);
 	else
 		cstr_copy(out, size, k->kind == CONFIG_CHOICE ? k->words : fixed[k->kind]);
 	return out;

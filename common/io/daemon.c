@@ -64,7 +64,7 @@ void daemon_status(struct daemon *d, const char *text)
 	char line[300];
 
 	(void)d;
-	snprintf(line, sizeof line, "STATUS=%.256s", text);
+	cstr_print(line, sizeof line, "STATUS=%.256s", text);
 	notify(line);
 }
 
@@ -296,8 +296,8 @@ static void on_reload(evutil_socket_t fd, short what, void *ctx)
 
 	(void)fd;
 	(void)what;
-	snprintf(line, sizeof line, "RELOADING=1\nMONOTONIC_USEC=%llu",
-		 (unsigned long long)daemon_now_us());
+	cstr_print(line, sizeof line, "RELOADING=1\nMONOTONIC_USEC=%llu",
+		   (unsigned long long)daemon_now_us());
 	notify(line);
 	if (configuration_load(d, &fresh, report_log)) {
 		log_error("configuration not reloaded: the old one stays in use");
@@ -600,7 +600,7 @@ const char *daemon_host_name(const char *configured, char *out, size_t size)
 	char host[256] = "";
 
 	if (!*configured && (gethostname(host, sizeof host - 1) || !*host))
-		snprintf(host, sizeof host, "unnamed");
+		cstr_print(host, sizeof host, "unnamed");
 	host[strcspn(host, ".")] = '\0';
 	cstr_copy(out, size, *configured ? configured : host);
 	return out;

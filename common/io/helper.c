@@ -88,7 +88,7 @@ int helper_start(struct helper **out, struct event_base *base, struct hostjourna
 	h->journal = journal;
 	randombytes_buf(random, sizeof random);
 	hex_encode(random, sizeof random, h->process.mark);
-	snprintf(h->mark, sizeof h->mark, "%s=%s", MARK_VARIABLE, h->process.mark);
+	cstr_print(h->mark, sizeof h->mark, "%s=%s", MARK_VARIABLE, h->process.mark);
 	cstr_copy(h->name, sizeof h->name, spec->name);
 	memcpy(h->process.name, h->name, sizeof h->process.name);
 	if (spec->socket && strlen(spec->socket) >= sizeof h->process.socket) {

@@ -167,7 +167,7 @@ static int link_entry(struct host_entry *e, const char *name)
 	struct wbuf w = entry_begin(e, HOST_LINK);
 
 	put_str(&w, name);
-	snprintf(e->text, sizeof e->text, "link %s", name);
+	cstr_print(e->text, sizeof e->text, "link %s", name);
 	return entry_end(e, &w);
 }
 
@@ -269,8 +269,8 @@ static int addr_entry(struct host_entry *e, const struct nl_addr *a)
 	struct wbuf w = entry_begin(e, HOST_ADDR);
 
 	put_addr(&w, a);
-	snprintf(e->text, sizeof e->text, "address %s on link %u",
-		 net_prefix_text(&a->prefix, text), a->link);
+	cstr_print(e->text, sizeof e->text, "address %s on link %u",
+		   net_prefix_text(&a->prefix, text), a->link);
 	return entry_end(e, &w);
 }
 
@@ -326,9 +326,9 @@ static int route_entry(struct host_entry *e, const struct nl_route *r)
 	struct wbuf w = entry_begin(e, HOST_ROUTE);
 
 	put_route(&w, r);
-	snprintf(e->text, sizeof e->text, "IPv%u route to %s in table %u", r->family,
-		 r->dst.addr.family ? net_prefix_text(&r->dst, dst) : "default",
-		 r->table ? r->table : NL_TABLE_MAIN);
+	cstr_print(e->text, sizeof e->text, "IPv%u route to %s in table %u", r->family,
+		   r->dst.addr.family ? net_prefix_text(&r->dst, dst) : "default",
+		   r->table ? r->table : NL_TABLE_MAIN);
 	return entry_end(e, &w);
 }
 
@@ -368,8 +368,8 @@ static int rule_entry(struct host_entry *e, const struct nl_rule *r)
 	struct wbuf w = entry_begin(e, HOST_RULE);
 
 	put_rule(&w, r);
-	snprintf(e->text, sizeof e->text, "IPv%u rule %u to table %u", r->family, r->priority,
-		 r->table);
+	cstr_print(e->text, sizeof e->text, "IPv%u rule %u to table %u", r->family, r->priority,
+		   r->table);
 	return entry_end(e, &w);
 }
 
@@ -408,7 +408,7 @@ static int clsact_entry(struct host_entry *e, const char *link, uint32_t index)
 	struct wbuf w = entry_begin(e, HOST_CLSACT);
 
 	wbuf_u32(&w, index);
-	snprintf(e->text, sizeof e->text, "traffic control of link %s", link);
+	cstr_print(e->text, sizeof e->text, "traffic control of link %s", link);
 	return entry_end(e, &w);
 }
 
@@ -440,7 +440,7 @@ static int table_entry(struct host_entry *e, const char *table)
 	struct wbuf w = entry_begin(e, HOST_NFT);
 
 	put_str(&w, table);
-	snprintf(e->text, sizeof e->text, "nftables table inet %s", table);
+	cstr_print(e->text, sizeof e->text, "nftables table inet %s", table);
 	return entry_end(e, &w);
 }
 
@@ -536,7 +536,7 @@ static int sysctl_entry(struct host_entry *e, const char *key)
 	struct wbuf w = entry_begin(e, HOST_SYSCTL);
 
 	put_str(&w, key);
-	snprintf(e->text, sizeof e->text, "sysctl %s", key);
+	cstr_print(e->text, sizeof e->text, "sysctl %s", key);
 	return entry_end(e, &w);
 }
 
@@ -607,7 +607,7 @@ static int process_entry(struct host_entry *e, const struct host_process *p)
 	put_str(&w, p->mark);
 	put_str(&w, p->name);
 	put_str(&w, p->socket);
-	snprintf(e->text, sizeof e->text, "process %s", p->name);
+	cstr_print(e->text, sizeof e->text, "process %s", p->name);
 	return entry_end(e, &w);
 }
 

@@ -148,7 +148,7 @@ static void answer_from_http(struct rpc_client *c, struct evhttp_request *req)
 	rpc_decode_answer(body ? body : (const unsigned char *)"", body ? len : 0, CALL_ID,
 			  &c->answer);
 	if (c->answer.outcome == RPC_OUTCOME_DOWN && status != HTTP_OK) {
-		snprintf(text, sizeof text, "HTTP status %d", status);
+		cstr_print(text, sizeof text, "HTTP status %d", status);
 		answer_down(&c->answer, -EPROTO, text);
 	}
 }
@@ -256,14 +256,14 @@ static int client_send(struct rpc_client *c, const struct rpc_target *t, const c
 	char host[300], bearer[300];
 	int err;
 
-	snprintf(host, sizeof host, strchr(t->host, ':') ? "[%s]:%u" : "%s:%u", t->host, t->port);
+	cstr_print(host, sizeof host, strchr(t->host, ':') ? "[%s]:%u" : "%s:%u", t->host, t->port);
 	err = !text || evhttp_add_header(headers, "Host", host) ||
 	      evhttp_add_header(headers, "Content-Type", "application/json") ||
 	      evhttp_add_header(headers, "Connection", "close") ||
 	      evbuffer_add(evhttp_request_get_output_buffer(c->req), text, len);
 	free(text);
 	if (!err && t->token && *t->token) {
-		snprintf(bearer, sizeof bearer, "Bearer %s", t->token);
+		cstr_print(bearer, sizeof bearer, "Bearer %s", t->token);
 		err = evhttp_add_header(headers, "Authorization", bearer);
 	}
 	if (err) {
@@ -362,8 +362,8 @@ void rpc_client_sync(const struct rpc_target *target, const char *method,
 	*answer = (struct rpc_answer){0};
 	answer_down(answer, -ENXIO, "");
 	if (err)
-		snprintf(answer->text, sizeof answer->text, "%s: %s", target->host,
-			 gai_strerror(err));
+		cstr_print(answer->text, sizeof answer->text, "%s: %s", target->host,
+			   gai_strerror(err));
 	for (struct addrinfo *a = list; a; a = a->ai_next) {
 		if (getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof host, NULL, 0,
 				NI_NUMERICHOST))

@@ -119,7 +119,7 @@ static int content_put(const char *owner, const struct content *c)
 	char temporary[OWNER_MAX + 32];
 	int err = 0;
 
-	snprintf(temporary, sizeof temporary, "/etc/.resolv.conf.%.*s", OWNER_MAX, owner);
+	cstr_print(temporary, sizeof temporary, "/etc/.resolv.conf.%.*s", OWNER_MAX, owner);
 	(void)unlink(temporary);
 	if (c->kind == '-')
 		return unlink(RESOLV_CONF) && errno != ENOENT ? -errno : 0;
@@ -140,7 +140,7 @@ static int content_put(const char *owner, const struct content *c)
 
 static const char *saved_path(const char *state_dir, const char *owner, char out[PATH_MAX])
 {
-	snprintf(out, PATH_MAX, "%s/%s.resolv", state_dir, owner);
+	cstr_print(out, PATH_MAX, "%s/%s.resolv", state_dir, owner);
 	return out;
 }
 
@@ -153,7 +153,7 @@ static int save(const char *state_dir, const char *owner, const struct content *
 	if (!text)
 		return -ENOMEM;
 	saved_path(state_dir, owner, path);
-	snprintf(temporary, sizeof temporary, "%s.new", path);
+	cstr_print(temporary, sizeof temporary, "%s.new", path);
 	head = snprintf(text, 32, "%c %o\n", c->kind, (unsigned)c->mode);
 	memcpy(text + head, c->data, c->len);
 	err = write_file(temporary, O_CREAT | O_TRUNC, 0600, text, (size_t)head + c->len);

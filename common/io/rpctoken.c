@@ -47,7 +47,7 @@ static int token_load(const struct daemon *d, char out[RPC_TOKEN_MAX])
 	int err;
 
 	/* A random secret in a file of its own, made once: just what keyfile does. */
-	snprintf(name, sizeof name, "%s-rpc", d->name);
+	cstr_print(name, sizeof name, "%s-rpc", d->name);
 	err = keyfile_load(d->state_dir, name, &k);
 	if (err)
 		return err;

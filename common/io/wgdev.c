@@ -55,17 +55,17 @@ int wgdev_probe(struct nl *nl, enum wgdev_kind wanted, char why[WGDEV_WHY_MAX])
 	if (!rc)
 		return WGDEV_KERNEL;
 	if (wanted == WGDEV_KERNEL || rc != -EOPNOTSUPP) {
-		snprintf(why, WGDEV_WHY_MAX, "the kernel makes no WireGuard interface: %s",
-			 strerror(-rc));
+		cstr_print(why, WGDEV_WHY_MAX, "the kernel makes no WireGuard interface: %s",
+			   strerror(-rc));
 		return rc;
 	}
 	rc = go_probe();
 	if (!rc)
 		return WGDEV_GO;
-	snprintf(why, WGDEV_WHY_MAX,
-		 rc == -ENOENT ? "%swireguard-go is not installed (%s)"
-			       : "%swireguard-go cannot be used: %s",
-		 wanted == WGDEV_GO ? "" : "this kernel has no WireGuard, and ", strerror(-rc));
+	cstr_print(why, WGDEV_WHY_MAX,
+		   rc == -ENOENT ? "%swireguard-go is not installed (%s)"
+				 : "%swireguard-go cannot be used: %s",
+		   wanted == WGDEV_GO ? "" : "this kernel has no WireGuard, and ", strerror(-rc));
 	return rc;
 }
 
@@ -125,12 +125,12 @@ int wgdev_open(struct wgdev **out, struct event_base *base, struct hostjournal *
 	int rc;
 
 	if (!*config->interface || strlen(config->interface) >= IFNAMSIZ) {
-		snprintf(why, WGDEV_WHY_MAX, "'%s' is no interface name", config->interface);
+		cstr_print(why, WGDEV_WHY_MAX, "'%s' is no interface name", config->interface);
 		return -EINVAL;
 	}
 	d = device_new(base, journal, nl, config);
 	if (!d) {
-		snprintf(why, WGDEV_WHY_MAX, "out of memory");
+		cstr_print(why, WGDEV_WHY_MAX, "out of memory");
 		return -ENOMEM;
 	}
 	cstr_copy(d->wanted, sizeof d->wanted, config->interface);

@@ -48,8 +48,8 @@ static int batman_probe(const struct scan_env *env, char *why)
 	nl_close(nl);
 	if ((!rc && strcmp(link.kind, "batadv") == 0) || strchr(env->cfg->batman_batctl, '/'))
 		return 0;
-	snprintf(why, SCAN_WHY_MAX, "there is no batman-adv interface %.40s",
-		 env->cfg->batman_interface);
+	cstr_print(why, SCAN_WHY_MAX, "there is no batman-adv interface %.40s",
+		   env->cfg->batman_interface);
 	return -ENODEV;
 }
 
@@ -340,7 +340,7 @@ static uint32_t link_of(const char *interface)
 	char path[64], target[128];
 	ssize_t n;
 
-	snprintf(path, sizeof path, "/sys/class/net/%.15s/master", interface);
+	cstr_print(path, sizeof path, "/sys/class/net/%.15s/master", interface);
 	n = readlink(path, target, sizeof target - 1);
 	if (n > 0) {
 		target[n] = '\0';

@@ -184,7 +184,7 @@ static void note_protocol(struct scan_notes *notes, struct bytes line)
 	for (const char *p = notes->text; *p; p++)
 		count += *p == ' ';
 	if (count < OSPF_MAX && len + strlen(name) + 2 < sizeof notes->text && !strchr(name, '"'))
-		snprintf(notes->text + len, sizeof notes->text - len, " %s", name);
+		cstr_print(notes->text + len, sizeof notes->text - len, " %s", name);
 }
 
 /* The question after `step` answers (the greeting is the first); false: that was all. */

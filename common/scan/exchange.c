@@ -55,12 +55,12 @@ int scan_probe_address(const char *address, const char *what, char *why)
 	bool is_path;
 
 	if (!*address) {
-		snprintf(why, SCAN_WHY_MAX, "no address of %s is configured", what);
+		cstr_print(why, SCAN_WHY_MAX, "no address of %s is configured", what);
 		return -ENOENT;
 	}
 	address = address_strip(address, &is_path);
 	if (is_path && stat(address, &st) != 0) {
-		snprintf(why, SCAN_WHY_MAX, "%s does not run here (no %.80s)", what, address);
+		cstr_print(why, SCAN_WHY_MAX, "%s does not run here (no %.80s)", what, address);
 		return -ENOENT;
 	}
 	return 0;

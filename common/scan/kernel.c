@@ -32,7 +32,7 @@ static void protocol_name(unsigned number, char out[NET_HOW_MAX + 1])
 			cstr_copy(out, NET_HOW_MAX + 1, protocols[i].name);
 			return;
 		}
-	snprintf(out, NET_HOW_MAX + 1, "proto %u", number % 256);
+	cstr_print(out, NET_HOW_MAX + 1, "proto %u", number % 256);
 }
 
 static int kernel_probe(const struct scan_env *env, char *why)

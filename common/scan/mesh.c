@@ -48,7 +48,7 @@ static int take_node(struct reader *r, struct json_object *node)
 	if (!h)
 		return -ENOMEM;
 	cstr_copy(h->name, sizeof h->name, text);
-	snprintf(h->how, sizeof h->how, "node");
+	cstr_print(h->how, sizeof h->how, "node");
 	if (net_addr_parse(&addr, text_json_str(node, "addr"), 0) == 0 && scan_addr_usable(&addr))
 		h->addr = addr;
 	h->addr.port = 0;

@@ -208,9 +208,9 @@ static int ask_other(void **request, const struct scan_env *env, const struct ne
 	if (!q)
 		return -ENOMEM;
 	*q = (struct yggdrasil_request){.env = *env, .cb = cb, .arg = arg};
-	snprintf(q->question, sizeof q->question,
-		 "{\"request\":\"debug_remotegetpeers\",\"arguments\":{\"key\":\"%.64s\"}}\n",
-		 host->name);
+	cstr_print(q->question, sizeof q->question,
+		   "{\"request\":\"debug_remotegetpeers\",\"arguments\":{\"key\":\"%.64s\"}}\n",
+		   host->name);
 	q->again = timer_new(env->base, on_again, q);
 	if (q->again)
 		err = attempt(q);

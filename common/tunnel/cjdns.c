@@ -134,10 +134,9 @@ static int cjdns_probe(const struct tunnel_env *env, enum tunnel_end end, char *
 
 	if (!env->journal || !env->cfg)
 		return tunnel_why(why, -EPERM, "the host's network may not be changed");
-	if (end == TUNNEL_GATEWAY && !*env->cfg->cjdns_interface) {
+	if (end == TUNNEL_GATEWAY && !*env->cfg->cjdns_interface)
 		return tunnel_why(why, -ENODEV,
 				  "[cjdns] Interface does not say which one cjdns has");
-	}
 	if (end == TUNNEL_GATEWAY && !*env->cfg->gateway_uplink_interface)
 		return tunnel_why(why, -ENODEV,
 				  "[gateway] UplinkInterface must say what needs a lease");
@@ -216,13 +215,13 @@ static void put_address(struct wbuf *w, const char *name, const struct net_addr 
 
 	if (!a->family)
 		return;
-	snprintf(key, sizeof key, "%sAddress", name);
+	cstr_print(key, sizeof key, "%sAddress", name);
 	benc_put_text(w, key);
 	benc_put_text(w, net_addr_ip_text(a, ip));
-	snprintf(key, sizeof key, "%sAlloc", name);
+	cstr_print(key, sizeof key, "%sAlloc", name);
 	benc_put_text(w, key);
 	benc_put_int(w, bits);
-	snprintf(key, sizeof key, "%sPrefix", name);
+	cstr_print(key, sizeof key, "%sPrefix", name);
 	benc_put_text(w, key);
 	benc_put_int(w, bits);
 }
@@ -501,9 +500,8 @@ static int peer_of(const struct gateway *gw, const struct tunnel_lease *t, char 
 	if (!tunopt_string(t->options, "key", KEY_TEXT - 1, &text) ||
 	    cjdns_address(&at, bytes_str(text)) || cjdns_key(bytes_str(text)).len != strlen(text))
 		return tunnel_why(why, -EINVAL, "options.key is not a cjdns key");
-	if (strcmp(text, gw->key) == 0) {
+	if (strcmp(text, gw->key) == 0)
 		return tunnel_why(why, -EINVAL, "options.key is the gateway's own");
-	}
 	if (t->host.family == 6 && t->host.ip[0] == 0xfc && !net_addr_same_ip(&t->host, &at))
 		return tunnel_why(why, -EINVAL, "options.key is another cjdns node's");
 	cstr_copy(peer, KEY_TEXT, text);
@@ -592,7 +590,7 @@ struct client {
 
 static void peer_path(const struct tunnel_env *env, char out[PATH_MAX])
 {
-	snprintf(out, PATH_MAX, "%s/cjdns.peer", env->state_dir);
+	cstr_print(out, PATH_MAX, "%s/cjdns.peer", env->state_dir);
 }
 
 static void peer_read(const struct tunnel_env *env, char out[KEY_TEXT])
@@ -613,7 +611,7 @@ static void client_fail(struct client *c, const char *what, const char *why)
 {
 	char text[TUNNEL_WHY_MAX];
 
-	snprintf(text, sizeof text, "%s: %.100s", what, why);
+	cstr_print(text, sizeof text, "%s: %.100s", what, why);
 	event_del(c->poll);
 	c->state(TUNNEL_FAILED, text, c->arg); /* the owner may free us */
 }

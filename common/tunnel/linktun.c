@@ -63,8 +63,8 @@ void linktun_put_mac(struct json_object *o, const char *key, const uint8_t mac[6
 {
 	char text[18];
 
-	snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
-		 mac[4], mac[5]);
+	cstr_print(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+		   mac[3], mac[4], mac[5]);
 	json_object_object_add(o, key, json_object_new_string(text));
 }
 

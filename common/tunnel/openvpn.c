@@ -111,7 +111,7 @@ static int start_program(struct child **out, const struct tunnel_env *env, const
 				  .arg = arg};
 	int rc = argv[0] ? path_of(path, env, name, "conf") : -ENOENT;
 
-	snprintf(file, sizeof file, "openvpn-%s", name);
+	cstr_print(file, sizeof file, "openvpn-%s", name);
 	if (!rc)
 		rc = keyfile_put(env->state_dir, file, "conf", config, strlen(config));
 	return rc ? rc : child_start(out, env->base, &spec);
@@ -207,8 +207,8 @@ static void netmask_text(uint8_t bits, char out[NET_ADDR_TEXT])
 {
 	uint32_t mask = bits ? UINT32_MAX << (32 - bits) : 0;
 
-	snprintf(out, NET_ADDR_TEXT, "%u.%u.%u.%u", mask >> 24, mask >> 16 & 255, mask >> 8 & 255,
-		 mask & 255);
+	cstr_print(out, NET_ADDR_TEXT, "%u.%u.%u.%u", mask >> 24, mask >> 16 & 255, mask >> 8 & 255,
+		   mask & 255);
 }
 
 static void guest_admit(struct ovpn_gateway *gw, struct ovpn_lease *l)
@@ -658,7 +658,7 @@ static void client_connected(struct ovpn_client *c)
 
 	if (rc) {
 		/* The end of the process tells our owner, outside of this callback. */
-		snprintf(c->why, sizeof c->why, "interface %s: %s", c->interface, strerror(-rc));
+		cstr_print(c->why, sizeof c->why, "interface %s: %s", c->interface, strerror(-rc));
 		child_stop(c->child, OVPN_STOP_US);
 		return;
 	}
@@ -725,8 +725,8 @@ static void client_exit(struct child *child, int status, void *arg)
 	c->child = NULL;
 	c->connected = false;
 	if (!*c->why)
-		snprintf(c->why, sizeof c->why, "openvpn has ended (%s)",
-			 child_status_text(status, text));
+		cstr_print(c->why, sizeof c->why, "openvpn has ended (%s)",
+			   child_status_text(status, text));
 	c->state(TUNNEL_FAILED, c->why, c->arg); /* the owner may free us: nothing may follow */
 }
 
@@ -836,9 +836,8 @@ static int client_fill(struct ovpn_client *c, const struct tunnel_grant *grant, 
 		return tunnel_why(
 			why, -EDESTADDRREQ,
 			"openvpn needs a gateway that was reached over IP, not over the mesh");
-	if (!grant->object || !client_answer(c, grant->object)) {
+	if (!grant->object || !client_answer(c, grant->object))
 		return tunnel_why(why, -EPROTO, "the gateway's answer is not one of openvpn");
-	}
 	if (client_name(c, grant->interface))
 		return tunnel_why(why, -EINVAL, "no interface can be named '%.15s'",
 				  grant->interface);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "io/keyfile.h"
 #include "io/privileges.h"
 
@@ -27,7 +28,7 @@ int se_probe(enum tunnel_end end, char *why)
 	if (access(end == TUNNEL_GATEWAY ? SERVER : CLIENT, X_OK))
 		missing = end == TUNNEL_GATEWAY ? "softether-vpnserver" : "softether-vpnclient";
 	if (missing)
-		snprintf(why, TUNNEL_WHY_MAX, "SoftEther is not installed (package %s)", missing);
+		cstr_print(why, TUNNEL_WHY_MAX, "SoftEther is not installed (package %s)", missing);
 	return missing ? -ENOENT : 0;
 }
 
@@ -115,8 +116,8 @@ int se_command(struct child **out, const struct tunnel_env *env, uint16_t port,
 				  .arg = arg};
 	int rc = config_path(path + 4, env, SE_COMMANDS_FILE);
 
-	snprintf(server, sizeof server, "127.0.0.1:%u", port);
-	snprintf(input, sizeof input, "%s\r", password);
+	cstr_print(server, sizeof server, "127.0.0.1:%u", port);
+	cstr_print(input, sizeof input, "%s\r", password);
 	if (!rc)
 		rc = keyfile_put(env->state_dir, SE_COMMANDS_FILE, "conf", commands,
 				 strlen(commands));

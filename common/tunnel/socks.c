@@ -63,9 +63,8 @@ static int socks_probe(const struct tunnel_env *env, enum tunnel_end end, char *
 
 	if (rc)
 		return tunnel_why(why, rc, "no TUN interface can be made: %s", strerror(-rc));
-	if (!env->journal) {
+	if (!env->journal)
 		return tunnel_why(why, -EPERM, "the host's network may not be looked at");
-	}
 	return 0;
 }
 
@@ -267,10 +266,10 @@ static void client_failed(struct client *c, const char *what, int err)
 {
 	char text[TUNNEL_WHY_MAX], server[NET_ADDR_TEXT];
 
-	snprintf(text, sizeof text, "%s %s: %s", what, net_addr_text(&c->server.addr, server),
-		 err == -EACCES	  ? "the login is refused"
-		 : err == -EPROTO ? "it does not speak SOCKS5"
-				  : strerror(-err));
+	cstr_print(text, sizeof text, "%s %s: %s", what, net_addr_text(&c->server.addr, server),
+		   err == -EACCES   ? "the login is refused"
+		   : err == -EPROTO ? "it does not speak SOCKS5"
+				    : strerror(-err));
 	client_fail(c, text);
 }
 
@@ -386,11 +385,10 @@ static int client_fill(struct client *c, const struct tunnel_grant *grant, char 
 
 	if (!grant->object || !answer_server(c, grant) || !answer_login(c, grant->object))
 		return tunnel_why(why, -EPROTO, "the gateway's answer names no SOCKS server");
-	if (!c->server.addr.family) {
+	if (!c->server.addr.family)
 		return tunnel_why(
 			why, -EDESTADDRREQ,
 			"socks needs a gateway that was reached over IP, not over the mesh");
-	}
 	tunopt_u32(grant->object, "mtu", SOCKS_MTU_MIN, SOCKS_MTU_MAX, &mtu);
 	tunopt_u32(grant->object, "flows", 8, SOCKS_FLOWS_MAX, &flows);
 	cstr_copy(c->interface, sizeof c->interface, grant->interface);

@@ -286,7 +286,7 @@ static bool lease_look(struct se_gateway *gw, struct se_lease *l, uint64_t now)
 	char made[IFNAMSIZ];
 	int rc;
 
-	snprintf(made, sizeof made, "tap_%s", l->hub);
+	cstr_print(made, sizeof made, "tap_%s", l->hub);
 	rc = se_furnish(hostjournal_nl(gw->env.journal), made, l->interface, gw->mtu, &l->ends,
 			&l->index);
 	if (!rc) {
@@ -635,8 +635,8 @@ static void client_exit(struct child *child, int status, void *arg)
 	(void)child;
 	helper_free(c->program);
 	c->program = NULL;
-	snprintf(why, sizeof why, "SoftEther's client has ended (%s)",
-		 child_status_text(status, text));
+	cstr_print(why, sizeof why, "SoftEther's client has ended (%s)",
+		   child_status_text(status, text));
 	log_debug("%s", why);
 	/* Before it was up it is started again in a moment. */
 	if (was)
@@ -724,7 +724,7 @@ static void client_poll(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	timer_in(c->poll, SE_POLL_US);
 	if (!c->made) {
-		snprintf(made, sizeof made, "vpn_%s", c->device);
+		cstr_print(made, sizeof made, "vpn_%s", c->device);
 		rc = se_furnish(hostjournal_nl(c->env.journal), made, c->interface, c->mtu,
 				&c->ends, &c->index);
 		c->made = rc == 0;
@@ -803,7 +803,7 @@ static int client_fill(struct se_client *c, const struct tunnel_grant *grant, ch
 	rc = nl_link_free_name(hostjournal_nl(c->env.journal), grant->interface, c->interface);
 	if (rc)
 		return tunnel_why(why, rc, "no interface can be named '%.15s'", grant->interface);
-	snprintf(c->file, sizeof c->file, "softether-%s", c->interface);
+	cstr_print(c->file, sizeof c->file, "softether-%s", c->interface);
 	c->ends = (struct se_ends){.own4 = grant->ip4.addr,
 				   .own6 = grant->ip6.addr,
 				   .peer4 = grant->gateway4,

@@ -442,9 +442,8 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 			why, -EINVAL,
 			"options must hold the subscriber's publicKey (32 bytes in base64)");
 	if (l && (memcmp(l->key, key, sizeof key) != 0 || !net_addr_same_ip(&l->ip4, &t->ip4) ||
-		  !net_addr_same_ip(&l->ip6, &t->ip6))) {
+		  !net_addr_same_ip(&l->ip6, &t->ip6)))
 		return tunnel_why(why, -EEXIST, "this sid is another subscriber's");
-	}
 	if (!l)
 		rc = lease_new(gw, t, key, &l, why);
 	if (rc)
@@ -705,7 +704,7 @@ static void client_timer(evutil_socket_t fd, short what, void *arg)
 	else if (!rc && !s.handshake_s)
 		rc = client_try_next(c, now);
 	if (rc) {
-		snprintf(text, sizeof text, "WireGuard: %s", strerror(-rc));
+		cstr_print(text, sizeof text, "WireGuard: %s", strerror(-rc));
 		client_fail(c, text);
 		return;
 	}
@@ -728,7 +727,7 @@ static void client_device(enum wgdev_event event, const char *text, void *arg)
 	char why[TUNNEL_WHY_MAX];
 
 	if (event == WGDEV_LOST) {
-		snprintf(why, sizeof why, "the tunnel interface is gone (%s)", text);
+		cstr_print(why, sizeof why, "the tunnel interface is gone (%s)", text);
 		client_fail(c, why);
 		return;
 	}
@@ -774,9 +773,8 @@ static int client_fill(struct wg_client *c, const struct tunnel_grant *grant, ch
 	if (!tunopt_key(grant->object, "publicKey", c->server) ||
 	    !tunopt_key(grant->object, "clientKey", mine))
 		return tunnel_why(why, -EPROTO, "the gateway's answer lacks keys");
-	if (memcmp(mine, c->keys.id.b, sizeof mine) != 0) {
+	if (memcmp(mine, c->keys.id.b, sizeof mine) != 0)
 		return tunnel_why(why, -ESTALE, "the gateway has an old key of ours");
-	}
 	c->endpoint_count = tunopt_endpoints(grant->object, &grant->server, c->endpoints);
 	if (!c->endpoint_count)
 		return tunnel_why(why, -EPROTO, "the gateway's answer names no address");
