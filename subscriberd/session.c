@@ -103,11 +103,8 @@ const char *session_interface_name(const char *configured, struct nl *nl,
 	for (unsigned i = 0; i < INTERFACES_MAX; i++) {
 		if (i > 0 || strstr(configured, "%d")) {
 			cstr_print(tail, sizeof tail, "%u%.10s", first + i, after);
-			size_t kept = strlen(before), room = IFNAMSIZ - 1 - strlen(tail);
-			kept = kept < room ? kept : room;
-			memcpy(out, before, kept);
-			for (size_t k = 0; k <= strlen(tail); k++)
-				out[kept + k] = tail[k];
+			cstr_print(out, IFNAMSIZ, "%.*s%s", (int)(IFNAMSIZ - 1 - strlen(tail)),
+				   before, tail);
 		}
 		if (!name_taken(out, nl, others, count))
 			break;

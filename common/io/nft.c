@@ -179,9 +179,10 @@ static bool covered(const struct net_prefix *prefixes, size_t count, size_t i)
 {
 	const struct net_prefix *p = &prefixes[i];
 
+	/* Of two that are the same, the first stays. */
 	for (size_t k = 0; k < count; k++)
 		if (prefixes[k].addr.family == p->addr.family &&
-		    (prefixes[k].bits < p->bits || (prefixes[k].bits == p->bits && k < i)) &&
+		    prefixes[k].bits < p->bits + (k < i) &&
 		    net_prefix_contains(&prefixes[k], &p->addr))
 			return true;
 	return false;

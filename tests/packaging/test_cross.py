@@ -23,7 +23,7 @@ STRIPPED_MAX = 400 * 1000
 # Past the limit, and not to grow further without a look (docs/building.md).
 STRIPPED_MAX_OF = {
     ("s390x-linux-gnu", "gatewayd"): 436 * 1000,
-    ("s390x-linux-gnu", "subscriberd"): 472 * 1000,
+    ("s390x-linux-gnu", "subscriberd"): 468 * 1000,
     ("aarch64-linux-gnu", "gatewayd"): 464 * 1000,
     ("aarch64-linux-gnu", "subscriberd"): 464 * 1000,
     ("mipsel-linux-gnu", "gatewayd"): 534 * 1000,
