@@ -63,7 +63,8 @@ try = $(shell [ "`printf '$(1)' | $(CC) $(ROOTFLAGS) -Werror $(2) -x c -o /dev/n
 # libc reads it: glibc does since 2.36; others cannot be asked (EXTRA_LDFLAGS).
 ifeq ($(SANFLAGS),)
 SMALL    := -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-plt
-SMALL_LD  = -Wl,--gc-sections -Wl,-z,noseparate-code $(PACK)
+# Nobody looks for a function of ours in a program: on MIPS each would have a name to be found by.
+SMALL_LD  = -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--exclude-libs,ALL $(PACK)
 # Asked at the first link, when the libraries of another CPU are there.
 PACK      = $(eval PACK := $(if $(call try,$(PACK_ASK),$(PACK_LD)),$(PACK_LD)))$(PACK)
 PACK_ASK := \043include <features.h>\n\043if !__GLIBC_PREREQ(2, 36)\n\043error\n\043endif\nint main(void) { return 0; }\n
@@ -74,13 +75,16 @@ HOT  := $(addprefix common/tunnel/,mesh% tunpump%) $(addprefix common/io/,chan.c
 COLD := $(filter-out $(HOT),$(wildcard common/io/*.c common/tunnel/*.c)) $(wildcard common/scan/*.c \
         gatewayd/*.c subscriberd/*.c apptracker/*.c meshctl/*.c nodemanager/api*.c nodemanager/shell*.c \
         nodemanager/store*.c common/core/noise*.c common/core/channel.c common/core/*proof.c) \
-        $(addprefix common/base/,addr.c bencode.c log.c policy.c prefix.c sid.c) \
+        $(addprefix common/base/,addr.c bencode.c cstr.c log.c policy.c prefix.c sid.c) \
         $(addprefix common/wire/,socks5.c socksaddr.c) $(addprefix apps/libmeshapp/,meshapp.c meshapp_list.c)
 # What carries packets by a system call each gains nothing from code that begins at round addresses.
 WARM := $(filter %.c,$(wildcard $(subst %,*,$(HOT)) apps/libmeshapp/meshconn.c apps/libmeshapp/meshtun.c)) \
         common/wire/msg.c common/wire/vnethdr.c common/core/tunflow.c common/core/tunroute.c
 UNALIGNED := -falign-functions=1 -falign-jumps=1 -falign-loops=1
-OPT_COLD  := $(if $(call try,int x;,-Oz -c),-Oz,-Os)
+# -fno-plt is worth it where the linker makes a direct call again of one to our own function, which
+# is on x86: elsewhere each stays a load and a jump.
+PLT_ASK   := \043if !defined __x86_64__ && !defined __i386__\n\043error\n\043endif\n
+OPT_COLD  := $(if $(call try,int x;,-Oz -c),-Oz,-Os) $(if $(call try,$(PLT_ASK),-c),,-fplt)
 OPT_WARM  := $(if $(call try,int x;,$(UNALIGNED) -c),$(UNALIGNED))
 
 CRYPTO  ?= libcrypto
@@ -102,7 +106,7 @@ LDLIBS  := -levent_extra -levent_core -ljson-c -lsodium -lsqlite3 -lmnl -lnftabl
 
 # What everything in BUILD is made with: written anew when it is another, and objects are older then.
 FLAGS_FILE := $(BUILD)/flags
-$(FLAGS_FILE): export FLAGS_USED = $(CC) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
+$(FLAGS_FILE): export FLAGS_USED = $(CC) $(CFLAGS) $(OPT_COLD) $(OPT_WARM) $(LDFLAGS) $(LDLIBS)
 $(FLAGS_FILE): FORCE
 	@mkdir -p $(@D)
 	@{ $(CC) --version | head -n 1; printf '%s\n' "$$FLAGS_USED"; } >$@.$$$$ && \
@@ -202,7 +206,7 @@ SO_FILE     := libmeshapp.so.$(SO_VERSION)
 LIBAPP_DIR  := apps/libmeshapp
 LIBAPP_SRC  := $(wildcard $(LIBAPP_DIR)/*.c) $(wildcard common/base/*.c) \
                $(filter-out %/chan_listener.c,$(wildcard common/io/chan*.c)) \
-               common/io/clock.c common/io/hostlookup.c common/io/sockaddr.c common/io/keyfile.c \
+               common/io/clock.c common/io/hostlookup.c common/io/sockaddr.c common/io/keyfile.c common/io/timer.c \
                common/wire/frame.c common/wire/msg.c \
                common/core/channel.c common/core/noise.c common/core/pkt.c
 LIBAPP_OBJ  := $(LIBAPP_SRC:%.c=$(BUILD)/pic/%.o)

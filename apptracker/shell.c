@@ -15,6 +15,7 @@
 #include "io/chan.h"
 #include "io/keyfile.h"
 #include "io/statushttp.h"
+#include "io/timer.h"
 
 #define FLUSH_US 200000u
 
@@ -39,8 +40,7 @@ static void timer_arm(struct shell *s)
 		return;
 	}
 	uint64_t in = at > now ? at - now : 0;
-	struct timeval tv = {(time_t)(in / 1000000), (suseconds_t)(in % 1000000)};
-	evtimer_add(s->timer, &tv);
+	timer_in(s->timer, in);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -232,8 +232,8 @@ int tracker_start(struct daemon *d)
 	struct tracker_config c = engine_config(d->cfg);
 	map_init(&s->channels, sizeof(uint64_t), 4 * c.managers_max, seed);
 	s->engine = tracker_new(&c, &ops, s, seed);
-	s->timer = evtimer_new(d->base, on_timer, s);
-	s->flush = evtimer_new(d->base, on_flush, s);
+	s->timer = timer_new(d->base, on_timer, s);
+	s->flush = timer_new(d->base, on_flush, s);
 	if (!s->engine || !s->timer || !s->flush)
 		return -ENOMEM;
 	int err = open_store(s);
@@ -258,10 +258,8 @@ void tracker_shutdown(struct daemon *d)
 	chan_listener_free(s->listener);
 	tracker_free(s->engine);
 	tracker_store_close(s->store);
-	if (s->timer)
-		event_free(s->timer);
-	if (s->flush)
-		event_free(s->flush);
+	event_drop(s->timer);
+	event_drop(s->flush);
 	map_free(&s->channels);
 	free(s);
 	d->ctx = NULL;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/store.h"
 
 enum { Q_PUT, Q_DEL, Q_LIST };
@@ -58,8 +59,8 @@ int tracker_store_each(struct tracker_store *s,
 		if (!store_id(&r, 0, &e.node) || !store_id(&r, 2, &e.manager) ||
 		    info.len > sizeof e.info)
 			continue;
-		snprintf(e.app, sizeof e.app, "%s", store_str(&r, 1));
-		snprintf(e.type, sizeof e.type, "%s", store_str(&r, 3));
+		cstr_copy(e.app, sizeof e.app, store_str(&r, 1));
+		cstr_copy(e.type, sizeof e.type, store_str(&r, 3));
 		e.info_len = (uint16_t)info.len;
 		if (info.len)
 			memcpy(e.info, info.data, info.len);

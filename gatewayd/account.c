@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
+
 #define KEY_BYTES 32
 #define HOST_PREFIX_V6 64u
 
@@ -25,15 +27,15 @@ void account_who(const struct lease_binding *b, const char *code, char who[ACCOU
 	char text[MESH_ID_TEXT > NET_PREFIX_TEXT ? MESH_ID_TEXT : NET_PREFIX_TEXT];
 
 	if (*code) {
-		snprintf(who, ACCOUNT_WHO_MAX + 1, "code:%s", code);
+		cstr_print(who, ACCOUNT_WHO_MAX + 1, "code:%s", code);
 		return;
 	}
 	if (b->proven) { /* what a host says about its node is not taken for it */
-		snprintf(who, ACCOUNT_WHO_MAX + 1, "node:%s", mesh_id_text(&b->node, text));
+		cstr_print(who, ACCOUNT_WHO_MAX + 1, "node:%s", mesh_id_text(&b->node, text));
 		return;
 	}
 	host_text(&b->host, text);
-	snprintf(who, ACCOUNT_WHO_MAX + 1, "host:%s", text);
+	cstr_print(who, ACCOUNT_WHO_MAX + 1, "host:%s", text);
 }
 
 static void who_key(const char *who, uint8_t key[KEY_BYTES])
@@ -71,7 +73,7 @@ struct account *account_add(struct account_table *t, const char *who, uint32_t m
 
 	if (!a)
 		return NULL;
-	snprintf(a->who, sizeof(a->who), "%s", who);
+	cstr_copy(a->who, sizeof(a->who), who);
 	a->month = month;
 	who_key(a->who, key);
 	if (map_put(&t->by_who, key, a)) {

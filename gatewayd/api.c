@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "core/keyproof.h"
 #include "gatewayd/api_owner.h"
 #include "gatewayd/api_peers.h"
@@ -51,14 +52,14 @@ static void set_family(struct json_object *o, char family, const struct net_addr
 	struct net_addr gateway = pool_gateway(pool);
 	char key[16];
 
-	snprintf(key, sizeof(key), "ipv%c", family);
+	cstr_print(key, sizeof(key), "ipv%c", family);
 	set_address(o, key, own);
-	snprintf(key, sizeof(key), "cidr%c", family);
+	cstr_print(key, sizeof(key), "cidr%c", family);
 	if (pool_in_use(pool))
 		rpc_set_u64(o, key, pool->net.bits);
 	else
 		rpc_set(o, key, NULL);
-	snprintf(key, sizeof(key), "ipv%cgateway", family);
+	cstr_print(key, sizeof(key), "ipv%cgateway", family);
 	set_address(o, key, &gateway);
 }
 
@@ -89,7 +90,7 @@ static struct json_object *uplink_json(const struct gw_api *api)
 	double rtt_ms = (double)u->rtt_us / 1000.0;
 	char text[32];
 
-	snprintf(text, sizeof(text), "%.2f", rtt_ms);
+	cstr_print(text, sizeof(text), "%.2f", rtt_ms);
 	rpc_set_bool(o, "online", u->online);
 	rpc_set_u64(o, "checkedAt", u->checked_s);
 	rpc_set(o, "rttMs", json_object_new_double_s(rtt_ms, text));
@@ -214,7 +215,7 @@ const char *gw_api_app_info(const struct gw_api *api, char *out, size_t size)
 	rpc_set_str(o, "price", api->cfg->gateway_price);
 	rpc_set_str(o, "currency", api->cfg->gateway_currency);
 	rpc_set_u64(o, "rpcPort", api->cfg->gateway_rpc_port);
-	snprintf(out, size, "%s", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+	cstr_copy(out, size, json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
 	json_object_put(o);
 	return out;
 }
@@ -228,7 +229,7 @@ static struct lease_binding caller_of(const struct rpc_ctx *ctx)
 	if (ctx->over_mesh) {
 		b.proven = true;
 		b.node = ctx->mesh_peer;
-		snprintf(b.app, sizeof(b.app), "%s", ctx->mesh_app);
+		cstr_copy(b.app, sizeof(b.app), ctx->mesh_app);
 	} else {
 		b.host = ctx->addr;
 		b.host.port = 0;
@@ -255,7 +256,7 @@ static bool app_from_options(struct rpc_call *call, struct json_object *options,
 		return wrong(call, "options.node and options.app come together");
 	if (mesh_id_parse(&who->node, node) || mesh_id_is_zero(&who->node))
 		return wrong(call, "options.node is not a node id (64 hex digits)");
-	snprintf(who->app, sizeof(who->app), "%s", app);
+	cstr_copy(who->app, sizeof(who->app), app);
 	return true;
 }
 
@@ -480,7 +481,7 @@ static void hold(struct gw_api *api, struct rpc_call *call, enum held_kind kind,
 {
 	struct gw_held h = {.call = call, .kind = kind};
 
-	snprintf(h.sid, sizeof(h.sid), "%s", sid);
+	cstr_copy(h.sid, sizeof(h.sid), sid);
 	if (api->held_count == api->held_size) {
 		size_t size = api->held_size ? api->held_size * 2 : 64;
 		struct gw_held *list = reallocarray(api->held, size, sizeof(*list));

@@ -6,11 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "gatewayd/api.h"
+#include "gatewayd/api_peers.h"
 #include "gatewayd/shell.h"
 #include "gatewayd/store.h"
-#include "gatewayd/api_peers.h"
 #include "io/clock.h"
 #include "io/config.h"
 #include "io/config_value.h"
@@ -60,7 +61,7 @@ static void api_end_session(struct rpc_call *call, struct json_object *params, v
 			 *sid && matches ? "several sessions begin so" : "no such session");
 		return;
 	}
-	snprintf(whole, sizeof(whole), "%s", l->sid);
+	cstr_copy(whole, sizeof(whole), l->sid);
 	log_info("lease %.8s... is ended by the administrator", whole);
 	gw_engine_end(api->engine, whole);
 	o = success();
@@ -252,7 +253,7 @@ static void complain(void *ctx, const char *line)
 	struct complaint *c = ctx;
 
 	if (!*c->text)
-		snprintf(c->text, sizeof(c->text), "%s", line);
+		cstr_copy(c->text, sizeof(c->text), line);
 }
 
 static int copy_key(struct config *to, const struct config *from, const struct config_key *k,
@@ -262,12 +263,12 @@ static int copy_key(struct config *to, const struct config *from, const struct c
 	char option[OPTION_MAX];
 
 	if (k->kind == CONFIG_U64)
-		snprintf(option, sizeof(option), "%s.%s=%" PRIu64, k->section, k->key,
-			 *(const uint64_t *)at);
+		cstr_print(option, sizeof(option), "%s.%s=%" PRIu64, k->section, k->key,
+			   *(const uint64_t *)at);
 	else
-		snprintf(option, sizeof(option), "%s.%s=%s", k->section, k->key,
-			 k->kind == CONFIG_BOOL ? (*(const bool *)at ? "yes" : "no")
-						: *(const char *const *)at);
+		cstr_print(option, sizeof(option), "%s.%s=%s", k->section, k->key,
+			   k->kind == CONFIG_BOOL ? (*(const bool *)at ? "yes" : "no")
+						  : *(const char *const *)at);
 	return config_set(to, option, complain, c);
 }
 
@@ -281,7 +282,7 @@ static struct config *config_with(const struct config *cfg, const struct config_
 
 	for (size_t i = 0; !rc && i < config_key_count(); i++)
 		rc = copy_key(trial, cfg, &config_keys()[i], c);
-	snprintf(option, sizeof(option), "%s.%s=%s", k->section, k->key, value);
+	cstr_print(option, sizeof(option), "%s.%s=%s", k->section, k->key, value);
 	if (!rc)
 		rc = config_set(trial, option, complain, c);
 	if (!rc)
@@ -290,7 +291,7 @@ static struct config *config_with(const struct config *cfg, const struct config_
 		return trial;
 	config_free(trial);
 	if (!*c->text)
-		snprintf(c->text, sizeof(c->text), "%s", strerror(-rc));
+		cstr_copy(c->text, sizeof(c->text), strerror(-rc));
 	return NULL;
 }
 

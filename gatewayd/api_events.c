@@ -1,4 +1,5 @@
 /* The events of the gateway as JSON. */
+#include "base/cstr.h"
 #include "gatewayd/api.h"
 
 #include <stdio.h>
@@ -8,7 +9,7 @@ static void lease_json(struct json_object *o, const struct lease *l)
 	char text[MESH_ID_TEXT];
 
 	/* The sid is what a lease is managed with: watchers get its head, as logs do. */
-	snprintf(text, sizeof(text), "%.8s", l->sid);
+	cstr_print(text, sizeof(text), "%.8s", l->sid);
 	rpc_set_str(o, "sid", text);
 	rpc_set_str(o, "method", l->method);
 	if (*l->name)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/clock.h"
 #include "io/jsonrpc.h"
 #include "libmeshapp/meshapp.h"
@@ -29,7 +30,7 @@ struct gw_known *gw_known_new(struct meshapp *app, const char *own_app)
 	if (!k)
 		return NULL;
 	k->app = app;
-	snprintf(k->own, sizeof(k->own), "%s", own_app);
+	cstr_copy(k->own, sizeof(k->own), own_app);
 	return k;
 }
 
@@ -63,8 +64,8 @@ static void on_list(void *arg, uint16_t code, const struct meshapp_entry *entrie
 		if (is_us(k, &entries[i]))
 			continue;
 		list[n].node = entries[i].node;
-		snprintf(list[n].app, sizeof(list[n].app), "%s", entries[i].app);
-		snprintf(list[n].info, sizeof(list[n].info), "%s", entries[i].info);
+		cstr_copy(list[n].app, sizeof(list[n].app), entries[i].app);
+		cstr_copy(list[n].info, sizeof(list[n].info), entries[i].info);
 		list[n++].seen_s = daemon_wall_s();
 	}
 	free(k->list);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/config.h"
 #include "io/config_value.h"
@@ -67,7 +68,7 @@ static void interface_pattern(char out[IFNAMSIZ], const char *interface)
 {
 	char *percent;
 
-	snprintf(out, IFNAMSIZ, "%s", interface);
+	cstr_copy(out, IFNAMSIZ, interface);
 	percent = strchr(out, '%');
 	if (percent)
 		memcpy(percent, "*", 2);
@@ -93,7 +94,7 @@ static int start_one(struct gw_methods *m, const struct tunnel_method *method, c
 	int rc;
 
 	if (m->count == GW_METHODS_MAX) {
-		snprintf(why, TUNNEL_WHY_MAX, "more than %d methods", GW_METHODS_MAX);
+		cstr_print(why, TUNNEL_WHY_MAX, "more than %d methods", GW_METHODS_MAX);
 		return -ENOSPC;
 	}
 	rc = method->probe(&m->env, TUNNEL_GATEWAY, why);
@@ -103,7 +104,7 @@ static int start_one(struct gw_methods *m, const struct tunnel_method *method, c
 		return rc;
 	rc = gw_engine_add_method(m->engine, method->name, rides_on_mesh(method));
 	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "%s", strerror(-rc));
+		cstr_copy(why, TUNNEL_WHY_MAX, strerror(-rc));
 		method->gateway_stop(r->gw);
 		return rc;
 	}
@@ -177,7 +178,7 @@ size_t gw_methods_list(struct gw_methods *m, const char *names)
 
 		if (find(m, a.name))
 			continue;
-		snprintf(a.why, sizeof(a.why), "there is no such method");
+		cstr_print(a.why, sizeof(a.why), "there is no such method");
 		if (!method || start_one(m, method, a.why)) {
 			note_absent(m, before, before_count, &a);
 			continue;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/limits.h"
 #include "gatewayd/api.h"
 #include "gatewayd/pool.h"
@@ -26,8 +27,8 @@ static void fault(struct check *c, const char *key, const char *value, const cha
 {
 	char line[512];
 
-	snprintf(line, sizeof(line), "gateway.%s: '%.300s' is not accepted: %s", key, value,
-		 accepted);
+	cstr_print(line, sizeof(line), "gateway.%s: '%.300s' is not accepted: %s", key, value,
+		   accepted);
 	c->report(c->ctx, line);
 	c->bad = true;
 }
@@ -92,7 +93,7 @@ static void check_length(struct check *c, const char *key, const char *text, siz
 {
 	char accepted[64];
 
-	snprintf(accepted, sizeof(accepted), "at most %zu bytes", max);
+	cstr_print(accepted, sizeof(accepted), "at most %zu bytes", max);
 	if (strlen(text) > max)
 		fault(c, key, text, accepted);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 
 #define US_PER_S 1000000u
@@ -94,7 +95,7 @@ int gw_engine_add_method(struct gw_engine *e, const char *name, bool needs_app)
 	if (e->method_count == GW_METHODS_MAX)
 		return -ENOSPC;
 	m = &e->methods[e->method_count++];
-	snprintf(m->name, sizeof(m->name), "%s", name);
+	cstr_copy(m->name, sizeof(m->name), name);
 	m->needs_app = needs_app;
 	return 0;
 }
@@ -301,7 +302,7 @@ static bool sid_choose(struct gw_engine *e, const struct gw_request *req, char *
 	uint8_t random[LEASE_SID_RANDOM_BYTES];
 
 	if (req->sid) {
-		snprintf(sid, SID_MAX + 1, "%s", req->sid);
+		cstr_copy(sid, SID_MAX + 1, req->sid);
 		return true;
 	}
 	for (int i = 0; i < SID_TRIES; i++) {
@@ -332,8 +333,8 @@ static struct lease *lease_make(struct gw_engine *e, const struct gw_request *re
 		lease_free(l);
 		return NULL;
 	}
-	snprintf(l->method, sizeof(l->method), "%s", req->method);
-	snprintf(l->name, sizeof(l->name), "%s", req->name ? req->name : "");
+	cstr_copy(l->method, sizeof(l->method), req->method);
+	cstr_copy(l->name, sizeof(l->name), req->name ? req->name : "");
 	l->port = req->port;
 	l->who = req->who;
 	l->who.host.port = 0;
@@ -411,7 +412,7 @@ static bool grant(struct gw_engine *e, const struct gw_request *req, uint64_t no
 	l = lease_make(e, req, now_s);
 	if (!l)
 		return refuse(e, why, true, "the gateway is out of memory");
-	snprintf(l->code, sizeof(l->code), "%s", code);
+	cstr_copy(l->code, sizeof(l->code), code);
 	if (addresses_take(e, l)) {
 		lease_free(l);
 		return refuse(e, why, true, "the gateway has no free address");

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/cstr.h"
+
 #define ARGUMENTS 9
 #define ARGUMENT_MAX 128
 
@@ -29,7 +31,7 @@ void gw_hooks_run(struct hooks *h, const char *command, const char *event, const
 	if (!*command)
 		return;
 	argument(a[0], event);
-	snprintf(a[1], ARGUMENT_MAX, "%s", l->sid);
+	cstr_copy(a[1], ARGUMENT_MAX, l->sid);
 	argument(a[2], l->method);
 	argument(a[3], l->name);
 	if (l->who.host.family)
@@ -39,9 +41,9 @@ void gw_hooks_run(struct hooks *h, const char *command, const char *event, const
 	argument(a[5], l->ip4.family ? net_addr_ip_text(&l->ip4, text) : "");
 	argument(a[6], l->ip6.family ? net_addr_ip_text(&l->ip6, text) : "");
 	argument(a[7], l->interface);
-	snprintf(a[8], ARGUMENT_MAX, "%" PRIu64, timeout_wall_s);
+	cstr_print(a[8], ARGUMENT_MAX, "%" PRIu64, timeout_wall_s);
 	for (size_t i = 0; i < ARGUMENTS; i++)
 		args[i] = a[i];
-	snprintf(name, sizeof(name), "%s of %.8s...", event, l->sid);
+	cstr_print(name, sizeof(name), "%s of %.8s...", event, l->sid);
 	hooks_run(h, name, command, args, NULL);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/config.h"
 #include "io/config_value.h"
@@ -201,7 +202,7 @@ static void keep_advertised_route(struct gw_host *h, uint32_t dev)
 		return;
 	while ((dot = strchr(name, '.')))
 		*dot = '/';
-	snprintf(key, sizeof(key), "net.ipv6.conf.%s.accept_ra", name);
+	cstr_print(key, sizeof(key), "net.ipv6.conf.%s.accept_ra", name);
 	if (sysctl_read(key, value, sizeof(value)) == 0 && strcmp(value, "1") == 0)
 		host_sysctl_set(h->journal, key, "2");
 }

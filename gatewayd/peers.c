@@ -9,6 +9,7 @@
 #include "gatewayd/api_peers.h"
 #include "io/clock.h"
 #include "io/config_value.h"
+#include "io/timer.h"
 
 #define GATEWAY_PORT 65533
 #define TICK_US 1000000u	  /* one question a second at most */
@@ -173,8 +174,7 @@ void gw_peers_free(struct gw_peers *p)
 		return;
 	if (p->call)
 		rpc_client_cancel(p->call);
-	if (p->tick)
-		event_free(p->tick);
+	event_drop(p->tick);
 	free(p);
 }
 

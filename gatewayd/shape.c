@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/hostjournal.h"
 #include "io/netlink_tc.h"
@@ -104,7 +105,7 @@ const char *gw_shape_queue_why(const struct gw_shape *s)
 
 static void complain(struct gw_shape *s, const char *what, int rc)
 {
-	snprintf(s->why, sizeof(s->why), "%s: %s", what, strerror(-rc));
+	cstr_print(s->why, sizeof(s->why), "%s: %s", what, strerror(-rc));
 	log_warn("rates of leases are not kept to: %s", s->why);
 }
 
@@ -166,7 +167,7 @@ static void queue_choose(struct gw_shape *s)
 	const char *const kinds[] = {strcmp(wanted, "cake") == 0 ? "cake" : "fq_codel", "fq_codel",
 				     "cake"};
 
-	snprintf(s->wanted_queue, sizeof(s->wanted_queue), "%s", wanted);
+	cstr_copy(s->wanted_queue, sizeof(s->wanted_queue), wanted);
 	s->queue = "bfifo";
 	s->queue_why[0] = '\0';
 	if (strcmp(wanted, "fifo") == 0)
@@ -177,10 +178,10 @@ static void queue_choose(struct gw_shape *s)
 			break;
 		}
 	if (strcmp(s->queue, "bfifo") == 0)
-		snprintf(s->queue_why, sizeof(s->queue_why),
-			 "the kernel has neither fq_codel nor cake");
+		cstr_print(s->queue_why, sizeof(s->queue_why),
+			   "the kernel has neither fq_codel nor cake");
 	else if (strcmp(s->queue, kinds[0]) != 0)
-		snprintf(s->queue_why, sizeof(s->queue_why), "the kernel has no %s", kinds[0]);
+		cstr_print(s->queue_why, sizeof(s->queue_why), "the kernel has no %s", kinds[0]);
 }
 
 static bool begin(struct gw_shape *s)
@@ -261,7 +262,7 @@ static void attach(struct gw_shape *s, const char *name, bool own)
 		a = calloc(1, sizeof(*a));
 		if (!a)
 			return;
-		snprintf(a->name, sizeof(a->name), "%s", name);
+		cstr_copy(a->name, sizeof(a->name), name);
 		LIST_INSERT_HEAD(&s->interfaces, a, link);
 	}
 	a->leases++;
@@ -274,8 +275,8 @@ static void attach(struct gw_shape *s, const char *name, bool own)
 	if (rc) {
 		char what[64];
 
-		snprintf(what, sizeof(what), "traffic control of %s%s", name,
-			 rc == -EEXIST ? " is somebody else's" : "");
+		cstr_print(what, sizeof(what), "traffic control of %s%s", name,
+			   rc == -EEXIST ? " is somebody else's" : "");
 		complain(s, what, rc);
 	}
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "gatewayd/api.h"
 #include "gatewayd/hooks.h"
@@ -23,6 +24,7 @@
 #include "io/keyfile.h"
 #include "io/metrics.h"
 #include "io/privileges.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 
 struct gw_shell {
@@ -109,7 +111,7 @@ static int tunnel_open(void *ctx, struct lease *l, char *why)
 		return rc;
 	rc = gw_host_lease_add(s->host, l);
 	if (rc) {
-		snprintf(why, GW_WHY_MAX, "the gateway is out of memory");
+		cstr_print(why, GW_WHY_MAX, "the gateway is out of memory");
 		gw_methods_close(s->methods, l);
 		return rc;
 	}
@@ -246,7 +248,7 @@ static void info_update(struct gw_shell *s)
 	gw_api_app_info(&s->api, info, sizeof(info));
 	if (strcmp(info, s->info) == 0)
 		return;
-	snprintf(s->info, sizeof(s->info), "%s", info);
+	cstr_copy(s->info, sizeof(s->info), info);
 	if (meshapp_set_info(s->app, info))
 		log_warn("the app's info could not be sent");
 }
@@ -378,7 +380,7 @@ static int tick_start(struct gw_shell *s)
 
 static int settle_start(struct gw_shell *s)
 {
-	s->settle = event_new(s->d->base, -1, 0, on_settle, s);
+	s->settle = timer_new(s->d->base, on_settle, s);
 	if (!s->settle)
 		return -ENOMEM;
 	gw_store_gather(s->store, settle_soon, s);
@@ -629,8 +631,7 @@ void gw_shell_free(struct daemon *d)
 
 	if (!s)
 		return;
-	if (s->tick)
-		event_free(s->tick);
+	event_drop(s->tick);
 	if (s->settle && s->host) {
 		usage_read(s);
 		settle(s);
@@ -651,8 +652,7 @@ void gw_shell_free(struct daemon *d)
 	gw_host_close(s->host);
 	gw_api_clear(&s->api);
 	hooks_free(s->hooks);
-	if (s->settle)
-		event_free(s->settle);
+	event_drop(s->settle);
 	gw_engine_free(s->engine);
 	gw_store_close(s->store);
 	keyfile_wipe(&s->keys);

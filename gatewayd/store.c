@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/store.h"
 
@@ -160,7 +161,7 @@ static bool text_read(const struct store_rows *r, int column, char *out, size_t 
 {
 	const char *text = store_str(r, column);
 
-	snprintf(out, size, "%s", text);
+	cstr_copy(out, size, text);
 	return strlen(text) < size;
 }
 

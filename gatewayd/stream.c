@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/clock.h"
 #include "io/jsonrpc.h"
@@ -57,7 +58,7 @@ static struct rpc_ctx caller(const struct meshconn *conn)
 {
 	struct rpc_ctx ctx = {.over_mesh = true, .mesh_peer = *meshconn_peer_node(conn)};
 
-	snprintf(ctx.mesh_app, sizeof(ctx.mesh_app), "%s", meshconn_peer_app(conn));
+	cstr_copy(ctx.mesh_app, sizeof(ctx.mesh_app), meshconn_peer_app(conn));
 	return ctx;
 }
 

@@ -10,12 +10,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/clock.h"
 #include "io/config_value.h"
 #include "io/netlink.h"
 #include "io/netlink_watch.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 
 #define DNS_PORT 53
 #define ANSWER_MAX 1500
@@ -48,14 +50,6 @@ struct uplink {
 	uplink_cb *cb;
 	void *arg;
 };
-
-static void timer_set(struct event *timer, uint64_t us)
-{
-	struct timeval tv = {.tv_sec = (time_t)(us / 1000000),
-			     .tv_usec = (suseconds_t)(us % 1000000)};
-
-	event_add(timer, &tv);
-}
 
 static void probe_close(struct probe *p)
 {
@@ -94,7 +88,7 @@ static void round_end(struct uplink *u, bool proven)
 		next = UPLINK_RECHECK_US;
 	else if (!proven && next > UPLINK_OFFLINE_US)
 		next = UPLINK_OFFLINE_US;
-	timer_set(u->timer, next);
+	timer_in(u->timer, next);
 	if (proven || u->failures >= UPLINK_FAILURES_OFFLINE)
 		told(u, proven, why_not(u));
 }
@@ -185,8 +179,7 @@ static int probe_begin(struct probe *p)
 		rc = p->event && event_add(p->event, NULL) == 0 ? 0 : -ENOMEM;
 	}
 	if (rc) {
-		if (p->event)
-			event_free(p->event);
+		event_drop(p->event);
 		p->event = NULL;
 		if (fd >= 0)
 			close(fd);
@@ -275,7 +268,7 @@ static void round_begin(struct uplink *u)
 				  strerror(-rc));
 	}
 	if (u->open)
-		timer_set(u->timer, UPLINK_TIMEOUT_US);
+		timer_in(u->timer, UPLINK_TIMEOUT_US);
 	else
 		round_end(u, u->count == 0 && reachable(u));
 }
@@ -304,7 +297,7 @@ static void on_hint(evutil_socket_t fd, short what, void *arg)
 	if (!u->open && daemon_now_us() - u->started_us >= UPLINK_HINT_ROUND_US)
 		round_begin(u);
 	else if (!u->open && !u->online)
-		timer_set(u->timer, UPLINK_RECHECK_US);
+		timer_in(u->timer, UPLINK_RECHECK_US);
 }
 
 static void on_change(void *arg)
@@ -312,7 +305,7 @@ static void on_change(void *arg)
 	struct uplink *u = arg;
 
 	if (!event_pending(u->hint, EV_TIMEOUT, NULL))
-		timer_set(u->hint, UPLINK_HINT_US);
+		timer_in(u->hint, UPLINK_HINT_US);
 }
 
 /* ---- configuration ---- */
@@ -352,8 +345,8 @@ static int parts_open(struct uplink *u, const struct uplink_config *config)
 		rc = targets_parse(u, config->servers, SORT_DNS);
 	if (rc)
 		return rc;
-	u->timer = event_new(u->base, -1, 0, on_timer, u);
-	u->hint = event_new(u->base, -1, 0, on_hint, u);
+	u->timer = timer_new(u->base, on_timer, u);
+	u->hint = timer_new(u->base, on_hint, u);
 	if (!u->timer || !u->hint)
 		return -ENOMEM;
 	rc = nl_watch_routes(&u->watch, u->base, on_change, u);
@@ -375,14 +368,14 @@ int uplink_new(struct uplink **out, struct event_base *base, struct nl *nl,
 	u->interval_us = config->interval_us;
 	u->cb = cb;
 	u->arg = arg;
-	snprintf(u->interface, sizeof(u->interface), "%s", config->interface);
-	snprintf(u->name, sizeof(u->name), "%s", config->name);
+	cstr_copy(u->interface, sizeof(u->interface), config->interface);
+	cstr_copy(u->name, sizeof(u->name), config->name);
 	rc = parts_open(u, config);
 	if (rc) {
 		uplink_free(u);
 		return rc;
 	}
-	timer_set(u->timer, 0);
+	timer_in(u->timer, 0);
 	*out = u;
 	return 0;
 }
@@ -394,9 +387,7 @@ void uplink_free(struct uplink *u)
 	for (size_t i = 0; i < u->count; i++)
 		probe_close(&u->probes[i]);
 	nl_watch_free(u->watch);
-	if (u->timer)
-		event_free(u->timer);
-	if (u->hint)
-		event_free(u->hint);
+	event_drop(u->timer);
+	event_drop(u->hint);
 	free(u);
 }

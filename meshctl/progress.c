@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "io/jsonrpc.h"
+#include "io/timer.h"
 #include "meshctl/command.h"
 
 #define PER_CALL 100 /* nodemanager's limit */
@@ -94,7 +95,7 @@ static void call_with_progress(struct adding *a, struct json_object *params)
 
 	a->finished = false;
 	a->base = event_base_new();
-	a->timer = a->base ? evtimer_new(a->base, on_poll, a) : NULL;
+	a->timer = a->base ? timer_new(a->base, on_poll, a) : NULL;
 	a->answer = (struct rpc_answer){.outcome = RPC_OUTCOME_DOWN, .text = "out of memory"};
 	if (a->timer && !event_add(a->timer, &now))
 		a->call = rpc_client_call(a->base, a->to, "addNodes", params, on_added, a);
@@ -103,8 +104,7 @@ static void call_with_progress(struct adding *a, struct json_object *params)
 	if (a->poll)
 		rpc_client_cancel(a->poll);
 	a->poll = NULL;
-	if (a->timer)
-		event_free(a->timer);
+	event_drop(a->timer);
 	if (a->base)
 		event_base_free(a->base);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/clock.h"
 #include "nodemanager/api.h"
 
@@ -236,7 +237,7 @@ static void list_apps(struct rpc_call *call, struct json_object *params, void *a
 	a->api = api;
 	a->kind = apps_kind(rpc_param_str(params, "kind", "all"));
 	list_begin(&a->list, call, params, "apps");
-	snprintf(a->value, sizeof a->value, "%s", rpc_param_str(params, "value", ""));
+	cstr_copy(a->value, sizeof a->value, rpc_param_str(params, "value", ""));
 	nm_list_apps(api->nm, a->kind, a->value, 0, apps_page, a, daemon_now_us());
 	api->touched(api->ctx);
 }

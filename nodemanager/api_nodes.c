@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/clock.h"
+#include "io/timer.h"
 #include "nodemanager/api.h"
 
 #define POLL_US 50000
@@ -112,7 +114,7 @@ static void add(struct nm_api *api, struct rpc_call *call, size_t count, const c
 {
 	struct nm_adding *a = calloc(1, sizeof *a);
 	if (a)
-		a->timer = evtimer_new(api->base, poll_added, a);
+		a->timer = timer_new(api->base, poll_added, a);
 	if (!a || !a->timer) {
 		free(a);
 		rpc_fail(call, RPC_INTERNAL, "out of memory");
@@ -135,7 +137,7 @@ static void add(struct nm_api *api, struct rpc_call *call, size_t count, const c
 		}
 		/* So that numbers follow the order of asking, not of registering. */
 		struct nm_node_record record = {.id = a->ids[a->count]};
-		snprintf(record.name, sizeof record.name, "%s", name ? name : made);
+		cstr_copy(record.name, sizeof record.name, name ? name : made);
 		nm_expect_node(api->nm, &record);
 	}
 	struct timeval tv = {0, POLL_US};

@@ -3,6 +3,7 @@
  * the apps of our own nodes ourselves: a tracker that comes back is told all of them again, and a
  * connection to "any node that has the app" works without it.
  */
+#include "base/cstr.h"
 #include "nodemanager/state.h"
 
 #include <errno.h>
@@ -239,7 +240,7 @@ static struct nm_app *app_new(struct nm *nm, struct nm_node *node, const char *t
 		free(app);
 		return NULL;
 	}
-	snprintf(app->name, sizeof app->name, "%s", text);
+	cstr_copy(app->name, sizeof app->name, text);
 	app->node = node;
 	LIST_INSERT_HEAD(&node->apps, app, of_node);
 	LIST_INSERT_HEAD(&name->apps, app, of_name);

@@ -6,6 +6,7 @@
  * path and there is none, or an end's control channel is away; TRACING -> ON or ROUTING for one
  * that an earlier manager made.  Links come back: only who waits for too long ends.
  */
+#include "base/cstr.h"
 #include "nodemanager/state.h"
 
 #include <errno.h>
@@ -82,7 +83,7 @@ static void conn_end(struct nm *nm, struct nm_conn *c, uint16_t code, const char
 		     const struct nm_node *except)
 {
 	char reason[TEXT_MAX_BYTES + 1];
-	snprintf(reason, sizeof reason, "%s", text);
+	cstr_copy(reason, sizeof reason, text);
 	log_debug("connection %016llx ends: %s", (unsigned long long)c->id, reason);
 	if (!c->established)
 		answer(nm, c->ask_channel, c->ask_seq, code, reason, c->id);
@@ -183,7 +184,7 @@ static void path_failed(struct nm *nm, struct nm_path *path, const struct nm_rep
 {
 	struct nm_conn *c = path->owner;
 	char text[TEXT_MAX_BYTES + 1];
-	snprintf(text, sizeof text, "%s", why->text);
+	cstr_copy(text, sizeof text, why->text);
 	next_drop(nm, c);
 	if (has_path(c)) {
 		set_state(c, NM_CONN_ON);

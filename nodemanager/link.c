@@ -2,6 +2,7 @@
  * Links that are wanted to stay.  A link is in the store, has at most one transport, and makes a
  * new one with growing pauses whenever both nodes are there.
  */
+#include "base/cstr.h"
 #include "nodemanager/state.h"
 
 #include <errno.h>
@@ -94,7 +95,7 @@ void nm_link_failed(struct nm *nm, struct nm_link *link, uint16_t code, const ch
 		    uint64_t now)
 {
 	char reason[TEXT_MAX_BYTES + 1]; /* waiters may free what `text` belongs to */
-	snprintf(reason, sizeof reason, "%s", text);
+	cstr_copy(reason, sizeof reason, text);
 	if (!link->forgotten) {
 		/* Half of the pause is random: links that died together must not come together. */
 		uint64_t pause = link->backoff_us / 2;

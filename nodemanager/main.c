@@ -1,10 +1,18 @@
+#include "io/config_doc.h"
 #include "nodemanager/shell.h"
 #include "nodemanager/spawn.h"
+
+const char *const daemon_docs[] = {config_doc_general,
+				   config_doc_daemon,
+				   config_doc_database,
+				   config_doc_nodemanager,
+				   config_doc_apptracker,
+				   config_doc_msgsrv,
+				   NULL};
 
 static const struct daemon_spec spec = {
 	.name = "nodemanager",
 	.summary = "registers nodes, makes links between them, finds and installs routes",
-	.sections = "general,daemon,database,nodemanager,apptracker,msgsrv",
 	.start = nm_shell_start,
 	.stop = nm_shell_stop,
 	.reload = nm_shell_reload,

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
+
 struct nm_node *nm_node_by_id(const struct nm *nm, const struct mesh_id *id)
 {
 	return map_get(&nm->nodes, id->b);
@@ -14,8 +16,8 @@ struct nm_node *nm_node_by_id(const struct nm *nm, const struct mesh_id *id)
 const char *nm_node_text(const struct nm_node *node, char out[NAME_MAX_BYTES + 1])
 {
 	char text[MESH_ID_SHORT];
-	snprintf(out, NAME_MAX_BYTES + 1, "%s",
-		 node->name[0] ? node->name : mesh_id_short(&node->id, text));
+	cstr_copy(out, NAME_MAX_BYTES + 1,
+		  node->name[0] ? node->name : mesh_id_short(&node->id, text));
 	return out;
 }
 
@@ -128,7 +130,7 @@ static int node_rename(struct nm *nm, struct nm_node *node, const char *name)
 		nm_text_key(key, node->name);
 		map_del(&nm->names, key);
 	}
-	snprintf(node->name, sizeof node->name, "%s", name);
+	cstr_copy(node->name, sizeof node->name, name);
 	return 0;
 }
 

@@ -14,6 +14,7 @@
 #include "io/keyfile.h"
 #include "io/metrics.h"
 #include "io/rpctoken.h"
+#include "io/timer.h"
 #include "nodemanager/api.h"
 #include "nodemanager/metrics.h"
 #include "nodemanager/store.h"
@@ -49,8 +50,7 @@ static void timer_arm(void *ctx)
 		return;
 	}
 	uint64_t in = at > now ? at - now : 0;
-	struct timeval tv = {(time_t)(in / 1000000), (suseconds_t)(in % 1000000)};
-	evtimer_add(s->timer, &tv);
+	timer_in(s->timer, in);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -369,8 +369,8 @@ static int open_engine(struct shell *s)
 	randombytes_buf(&seed, sizeof seed);
 	map_init(&s->channels, sizeof(uint64_t), 2 * c.nodes_max + UNAUTHENTICATED_MAX, seed);
 	s->engine = nm_new(&c, &ops, s);
-	s->timer = evtimer_new(s->daemon->base, on_timer, s);
-	s->flush = event_new(s->daemon->base, -1, 0, on_flush, s);
+	s->timer = timer_new(s->daemon->base, on_timer, s);
+	s->flush = timer_new(s->daemon->base, on_flush, s);
 	if (!s->engine || !s->timer || !s->flush)
 		return -ENOMEM;
 	int err = daemon_state_path(s->daemon, "db", path, sizeof path);
@@ -552,10 +552,8 @@ void nm_shell_free(struct daemon *d)
 	chan_listener_free(s->nodes);
 	nm_spawner_free(s->spawner);
 	nm_store_close(s->store);
-	if (s->timer)
-		event_free(s->timer);
-	if (s->flush)
-		event_free(s->flush);
+	event_drop(s->timer);
+	event_drop(s->flush);
 	map_free(&s->channels);
 	keyfile_wipe(&s->keys);
 	sodium_memzero(s->token, sizeof s->token);

@@ -8,6 +8,7 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/child.h"
 #include "io/keyfile.h"
@@ -237,7 +238,7 @@ int nm_spawn(struct nm_spawner *s, const char *name, bool connect, struct mesh_i
 		return -ENOMEM;
 	n->spawner = s;
 	n->id = *id;
-	snprintf(n->name, sizeof n->name, "%s", name);
+	cstr_copy(n->name, sizeof n->name, name);
 	err = start(s, n, dir, connect);
 	if (err) {
 		free(n);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/store.h"
 
@@ -142,7 +143,7 @@ static int load_nodes(struct nm_store *s, struct nm *nm)
 		struct nm_node_record node = {0};
 		if (!store_id(&r, 0, &node.id))
 			continue;
-		snprintf(node.name, sizeof node.name, "%s", store_str(&r, 1));
+		cstr_copy(node.name, sizeof node.name, store_str(&r, 1));
 		node.no_transit = store_u64(&r, 2) == 0;
 		uint32_t role = store_u32(&r, 3);
 		node.role = role < ROLES ? (uint8_t)role : ROLE_MEMBER; /* the least */
@@ -228,7 +229,7 @@ static int load_revoked(struct nm_store *s, struct nm *nm)
 	int err = 0;
 	while (!err && store_next(&r)) {
 		struct nm_revoked_record revoked = {.since_s = store_u64(&r, 2)};
-		snprintf(revoked.name, sizeof revoked.name, "%s", store_str(&r, 1));
+		cstr_copy(revoked.name, sizeof revoked.name, store_str(&r, 1));
 		err = store_id(&r, 0, &revoked.id) ? nm_load_revoked(nm, &revoked) : -EBADMSG;
 	}
 	int end = store_end(&r);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "core/keyproof.h"
 #include "io/clock.h"
 #include "io/nodeinfo.h"
@@ -42,7 +43,9 @@ static double get_double(struct json_object *o, const char *key, double max)
 	if (!json_object_object_get_ex(o, key, &v))
 		return 0;
 	d = json_object_get_double(v);
-	return isfinite(d) && d > 0 ? fmin(d, max) : 0;
+	if (!isfinite(d) || d <= 0)
+		return 0;
+	return d < max ? d : max;
 }
 
 static bool get_bool(struct json_object *o, const char *key)
@@ -62,7 +65,7 @@ static struct json_object *get_object(struct json_object *o, const char *key, js
 
 static int malformed(char *why, const char *what)
 {
-	snprintf(why, SUB_WHY_MAX, "its answer makes no sense: %s", what);
+	cstr_print(why, SUB_WHY_MAX, "its answer makes no sense: %s", what);
 	return -EBADMSG;
 }
 
@@ -78,7 +81,7 @@ static void read_methods(struct json_object *list, struct sub_info *out)
 		if (!name[0] || strlen(name) > SUB_METHOD_NAME_MAX ||
 		    (json_object_object_get_ex(m, "ready", &ready) && !get_bool(m, "ready")))
 			continue;
-		snprintf(out->methods[out->method_count++], sizeof out->methods[0], "%s", name);
+		cstr_copy(out->methods[out->method_count++], sizeof out->methods[0], name);
 	}
 }
 
@@ -133,7 +136,7 @@ static int refused(struct json_object *answer, char *why)
 {
 	char text[SUB_WHY_MAX - 20];
 	nodeinfo_text(answer, "errorMsg", text, sizeof text);
-	snprintf(why, SUB_WHY_MAX, "refused: %s", text[0] ? text : "no reason given");
+	cstr_print(why, SUB_WHY_MAX, "refused: %s", text[0] ? text : "no reason given");
 	return -EPERM;
 }
 
@@ -166,8 +169,8 @@ int sub_api_read_lease(struct json_object *answer, struct sub_lease *out, char *
 	 * and nothing that could be more than a word there. */
 	if (!sid_valid(sid) || !method[0] || strlen(method) > SUB_METHOD_NAME_MAX)
 		return malformed(why, "sid or method");
-	snprintf(out->sid, sizeof out->sid, "%s", sid);
-	snprintf(out->method, sizeof out->method, "%s", method);
+	cstr_copy(out->sid, sizeof out->sid, sid);
+	cstr_copy(out->method, sizeof out->method, method);
 	out->lease_seconds = get_u64(answer, "leaseSeconds", 365 * 86400);
 	if (out->lease_seconds == 0)
 		return malformed(why, "leaseSeconds");
@@ -363,7 +366,7 @@ static void list_add(char *list, size_t size, const char *item)
 	size_t len = strlen(list);
 
 	if (!item_listed(list, item))
-		snprintf(list + len, size - len, "%s%s", len ? "," : "", item);
+		cstr_print(list + len, size - len, "%s%s", len ? "," : "", item);
 }
 
 static struct json_object *score_json(const struct sub_rank *r)
@@ -417,8 +420,8 @@ static void set_why(struct json_object *o, const struct ranked *ways, size_t cou
 	}
 	const struct sub_info *info = &ways->g->info;
 	if (info->asked && !info->proven && info->id[0] && len < sizeof why)
-		snprintf(why + len, sizeof why - len, "; does not prove that its key is %.8s",
-			 info->id);
+		cstr_print(why + len, sizeof why - len, "; does not prove that its key is %.8s",
+			   info->id);
 	rpc_set(o, "why", rpc_text(why));
 }
 
@@ -661,7 +664,7 @@ static void reply_order(const struct sub_api_hooks *h, struct rpc_call *call, in
 	struct sub_status s;
 	char id[40];
 
-	snprintf(id, sizeof id, ORDER_PREFIX "%" PRId64, order);
+	cstr_print(id, sizeof id, ORDER_PREFIX "%" PRId64, order);
 	sub_engine_status(h->engine, &s);
 	rpc_set_bool(o, "success", state != SUB_ORDER_FAILED && state != SUB_ORDER_UNKNOWN);
 	rpc_set_str(o, "callId", id);
@@ -717,7 +720,7 @@ bool sub_api_poll_order(const struct sub_api_hooks *h, struct rpc_call *call, co
 
 	if (strncmp(id, ORDER_PREFIX, len) != 0)
 		return false;
-	long long order = strtoll(id + len, &end, 10);
+	long order = strtol(id + len, &end, 10);
 	reply_order(h, call, *end ? 0 : order);
 	return true;
 }

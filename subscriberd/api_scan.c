@@ -74,7 +74,7 @@ struct json_object *api_scan_gateway_json(const struct walk_host *h)
 
 static struct json_object *networks_json(const struct discover_status *s)
 {
-	static const char *const states[] = {"", "asked", "answered", "failed"};
+	static const char states[][9] = {"", "asked", "answered", "failed"};
 	const struct scan_module *const *modules = scan_modules();
 	struct json_object *list = json_object_new_array();
 

@@ -7,8 +7,10 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/clock.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 
 struct call {
@@ -70,8 +72,7 @@ static void call_free(struct call *k)
 	}
 	if (k->http)
 		rpc_client_cancel(k->http);
-	if (k->timer)
-		event_free(k->timer);
+	event_drop(k->timer);
 	free(k->text);
 	free(k);
 }
@@ -116,7 +117,7 @@ static void finish(struct call *k, const struct rpc_answer *answer)
 static void finish_down(struct call *k, int err, const char *text)
 {
 	struct rpc_answer a = {.outcome = RPC_OUTCOME_DOWN, .code = -err};
-	snprintf(a.text, sizeof a.text, "%s", text);
+	cstr_copy(a.text, sizeof a.text, text);
 	finish(k, &a);
 }
 
@@ -279,9 +280,9 @@ void carrier_call(struct carrier *c, const struct sub_contact *to, const char *m
 		  struct json_object *params, uint64_t timeout_us, carrier_cb *cb, void *arg)
 {
 	struct call *k = calloc(1, sizeof *k);
-	struct timeval wait = {(time_t)(timeout_us / 1000000), (suseconds_t)(timeout_us % 1000000)};
+	struct timeval wait = timer_span(timeout_us);
 
-	if (!k || !(k->timer = evtimer_new(c->base, on_call_timer, k))) {
+	if (!k || !(k->timer = timer_new(c->base, on_call_timer, k))) {
 		struct rpc_answer a = {.outcome = RPC_OUTCOME_DOWN, .code = -ENOMEM};
 		free(k);
 		cb(&a, 0, arg);

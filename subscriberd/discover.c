@@ -8,10 +8,12 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/config_value.h"
 #include "io/jsonrpc.h"
 #include "io/netlink.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 #include "scan/scan.h"
 #include "scan/text.h"
@@ -55,11 +57,6 @@ struct discover {
 };
 
 static void rearm(struct discover *d);
-
-static struct timeval timeval_of(uint64_t us)
-{
-	return (struct timeval){(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
-}
 
 static const struct config *config_of(const struct discover *d)
 {
@@ -108,7 +105,7 @@ const char *discover_networks_text(uint32_t networks, char out[GRAPH_NETWORKS_MA
 			len += (size_t)snprintf(out + len, GRAPH_NETWORKS_MAX - len, "%s%s",
 						len ? "," : "", modules[i]->name);
 	if (networks & WALK_TOLD)
-		snprintf(out + len, GRAPH_NETWORKS_MAX - len, "%stold", len ? "," : "");
+		cstr_print(out + len, GRAPH_NETWORKS_MAX - len, "%stold", len ? "," : "");
 	return out;
 }
 
@@ -133,10 +130,10 @@ int discover_check(const struct config *cfg, config_report *report, void *ctx)
 	char bad[NET_HOW_MAX + 1], line[200] = "";
 
 	if (networks_read(cfg->subscriber_networks, bad) < 0)
-		snprintf(line, sizeof line, "subscriber.Networks: there is no network '%s'", bad);
+		cstr_print(line, sizeof line, "subscriber.Networks: there is no network '%s'", bad);
 	else if (ports_read(cfg->subscriber_scan_ports, ports) == 0)
-		snprintf(line, sizeof line, "subscriber.ScanPorts: 1 to %d ports are wanted",
-			 WALK_PORTS_MAX);
+		cstr_print(line, sizeof line, "subscriber.ScanPorts: 1 to %d ports are wanted",
+			   WALK_PORTS_MAX);
 	else if (net_prefix_parse_list(allowed, WALK_ALLOWED_MAX, cfg->subscriber_scan_networks) <
 		 0)
 		snprintf(line, sizeof line, "subscriber.ScanNetworks: at most %d networks",
@@ -152,8 +149,7 @@ int discover_check(const struct config *cfg, config_report *report, void *ctx)
 static void asked_free(struct asked *a)
 {
 	TAILQ_REMOVE(&a->d->asked, a, link);
-	if (a->failed)
-		event_free(a->failed);
+	event_drop(a->failed);
 	free(a);
 }
 
@@ -171,7 +167,7 @@ static void on_answer(int err, const char *why, const uint8_t *data, size_t len,
 			&(struct scan_sink){api_scan_saw_host, api_scan_saw_link, &sink});
 		why = "its answer makes no sense";
 	}
-	snprintf(text, sizeof text, "%s", why);
+	cstr_copy(text, sizeof text, why);
 	if (err)
 		log_debug("network %s: %s", a->module->name, text);
 	walk_on_query(d->walk, a->serial, err ? text : NULL, daemon_wall_s(), daemon_now_us());
@@ -221,8 +217,8 @@ static void asked_failed(struct asked *a, const char *why)
 {
 	static const struct timeval at_once = {0, 0};
 
-	snprintf(a->why, sizeof a->why, "%s", why);
-	a->failed = evtimer_new(a->d->spec.daemon->base, on_failed, a);
+	cstr_copy(a->why, sizeof a->why, why);
+	a->failed = timer_new(a->d->spec.daemon->base, on_failed, a);
 	if (!a->failed || evtimer_add(a->failed, &at_once))
 		log_error("out of memory: a scan will not end");
 }
@@ -302,9 +298,8 @@ static void tell(struct discover *d, const char *name, struct json_object *data)
 static void on_pending(void *arg)
 {
 	struct discover *d = arg;
-	struct timeval tv = timeval_of(FLUSH_US);
 
-	evtimer_add(d->flush_timer, &tv);
+	timer_in(d->flush_timer, FLUSH_US);
 }
 
 static void on_flush(evutil_socket_t fd, short what, void *arg)
@@ -368,7 +363,7 @@ static void op_gateway(void *ctx, const struct walk_host *h)
 
 static void status_now(const struct discover *d, struct discover_status *out)
 {
-	snprintf(out->call_id, sizeof out->call_id, "scan-%u", d->scan);
+	cstr_print(out->call_id, sizeof out->call_id, "scan-%u", d->scan);
 	walk_progress(d->walk, &out->progress);
 	out->absent = d->absent;
 	for (int n = 0; n < WALK_NETWORKS_MAX; n++)
@@ -416,8 +411,7 @@ static void rearm(struct discover *d)
 		evtimer_del(d->walk_timer);
 		return;
 	}
-	struct timeval tv = timeval_of(at > now ? at - now : 0);
-	evtimer_add(d->walk_timer, &tv);
+	timer_in(d->walk_timer, at > now ? at - now : 0);
 }
 
 static void on_walk(evutil_socket_t fd, short what, void *arg)
@@ -545,8 +539,7 @@ static void start(struct discover *d, uint32_t wanted, uint32_t scan)
 	if (!walk_start(d->walk, here, scan, daemon_wall_s(), daemon_now_us()))
 		return;
 	d->row = (struct graph_scan){.number = scan, .started_s = daemon_wall_s()};
-	snprintf(d->row.networks, sizeof d->row.networks, "%s",
-		 discover_networks_text(wanted, text));
+	cstr_copy(d->row.networks, sizeof d->row.networks, discover_networks_text(wanted, text));
 	graph_store_scan(d->graph, &d->row);
 	status_now(d, &s);
 	log_info("scan %u of %s begins", scan,
@@ -572,22 +565,20 @@ int discover_scan(struct discover *d, const char *networks, char call_id[DISCOVE
 	struct walk_progress p;
 
 	if (set < 0) {
-		snprintf(why, WALK_WHY_MAX, "there is no network '%s'", bad);
+		cstr_print(why, WALK_WHY_MAX, "there is no network '%s'", bad);
 		return -EINVAL;
 	}
 	walk_progress(d->walk, &p);
 	if (!p.running)
 		start(d, (uint32_t)set, d->scan + 1);
-	snprintf(call_id, DISCOVER_CALL_ID_MAX, "scan-%u", d->scan);
+	cstr_print(call_id, DISCOVER_CALL_ID_MAX, "scan-%u", d->scan);
 	return 0;
 }
 
 static void schedule(struct discover *d, uint64_t after_us)
 {
-	struct timeval tv = timeval_of(after_us);
-
 	if (config_of(d)->subscriber_walk_interval)
-		evtimer_add(d->start_timer, &tv);
+		timer_in(d->start_timer, after_us);
 	else
 		evtimer_del(d->start_timer);
 }
@@ -669,9 +660,9 @@ static int open_all(struct discover *d)
 
 	randombytes_buf(&seed, sizeof seed);
 	d->walk = walk_new(&policy, &ops, d, seed);
-	d->walk_timer = evtimer_new(base, on_walk, d);
-	d->start_timer = evtimer_new(base, on_start, d);
-	d->flush_timer = evtimer_new(base, on_flush, d);
+	d->walk_timer = timer_new(base, on_walk, d);
+	d->start_timer = timer_new(base, on_start, d);
+	d->flush_timer = timer_new(base, on_flush, d);
 	if (!d->walk || !d->walk_timer || !d->start_timer || !d->flush_timer)
 		return -ENOMEM;
 	if (!err)
@@ -709,8 +700,7 @@ void discover_free(struct discover *d)
 	memcpy(events, (struct event *[]){d->walk_timer, d->start_timer, d->flush_timer},
 	       sizeof events);
 	for (size_t i = 0; i < 3; i++)
-		if (events[i])
-			event_free(events[i]);
+		event_drop(events[i]);
 	free(d);
 }
 
@@ -746,7 +736,7 @@ static void on_list(void *arg, uint16_t code, const struct meshapp_entry *entrie
 	}
 	for (size_t i = 0; i < count; i++) {
 		struct sub_contact c = {.via = SUB_VIA_MESH, .node = entries[i].node};
-		snprintf(c.app, sizeof c.app, "%s", entries[i].app);
+		cstr_copy(c.app, sizeof c.app, entries[i].app);
 		found(d, &c);
 	}
 	while ((g = sub_engine_next_gateway(engine, &it)))
@@ -818,17 +808,17 @@ const char *discover_found_by(const struct discover *d, const struct sub_contact
 	const struct walk_host *h = walk_find(d->walk, &host);
 
 	if (c->via == SUB_VIA_MESH)
-		snprintf(out, GRAPH_NETWORKS_MAX, "apptracker");
+		cstr_print(out, GRAPH_NETWORKS_MAX, "apptracker");
 	else if (in_configuration(d, &c->addr))
-		snprintf(out, GRAPH_NETWORKS_MAX, "configured");
+		cstr_print(out, GRAPH_NETWORKS_MAX, "configured");
 	else if (h && net_host_is_own(&h->host))
-		snprintf(out, GRAPH_NETWORKS_MAX, "own host");
+		cstr_print(out, GRAPH_NETWORKS_MAX, "own host");
 	else if (h && h->networks == WALK_TOLD)
-		snprintf(out, GRAPH_NETWORKS_MAX, "told by %s",
-			 h->from && h->from->gateway ? h->from->gateway->name : "a gateway");
+		cstr_print(out, GRAPH_NETWORKS_MAX, "told by %s",
+			   h->from && h->from->gateway ? h->from->gateway->name : "a gateway");
 	else if (h)
 		discover_networks_text(h->networks & ~WALK_TOLD, out);
 	else
-		snprintf(out, GRAPH_NETWORKS_MAX, "named by hand");
+		cstr_print(out, GRAPH_NETWORKS_MAX, "named by hand");
 	return out;
 }

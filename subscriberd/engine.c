@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 
 #define SAVE_US 30000000u /* what changes all the time is saved this often */
@@ -17,20 +18,20 @@
 
 const char *sub_state_name(enum sub_state s)
 {
-	static const char *const names[] = {"idle", "requesting", "opening", "standby", "online"};
+	static const char names[][11] = {"idle", "requesting", "opening", "standby", "online"};
 	return (unsigned)s < 5 ? names[s] : "?";
 }
 
 const char *sub_order_name(enum sub_order_state state)
 {
-	static const char *const names[] = {"none", "pending", "done", "failed"};
+	static const char names[][8] = {"none", "pending", "done", "failed"};
 	return (unsigned)state < 4 ? names[state] : "?";
 }
 
 const char *sub_event_name(enum sub_event_kind kind)
 {
-	static const char *const names[] = {"session.state", "standby.state", "gateway.lost",
-					    "session.failover", "session.moved"};
+	static const char names[][17] = {"session.state", "standby.state", "gateway.lost",
+					 "session.failover", "session.moved"};
 	return (unsigned)kind < 5 ? names[kind] : "?";
 }
 
@@ -255,7 +256,7 @@ void sub_engine_on_info(struct sub_engine *e, uint64_t serial, const struct sub_
 		g->asking = false;
 		if (error) {
 			sub_quality_silence(&g->quality, now);
-			snprintf(g->silence, sizeof g->silence, "%s", error);
+			cstr_copy(g->silence, sizeof g->silence, error);
 			g->proven_us = 0; /* who answers next may be somebody else */
 		} else {
 			g->last_seen_s = now_s;
@@ -371,7 +372,7 @@ void sub_order_settle(struct sub_engine *e, enum sub_order_state state, const ch
 		return;
 	e->order_state = state;
 	if (why != e->order_why)
-		snprintf(e->order_why, sizeof e->order_why, "%s", why);
+		cstr_copy(e->order_why, sizeof e->order_why, why);
 }
 
 bool sub_order_waits(struct sub_engine *e, const struct sub_session *s, const char *why,
@@ -390,7 +391,7 @@ bool sub_order_waits(struct sub_engine *e, const struct sub_session *s, const ch
 		return false;
 	e->order_refusals++;
 	e->order_again_us = again;
-	snprintf(e->order_why, sizeof e->order_why, "%s", why);
+	cstr_copy(e->order_why, sizeof e->order_why, why);
 	return true;
 }
 
@@ -440,7 +441,7 @@ int64_t sub_engine_connect(struct sub_engine *e, const char *key, const char *me
 	e->order_why[0] = '\0';
 	e->order_refusals = 0;
 	e->order_again_us = 0;
-	snprintf(e->order_method, sizeof e->order_method, "%s", method ? method : "");
+	cstr_copy(e->order_method, sizeof e->order_method, method ? method : "");
 	e->order_any = any;
 	if (g && !g->heard_us) {
 		e->order_asked = g;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "subscriberd/engine_int.h"
 
@@ -109,7 +110,7 @@ static void blame(struct sub_engine *e, struct sub_session *s, enum sub_fault fa
 
 	if (is_up(s) && now - s->since_us >= SOUND_US)
 		g->failures = m->failures = 0;
-	snprintf(g->error, sizeof g->error, "%s", why);
+	cstr_copy(g->error, sizeof g->error, why);
 	if (fault == FAULT_NONE)
 		return;
 	unsigned *failures = fault == FAULT_METHOD ? &m->failures : &g->failures;
@@ -168,7 +169,7 @@ void sub_session_fail(struct sub_engine *e, struct sub_session *s, enum sub_faul
 	char key[SUB_KEY_MAX], text[SUB_WHY_MAX];
 	bool was_online = s->state == SUB_ONLINE, was_up = is_up(s);
 
-	snprintf(text, sizeof text, "%s", why); /* it may be the gateway's own */
+	cstr_copy(text, sizeof text, why); /* it may be the gateway's own */
 	log_warn("gateway %s (%s%s) given up: %s", sub_contact_key(&s->gateway->contact, key),
 		 s->method, s == e->active ? "" : ", standby", text);
 	sub_tell(e, (struct sub_event){.kind = SUB_EVENT_LOST,
@@ -199,7 +200,7 @@ void sub_session_put_off(struct sub_engine *e, struct sub_session *s, const char
 
 	log_info("gateway %s (%s) is asked again soon: %s", sub_contact_key(&g->contact, key),
 		 s->method, why);
-	snprintf(g->error, sizeof g->error, "%s", why);
+	cstr_copy(g->error, sizeof g->error, why);
 	/* It is the gateway that refuses, by whatever way. */
 	for (size_t i = 0; i < e->count; i++)
 		if (sub_gateway_same(e->gateways[i], g))
@@ -236,7 +237,7 @@ void sub_session_request(struct sub_engine *e, struct sub_session *s, struct sub
 	s->gateway = g;
 	s->asked_again = ours && g->sid[0];
 	if (method != s->method)
-		snprintf(s->method, sizeof s->method, "%s", method);
+		cstr_copy(s->method, sizeof s->method, method);
 	sub_session_set_state(e, s, SUB_REQUESTING, now);
 	s->deadline_us = now + ANSWER_TIMEOUT_US;
 	s->serial = ++e->counter;

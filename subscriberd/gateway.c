@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "core/keyproof.h"
 
 #define PROOF_US 300000000u /* a key is proven anew this often */
@@ -84,6 +85,6 @@ struct sub_method_fault *sub_gateway_fault(struct sub_gateway *g, const char *me
 	if (!make)
 		return NULL;
 	*oldest = (struct sub_method_fault){0};
-	snprintf(oldest->name, sizeof oldest->name, "%s", method);
+	cstr_copy(oldest->name, sizeof oldest->name, method);
 	return oldest;
 }

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/cstr.h"
+
 #define PAIR_MAX (SUB_KEY_MAX + 32)
 #define WAITING_MAX 64
 
@@ -66,7 +68,7 @@ static void run(struct sub_hooks *h, const char *name, const char *line, const s
 	const char *values[] = {name, name_of, e->lease->method, h->interfaces[e->slot], ip4,
 				ip6,  NULL};
 	for (size_t i = 0; i < 7; i++) {
-		snprintf(pairs[i], PAIR_MAX, "MESHNET_%s=%s", keys[i], i < 6 ? values[i] : key);
+		cstr_print(pairs[i], PAIR_MAX, "MESHNET_%s=%s", keys[i], i < 6 ? values[i] : key);
 		env[i] = pairs[i];
 	}
 	hooks_run(h->programs, name, line, values, env);
@@ -74,7 +76,7 @@ static void run(struct sub_hooks *h, const char *name, const char *line, const s
 
 static void comes(struct sub_hooks *h, const struct sub_event *e)
 {
-	snprintf(h->interfaces[e->slot], IFNAMSIZ, "%s", h->interface(h->ctx, e->slot));
+	cstr_copy(h->interfaces[e->slot], IFNAMSIZ, h->interface(h->ctx, e->slot));
 	if (h->in_use++ == 0)
 		run(h, "onGoingOnline", h->cfg->subscriber_on_going_online, e);
 	run(h, "onConnect", h->cfg->subscriber_on_connect, e);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/config_value.h"
 
@@ -442,7 +443,7 @@ int sub_host_stand_by(struct sub_host *h, unsigned slot, const char *interface,
 		return fault("routes through the tunnel", dev);
 	s->dev = (uint32_t)dev;
 	s->path = *path;
-	strncpy(s->interface, interface, sizeof s->interface - 1);
+	cstr_copy(s->interface, sizeof s->interface, interface);
 	if (path->source4.family)
 		err = add_own(h, slot, 4);
 	if (!err && path->source6.family)

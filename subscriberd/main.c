@@ -1,12 +1,19 @@
 /* subscriberd: keeps this host online through gateways of the mesh. */
+#include "io/config_doc.h"
 #include "subscriberd/shell.h"
 #include "tunnel/tunnel.h"
+
+const char *const daemon_docs[] = {config_doc_general,	 config_doc_daemon,
+				   config_doc_database,	 config_doc_subscriber,
+				   TUNNEL_DOCS,		 config_doc_kernel,
+				   config_doc_l2,	 config_doc_babel,
+				   config_doc_bird,	 config_doc_frr,
+				   config_doc_olsr,	 config_doc_batman,
+				   config_doc_yggdrasil, NULL};
 
 static const struct daemon_spec spec = {
 	.name = "subscriberd",
 	.summary = "finds gateways in the mesh, connects to the best and moves on when it fails",
-	.sections = "general,daemon,database,subscriber," TUNNEL_SECTIONS
-		    ",kernel,l2,babel,bird,frr,olsr,batman,yggdrasil",
 	.check = sub_shell_check,
 	.start = sub_shell_start,
 	.stop = sub_shell_stop,

@@ -12,8 +12,10 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/cstr.h"
 #include "io/clock.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 
 #define PAYLOAD_BYTES 16 /* serial and a number of ours */
 
@@ -37,7 +39,7 @@ struct probe *probe_new(struct event_base *base, probe_cb *cb, void *arg)
 	if (!p)
 		return NULL;
 	*p = (struct probe){.base = base, .cb = cb, .arg = arg, .fd = -1};
-	p->timer = evtimer_new(base, on_timer, p);
+	p->timer = timer_new(base, on_timer, p);
 	if (!p->timer) {
 		free(p);
 		return NULL;
@@ -47,8 +49,7 @@ struct probe *probe_new(struct event_base *base, probe_cb *cb, void *arg)
 
 static void close_socket(struct probe *p)
 {
-	if (p->io)
-		event_free(p->io);
+	event_drop(p->io);
 	p->io = NULL;
 	if (p->fd >= 0)
 		close(p->fd);
@@ -223,7 +224,7 @@ int probe_open(struct probe *p, const char *interface, const struct net_addr *so
 	       const struct net_addr *target)
 {
 	probe_close(p);
-	strncpy(p->interface, interface, sizeof p->interface - 1);
+	cstr_copy(p->interface, sizeof p->interface, interface);
 	p->source = *source;
 	p->target = *target;
 	p->nonce = daemon_wall_us() ^ (uint64_t)getpid() << 40;
@@ -232,8 +233,6 @@ int probe_open(struct probe *p, const char *interface, const struct net_addr *so
 
 void probe_send(struct probe *p, uint64_t serial, uint64_t timeout_us)
 {
-	struct timeval wait = {(time_t)(timeout_us / 1000000), (suseconds_t)(timeout_us % 1000000)};
-
 	p->serial = serial;
 	p->sent_us = daemon_now_us();
 	p->outstanding = true;
@@ -242,5 +241,5 @@ void probe_send(struct probe *p, uint64_t serial, uint64_t timeout_us)
 	else if (p->fd >= 0)
 		(void)send_echo(p);
 	/* What could not be sent is a probe lost: the timer says so. */
-	evtimer_add(p->timer, &wait);
+	timer_in(p->timer, timeout_us);
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
+
 #define LOSS_MS 1000.0	      /* for a gateway that answers nothing */
 #define FAILURE_MS 50.0	      /* for each recent failure */
 #define UPLINK_FAULT_MS 500.0 /* for one whose uplink was never proven lately */
@@ -53,7 +55,7 @@ bool sub_price_parse(const char *text, double *price, char currency[16])
 		return false;
 	while (isspace((unsigned char)*end))
 		end++;
-	snprintf(currency, 16, "%.15s", end);
+	cstr_print(currency, 16, "%.15s", end);
 	return true;
 }
 
@@ -146,7 +148,8 @@ static struct sub_quality measured(const struct sub_gateway *g, uint64_t now)
 	if (age < TUNNEL_FRESH_US && t->rtt_ms > 0)
 		return *t;
 	double loss = t->loss * exp2(-(double)age / TUNNEL_HALF_LIFE_US);
-	q.loss = fmax(q.loss, loss);
+	if (loss > q.loss)
+		q.loss = loss;
 	return q;
 }
 
@@ -176,9 +179,12 @@ __attribute__((format(printf, 4, 5))) static void add(struct sum *s, double ms, 
 
 static double rate_ms(const struct sub_gateway *g)
 {
+	double ms;
+
 	if (g->goodput_bps <= 0)
 		return RATE_UNKNOWN_MS;
-	return fmin(RATE_BITS / g->goodput_bps * 1000, RATE_MAX_MS);
+	ms = RATE_BITS / g->goodput_bps * 1000;
+	return ms < RATE_MAX_MS ? ms : RATE_MAX_MS;
 }
 
 static unsigned method_failures(const struct sub_gateway *g, const char *method)
@@ -202,7 +208,8 @@ void sub_rank(const struct sub_gateway *g, const struct sub_terms *terms,
 	if (no || method < 0) {
 		const char *because = g->silence[0] ? g->silence : g->error;
 		no = no ? no : no_method;
-		snprintf(out->why, SUB_WHY_MAX, "%s%s%.130s", no, because[0] ? ": " : "", because);
+		cstr_print(out->why, SUB_WHY_MAX, "%s%s%.130s", no, because[0] ? ": " : "",
+			   because);
 		return;
 	}
 	if (out->pinned)
@@ -224,7 +231,7 @@ void sub_rank(const struct sub_gateway *g, const struct sub_terms *terms,
 	add(&s, method * LATER_METHOD_MS, false, "%s is choice %d: %.0f", terms->methods[method],
 	    method + 1, method * LATER_METHOD_MS);
 	if (s.len < SUB_WHY_MAX)
-		snprintf(out->why + s.len, SUB_WHY_MAX - s.len, " ms");
+		cstr_print(out->why + s.len, SUB_WHY_MAX - s.len, " ms");
 	out->score = s.score;
 	out->method = terms->methods[method];
 }

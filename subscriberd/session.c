@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
+#include "io/timer.h"
 #include "subscriberd/api.h"
 
 #define INTERFACES_MAX 64u /* numbers tried for a free name */
@@ -34,7 +36,7 @@ int session_new(struct session **out, const struct session_spec *spec)
 	if (!s)
 		return -ENOMEM;
 	s->spec = *spec;
-	s->settle = evtimer_new(spec->daemon->base, on_settle, s);
+	s->settle = timer_new(spec->daemon->base, on_settle, s);
 	for (unsigned i = 0; i < SUB_PROBES; i++)
 		s->probes[i] = probe_new(spec->daemon->base, spec->on_probe, spec->arg);
 	if (!s->settle || !s->probes[SUB_PROBE_GATEWAY] || !s->probes[SUB_PROBE_UPLINK]) {
@@ -53,8 +55,7 @@ void session_free(struct session *s)
 		s->method->client_close(s->client);
 	for (unsigned i = 0; i < SUB_PROBES; i++)
 		probe_free(s->probes[i]);
-	if (s->settle)
-		event_free(s->settle);
+	event_drop(s->settle);
 	free(s);
 }
 
@@ -77,8 +78,8 @@ static unsigned name_parts(const char *configured, char before[IFNAMSIZ], char a
 
 	while (!template && len > 0 && isdigit((unsigned char)configured[len - 1]))
 		len--;
-	snprintf(before, IFNAMSIZ, "%.*s", (int)len, configured);
-	snprintf(after, IFNAMSIZ, "%s", template ? template + 2 : "");
+	cstr_print(before, IFNAMSIZ, "%.*s", (int)len, configured);
+	cstr_copy(after, IFNAMSIZ, template ? template + 2 : "");
 	return template || !configured[len] ? 0 : (unsigned)strtoul(configured + len, NULL, 10);
 }
 
@@ -98,15 +99,12 @@ const char *session_interface_name(const char *configured, struct nl *nl,
 	unsigned first = name_parts(configured, before, after);
 
 	if (!strstr(configured, "%d"))
-		snprintf(out, IFNAMSIZ, "%s", configured);
+		cstr_copy(out, IFNAMSIZ, configured);
 	for (unsigned i = 0; i < INTERFACES_MAX; i++) {
 		if (i > 0 || strstr(configured, "%d")) {
-			snprintf(tail, sizeof tail, "%u%.10s", first + i, after);
-			size_t kept = strlen(before), room = IFNAMSIZ - 1 - strlen(tail);
-			kept = kept < room ? kept : room;
-			memcpy(out, before, kept);
-			for (size_t k = 0; k <= strlen(tail); k++)
-				out[kept + k] = tail[k];
+			cstr_print(tail, sizeof tail, "%u%.10s", first + i, after);
+			cstr_print(out, IFNAMSIZ, "%.*s%s", (int)(IFNAMSIZ - 1 - strlen(tail)),
+				   before, tail);
 		}
 		if (!name_taken(out, nl, others, count))
 			break;
@@ -124,7 +122,7 @@ static void on_state(enum tunnel_state state, const char *text, void *arg)
 		return;
 	if (s->opening) {
 		s->opened = state == TUNNEL_UP;
-		snprintf(s->why, sizeof s->why, "%s", text);
+		cstr_copy(s->why, sizeof s->why, text);
 		event_active(s->settle, EV_TIMEOUT, 0);
 		return;
 	}
@@ -159,7 +157,7 @@ static int open_client(struct session *s, const struct session_grant *g)
 
 	s->method = tunnel_client_find(s->lease.method);
 	if (!s->method) {
-		snprintf(s->why, sizeof s->why, "there is no method '%s'", s->lease.method);
+		cstr_print(s->why, sizeof s->why, "there is no method '%s'", s->lease.method);
 		return -ENOENT;
 	}
 	return s->method->client_open(&s->client, &env, &grant, on_state, s, s->why);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "core/keyproof.h"
 #include "io/config_value.h"
@@ -17,6 +18,7 @@
 #include "io/metrics.h"
 #include "io/privileges.h"
 #include "io/resolv.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 #include "subscriberd/api.h"
 #include "subscriberd/api_scan.h"
@@ -505,8 +507,7 @@ static void rearm(struct shell *s)
 		return;
 	}
 	uint64_t wait = at > now ? at - now : 0;
-	struct timeval tv = {(time_t)(wait / 1000000), (suseconds_t)(wait % 1000000)};
-	evtimer_add(s->timer, &tv);
+	timer_in(s->timer, wait);
 }
 
 /* What the tunnels carried, and whether the host is still as we made it. */
@@ -587,7 +588,7 @@ static int wrong(config_report *report, void *ctx, const char *key, const char *
 {
 	char line[200];
 
-	snprintf(line, sizeof line, "subscriber.%s: %.150s", key, what);
+	cstr_print(line, sizeof line, "subscriber.%s: %.150s", key, what);
 	report(ctx, line);
 	return -EINVAL;
 }
@@ -602,10 +603,10 @@ static int check_methods(const struct config *cfg, config_report *report, void *
 		n++;
 		if (tunnel_client_find(name))
 			continue;
-		snprintf(line, sizeof line, "there is no method '%s'", name);
+		cstr_print(line, sizeof line, "there is no method '%s'", name);
 		return wrong(report, ctx, "Methods", line);
 	}
-	snprintf(line, sizeof line, "1 to %d methods are wanted, not %zu", SUB_METHODS_MAX, n);
+	cstr_print(line, sizeof line, "1 to %d methods are wanted, not %zu", SUB_METHODS_MAX, n);
 	return n == 0 || n > SUB_METHODS_MAX ? wrong(report, ctx, "Methods", line) : 0;
 }
 
@@ -674,7 +675,7 @@ static int open_mesh(struct shell *s)
 		return 0;
 	randombytes_buf(random, sizeof random);
 	hex_encode(random, sizeof random, hex);
-	snprintf(fresh, sizeof fresh, "subscriber-%s", hex);
+	cstr_print(fresh, sizeof fresh, "subscriber-%s", hex);
 	(void)sub_store_app(s->store, fresh, id, sizeof id);
 	s->app = meshapp_open(s->daemon->base, &(struct meshapp_options){
 						       .node_addr = cfg->subscriber_node,
@@ -813,7 +814,7 @@ int sub_shell_start(struct daemon *d)
 	read_policy(s);
 	s->in_use = -1;
 	s->ticked_us = daemon_now_us();
-	s->timer = evtimer_new(d->base, on_timer, s);
+	s->timer = timer_new(d->base, on_timer, s);
 	s->tick = event_new(d->base, -1, EV_PERSIST, on_tick, s);
 	if (!s->timer || !s->tick || evtimer_add(s->tick, &second))
 		return -ENOMEM;
@@ -914,10 +915,8 @@ void sub_shell_free(struct daemon *d)
 	sub_host_close(s->host);
 	sub_store_close(s->store);
 	keyfile_wipe(&s->keys);
-	if (s->timer)
-		event_free(s->timer);
-	if (s->tick)
-		event_free(s->tick);
+	event_drop(s->timer);
+	event_drop(s->tick);
 	free(s);
 	d->ctx = NULL;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/store.h"
 
 enum { Q_SAVE, Q_FORGET, Q_LOAD, Q_PRUNE, Q_NAME, Q_SET_NAME, Q_STAMP, Q_SET_STAMP };
@@ -119,7 +120,7 @@ static bool read_contact(const struct store_rows *r, struct sub_contact *c)
 		return net_addr_parse(&c->addr, store_str(r, 3), 0) == 0;
 	}
 	c->via = SUB_VIA_MESH;
-	snprintf(c->app, sizeof c->app, "%s", store_str(r, 2));
+	cstr_copy(c->app, sizeof c->app, store_str(r, 2));
 	return via == SUB_VIA_MESH && store_id(r, 1, &c->node) && c->app[0];
 }
 
@@ -131,16 +132,16 @@ int sub_store_load(struct sub_store *s, size_t max, sub_store_visit *visit, void
 		struct sub_gateway g = {.failures = store_u32(&r, 10)};
 		if (!read_contact(&r, &g.contact))
 			continue;
-		snprintf(g.info.name, sizeof g.info.name, "%s", store_str(&r, 4));
-		snprintf(g.sid, sizeof g.sid, "%s", store_str(&r, 5));
+		cstr_copy(g.info.name, sizeof g.info.name, store_str(&r, 4));
+		cstr_copy(g.sid, sizeof g.sid, store_str(&r, 5));
 		g.quality = (struct sub_quality){.rtt_ms = store_real(&r, 6),
 						 .jitter_ms = store_real(&r, 7),
 						 .loss = store_real(&r, 8),
 						 .samples = store_u64(&r, 9)};
 		g.first_seen_s = store_u64(&r, 11);
 		g.last_seen_s = store_u64(&r, 12);
-		snprintf(g.error, sizeof g.error, "%s", store_str(&r, 13));
-		snprintf(g.sid_method, sizeof g.sid_method, "%s", store_str(&r, 14));
+		cstr_copy(g.error, sizeof g.error, store_str(&r, 13));
+		cstr_copy(g.sid_method, sizeof g.sid_method, store_str(&r, 14));
 		g.tunnel = (struct sub_quality){.rtt_ms = store_real(&r, 15),
 						.jitter_ms = store_real(&r, 16),
 						.loss = store_real(&r, 17),
@@ -157,7 +158,7 @@ int sub_store_app(struct sub_store *s, const char *fresh, char *out, size_t size
 	struct store_rows r = store_query(s->db, Q_NAME);
 	bool known = store_next(&r);
 
-	snprintf(out, size, "%s", known ? store_str(&r, 0) : fresh);
+	cstr_copy(out, size, known ? store_str(&r, 0) : fresh);
 	int err = store_end(&r);
 	return err || known ? err : store_run(s->db, Q_SET_NAME, store_of_str(fresh));
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/clock.h"
 #include "io/store.h"
 
@@ -90,11 +91,11 @@ const char *graph_key(const struct net_host *h, char out[GRAPH_KEY_MAX])
 	char ip[NET_ADDR_TEXT];
 
 	if (net_host_is_own(h))
-		snprintf(out, GRAPH_KEY_MAX, "own");
+		cstr_print(out, GRAPH_KEY_MAX, "own");
 	else if (h->addr.family)
-		snprintf(out, GRAPH_KEY_MAX, "%s", net_addr_ip_text(&h->addr, ip));
+		cstr_copy(out, GRAPH_KEY_MAX, net_addr_ip_text(&h->addr, ip));
 	else
-		snprintf(out, GRAPH_KEY_MAX, "name:%s", h->name);
+		cstr_print(out, GRAPH_KEY_MAX, "name:%s", h->name);
 	return out;
 }
 
@@ -102,7 +103,7 @@ static void key_read(const char *key, struct net_host *h)
 {
 	*h = (struct net_host){0};
 	if (strncmp(key, "name:", 5) == 0)
-		snprintf(h->name, sizeof h->name, "%s", key + 5);
+		cstr_copy(h->name, sizeof h->name, key + 5);
 	else if (strcmp(key, "own") != 0)
 		net_addr_parse(&h->addr, key, 0);
 }
@@ -216,7 +217,7 @@ int graph_store_last_scan(struct graph_store *g, struct graph_scan *out)
 		out->number = store_u32(&r, 0);
 		out->started_s = store_u64(&r, 1);
 		out->finished_s = store_u64(&r, 2);
-		snprintf(out->networks, sizeof out->networks, "%s", store_str(&r, 3));
+		cstr_copy(out->networks, sizeof out->networks, store_str(&r, 3));
 	}
 	return store_end(&r);
 }
@@ -237,12 +238,12 @@ static void read_host(const struct store_rows *r, struct graph_host *out)
 		      .asked_scan = store_u32(r, 13)},
 		.stamp = store_u64(r, 17)};
 	key_read(store_str(r, 18), &out->h.host);
-	snprintf(out->h.host.name, sizeof out->h.host.name, "%s", store_str(r, 1));
-	snprintf(out->h.host.how, sizeof out->h.host.how, "%s", store_str(r, 2));
-	snprintf(out->networks, sizeof out->networks, "%s", store_str(r, 3));
+	cstr_copy(out->h.host.name, sizeof out->h.host.name, store_str(r, 1));
+	cstr_copy(out->h.host.how, sizeof out->h.host.how, store_str(r, 2));
+	cstr_copy(out->networks, sizeof out->networks, store_str(r, 3));
 	key_read(store_str(r, 4), &out->from);
-	snprintf(out->gateway.name, sizeof out->gateway.name, "%s", store_str(r, 15));
-	snprintf(out->gateway.id, sizeof out->gateway.id, "%s", store_str(r, 16));
+	cstr_copy(out->gateway.name, sizeof out->gateway.name, store_str(r, 15));
+	cstr_copy(out->gateway.id, sizeof out->gateway.id, store_str(r, 16));
 	if (net_addr_parse(&out->gateway.addr, store_str(r, 14), 0) == 0)
 		out->h.gateway = &out->gateway;
 	else if (out->h.answer == WALK_GATEWAY)
@@ -276,7 +277,7 @@ int graph_store_links(struct graph_store *g, uint64_t since, size_t max, graph_l
 					 .stamp = store_u64(&r, 8)};
 		key_read(store_str(&r, 0), &row.a);
 		key_read(store_str(&r, 1), &row.b);
-		snprintf(row.network, sizeof row.network, "%s", store_str(&r, 2));
+		cstr_copy(row.network, sizeof row.network, store_str(&r, 2));
 		visit(&row, ctx);
 	}
 	return store_end(&r);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "subscriberd/walk_table.h"
 
@@ -59,7 +60,7 @@ struct walk {
 
 const char *walk_answer_name(enum walk_answer a)
 {
-	static const char *const names[] = {"not asked", "silent", "no gateway", "gateway"};
+	static const char names[][11] = {"not asked", "silent", "no gateway", "gateway"};
 	return (unsigned)a < 4 ? names[a] : "?";
 }
 
@@ -598,7 +599,7 @@ void walk_on_query(struct walk *w, uint64_t serial, const char *error, uint64_t 
 		w->incomplete |= UINT32_C(1) << q->network;
 	if (net_host_is_own(&q->host->host)) {
 		w->p.network[q->network] = error ? WALK_FAILED : WALK_ANSWERED;
-		snprintf(w->p.why[q->network], WALK_WHY_MAX, "%s", error ? error : "");
+		cstr_copy(w->p.why[q->network], WALK_WHY_MAX, error ? error : "");
 	}
 	settle_depths(w, q->host);
 	if (w->fresh.count)

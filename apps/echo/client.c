@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "echo/echo.h"
 #include "io/clock.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 
 /* A datagram that is not back by then is lost. */
@@ -53,12 +54,6 @@ static void fail(struct client *c, const char *what, const char *detail)
 }
 
 /* --- sending ------------------------------------------------------------------------------ */
-
-static void set_timer(struct event *ev, uint64_t us)
-{
-	struct timeval tv = {(time_t)(us / 1000000u), (suseconds_t)(us % 1000000u)};
-	event_add(ev, &tv);
-}
 
 static void check_finished(struct client *c)
 {
@@ -117,7 +112,7 @@ static void on_lost_timer(evutil_socket_t fd, short what, void *arg)
 	check_finished(c);
 	send_more(c);
 	if (!c->done)
-		set_timer(c->lost_timer, DATAGRAM_WAIT_US / 10);
+		timer_in(c->lost_timer, DATAGRAM_WAIT_US / 10);
 }
 
 /* --- receiving ---------------------------------------------------------------------------- */
@@ -157,9 +152,9 @@ static void on_conn_up(struct meshconn *conn)
 {
 	struct client *c = meshconn_arg(conn);
 	c->start_us = c->heard_us = daemon_now_us();
-	set_timer(c->progress, PROGRESS_US);
+	timer_in(c->progress, PROGRESS_US);
 	if (c->opt->datagram)
-		set_timer(c->lost_timer, DATAGRAM_WAIT_US / 10);
+		timer_in(c->lost_timer, DATAGRAM_WAIT_US / 10);
 	send_more(c);
 }
 
@@ -170,7 +165,7 @@ static void on_conn_closed(struct meshconn *conn, uint16_t code, const char *rea
 
 	c->conn = NULL;
 	if (again && meshapp_is_up(c->app))
-		set_timer(c->retry, TRY_AGAIN_US);
+		timer_in(c->retry, TRY_AGAIN_US);
 	else if (!again)
 		fail(c, msg_code_name(code), reason);
 }
@@ -213,7 +208,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	if (quiet_us < c->opt->timeout_us) {
-		set_timer(c->deadline, c->opt->timeout_us - quiet_us);
+		timer_in(c->deadline, c->opt->timeout_us - quiet_us);
 		return;
 	}
 	snprintf(text, sizeof text, "%zu of %" PRIu64 " messages came back", c->report.received,
@@ -230,7 +225,7 @@ static void on_progress(evutil_socket_t fd, short what, void *arg)
 	fprintf(stderr, "%zu of %" PRIu64 " came back, %" PRIu64 " lost, %.0f s, %.1f Mbit/s\n",
 		c->report.received, c->opt->count, c->report.lost, seconds,
 		(double)c->report.bytes * 8e-6 / seconds);
-	set_timer(c->progress, PROGRESS_US);
+	timer_in(c->progress, PROGRESS_US);
 }
 
 static void on_interrupt(evutil_socket_t fd, short what, void *arg)
@@ -250,10 +245,10 @@ static bool client_init(struct client *c)
 	c->report.latency_us =
 		calloc(o->count ? (size_t)o->count : 1, sizeof *c->report.latency_us);
 	c->report.size_bytes = o->size_bytes;
-	c->deadline = evtimer_new(c->base, on_deadline, c);
-	c->retry = evtimer_new(c->base, on_retry, c);
-	c->lost_timer = evtimer_new(c->base, on_lost_timer, c);
-	c->progress = evtimer_new(c->base, on_progress, c);
+	c->deadline = timer_new(c->base, on_deadline, c);
+	c->retry = timer_new(c->base, on_retry, c);
+	c->lost_timer = timer_new(c->base, on_lost_timer, c);
+	c->progress = timer_new(c->base, on_progress, c);
 	c->ends[0] = evsignal_new(c->base, SIGINT, on_interrupt, c);
 	c->ends[1] = evsignal_new(c->base, SIGTERM, on_interrupt, c);
 	return c->data && c->sent_us && c->report.latency_us && c->deadline && c->retry &&
@@ -267,8 +262,7 @@ static void client_clear(struct client *c)
 	struct event *events[] = {c->deadline, c->retry,   c->lost_timer,
 				  c->progress, c->ends[0], c->ends[1]};
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
-		if (events[i])
-			event_free(events[i]);
+		event_drop(events[i]);
 	free(c->data);
 	free(c->sent_us);
 	free(c->report.latency_us);
@@ -291,7 +285,7 @@ int echo_client_run(struct event_base *base, const struct echo_options *opt)
 	} else if (!(c.app = meshapp_open(base, &mo))) {
 		log_error("cannot open the node at %s: %s", mo.node_addr, strerror(errno));
 	} else {
-		set_timer(c.deadline, opt->timeout_us);
+		timer_in(c.deadline, opt->timeout_us);
 		event_base_dispatch(base);
 		if (c.start_us)
 			echo_report_print(&c.report, opt->json, stdout);

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "echo/echo.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 
 struct waiting {
@@ -144,9 +145,7 @@ int echo_server_run(struct event_base *base, const struct echo_options *opt)
 	meshapp_close(app);
 	while ((cl = TAILQ_FIRST(&clients)))
 		drop_client(cl);
-	if (term)
-		event_free(term);
-	if (intr)
-		event_free(intr);
+	event_drop(term);
+	event_drop(intr);
 	return code;
 }

@@ -7,6 +7,7 @@
 
 #include "io/clock.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 #include "socks/client.h"
 
 #define DATAGRAM_MAX 65535u
@@ -139,8 +140,7 @@ void association_free(struct association *a)
 {
 	if (!a)
 		return;
-	if (a->readable)
-		event_free(a->readable);
+	event_drop(a->readable);
 	if (a->fd >= 0)
 		close(a->fd);
 	free(a);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "io/clock.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 
 /* Messages in a row, so that what arrives has its turn as well. */
@@ -31,10 +32,8 @@ static void put(struct carrier *k)
 	if (--k->holds || !k->dead)
 		return;
 	mux_free(k->mux);
-	if (k->flush)
-		event_free(k->flush);
-	if (k->tick)
-		event_free(k->tick);
+	event_drop(k->flush);
+	event_drop(k->tick);
 	free(k);
 }
 
@@ -210,7 +209,7 @@ struct carrier *carrier_new(const struct carrier_config *config)
 		return NULL;
 	k->config = *config;
 	hold(k);
-	k->flush = event_new(config->base, -1, 0, on_flush, k);
+	k->flush = timer_new(config->base, on_flush, k);
 	k->tick = event_new(config->base, -1, EV_PERSIST, on_tick, k);
 	if (k->flush && k->tick && event_add(k->tick, &tick) == 0)
 		k->mux = mux_new(&config->mux, &ops, k);

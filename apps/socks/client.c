@@ -1,4 +1,3 @@
-#include "io/notify.h"
 #include "socks/client.h"
 
 #include <errno.h>
@@ -11,8 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/appsignals.h"
 #include "io/clock.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 #include "socks/pipe.h"
 
@@ -171,12 +172,14 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Users and times are looked at where they are; open streams stay. */
-static void on_reloaded(void *arg)
+static int on_hup(void *arg)
 {
 	struct client *c = arg;
+	int rc = socks_options_reload(c->opt);
 
-	for (unsigned i = 0; i < c->opt->listen_count; i++)
+	for (unsigned i = 0; !rc && i < c->opt->listen_count; i++)
 		warn_if_open(c, &c->opt->listen[i]);
+	return rc;
 }
 
 static int start(struct client *c)
@@ -233,23 +236,22 @@ static void stop(struct client *c)
 		local_free(LIST_FIRST(&c->locals));
 	uplink_free(c->uplink);
 	meshapp_close(c->app);
-	if (c->sweep)
-		event_free(c->sweep);
+	event_drop(c->sweep);
 }
 
 int socks_client_run(struct event_base *base, struct socks_options *opt)
 {
 	struct client c = {.opt = opt, .base = base};
-	struct socks_signals signals;
+	struct appsignals signals;
 	int rc = start(&c);
 
-	if (socks_signals_init(&signals, base, opt, on_reloaded, &c))
+	if (appsignals_init(&signals, base, opt->json, on_hup, &c))
 		rc = -ENOMEM;
 	if (!rc) {
-		notify(notify_take(), "READY=1");
+		appsignals_ready(&signals);
 		event_base_dispatch(base);
 	}
-	socks_signals_free(&signals);
+	appsignals_free(&signals);
 	stop(&c);
 	return rc ? 1 : 0;
 }

@@ -14,7 +14,7 @@ struct association;
 LIST_HEAD(local_list, local);
 
 struct client {
-	const struct socks_options *opt;
+	struct socks_options *opt;
 	struct event_base *base;
 	struct meshapp *app;
 	struct uplink *uplink;

@@ -7,13 +7,13 @@
 #include <sys/socket.h>
 
 #include "io/clock.h"
+#include "io/timer.h"
 #include "socks/socks.h"
 
 /* Stops reading for good. */
 static void stop_reading(struct pipe *p)
 {
-	if (p->readable)
-		event_free(p->readable);
+	event_drop(p->readable);
 	p->readable = NULL;
 }
 

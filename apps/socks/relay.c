@@ -8,6 +8,7 @@
 
 #include "io/clock.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 #include "socks/server.h"
 
@@ -110,8 +111,7 @@ static int open_socket(struct relay *r, uint8_t family)
 	struct event *ev =
 		event_new(r->session->server->base, fd, EV_READ | EV_PERSIST, on_readable, r);
 	if (!ev || bind(fd, (struct sockaddr *)&ss, len) || event_add(ev, NULL)) {
-		if (ev)
-			event_free(ev);
+		event_drop(ev);
 		close(fd);
 		return -1;
 	}
@@ -230,8 +230,7 @@ void relay_free(struct relay *r)
 	while (!LIST_EMPTY(&r->pending))
 		pending_free(LIST_FIRST(&r->pending));
 	for (unsigned i = 0; i < 2; i++) {
-		if (r->sockets[i].readable)
-			event_free(r->sockets[i].readable);
+		event_drop(r->sockets[i].readable);
 		if (r->sockets[i].fd >= 0)
 			close(r->sockets[i].fd);
 	}

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 
 /* Name servers, and their sockets' buffers, are small beside a browser's hunger. */
 #define INFLIGHT "512"
@@ -141,7 +142,7 @@ static struct question *question_get(struct resolver *r, uint64_t asker, const c
 	memcpy(q->name, name, len);
 	LIST_INIT(&q->lookups);
 	LIST_INSERT_HEAD(&r->buckets[bucket], q, link);
-	q->later = event_new(r->base, -1, 0, on_later, q);
+	q->later = timer_new(r->base, on_later, q);
 	if (!q->later) {
 		LIST_REMOVE(q, link);
 		free(q);

@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/appsignals.h"
 #include "io/clock.h"
-#include "io/notify.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 #include "socks/hostnets.h"
 #include "socks/pipe.h"
@@ -291,12 +292,14 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 
 /* Streams that are open stay, wherever they lead; the new rules are asked about each new address.
  */
-static void on_reloaded(void *arg)
+static int on_hup(void *arg)
 {
 	struct server *v = arg;
+	int rc = socks_options_reload(v->opt);
 
 	v->policy = v->opt->policy;
 	v->policy_us = 0;
+	return rc;
 }
 
 static int start(struct server *v)
@@ -330,15 +333,14 @@ static void stop(struct server *v)
 	while (!LIST_EMPTY(&v->sessions))
 		session_end(LIST_FIRST(&v->sessions), "the server ends");
 	meshapp_close(v->app);
-	if (v->sweep)
-		event_free(v->sweep);
+	event_drop(v->sweep);
 	resolver_free(v->resolver);
 }
 
 int socks_server_run(struct event_base *base, struct socks_options *opt)
 {
 	struct server *v = calloc(1, sizeof *v);
-	struct socks_signals signals;
+	struct appsignals signals;
 	int rc;
 
 	if (!v)
@@ -346,13 +348,13 @@ int socks_server_run(struct event_base *base, struct socks_options *opt)
 	v->opt = opt;
 	v->base = base;
 	rc = start(v);
-	if (socks_signals_init(&signals, base, opt, on_reloaded, v))
+	if (appsignals_init(&signals, base, opt->json, on_hup, v))
 		rc = -ENOMEM;
 	if (!rc) {
-		notify(notify_take(), "READY=1");
+		appsignals_ready(&signals);
 		event_base_dispatch(base);
 	}
-	socks_signals_free(&signals);
+	appsignals_free(&signals);
 	stop(v);
 	free(v);
 	return rc ? 1 : 0;

@@ -21,7 +21,7 @@ struct server_limits {
 };
 
 struct server {
-	const struct socks_options *opt;
+	struct socks_options *opt;
 	struct event_base *base;
 	struct meshapp *app;
 	struct resolver *resolver;

@@ -78,18 +78,6 @@ int socks_options_reload(struct socks_options *o);
 int socks_server_run(struct event_base *base, struct socks_options *opt);
 int socks_client_run(struct event_base *base, struct socks_options *opt);
 
-/* SIGINT and SIGTERM end the loop, SIGHUP reloads the options and then calls back. */
-struct socks_signals {
-	struct event *events[3];
-	struct event_base *base;
-	struct socks_options *opt;
-	void (*reloaded)(void *arg);
-	void *arg;
-};
-/* 0 or -ENOMEM; to be freed in either case. */
-int socks_signals_init(struct socks_signals *s, struct event_base *base, struct socks_options *opt,
-		       void (*reloaded)(void *arg), void *arg);
-void socks_signals_free(struct socks_signals *s);
 /* main of both programs. */
 int socks_main(bool server, int argc, char **argv);
 #endif

@@ -10,6 +10,7 @@
 
 #include "io/clock.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 #include "socks/pipe.h"
 #include "socks/server.h"
 
@@ -32,8 +33,7 @@ static void target_free(struct target *t)
 {
 	if (t->lookup)
 		resolver_cancel(t->lookup);
-	if (t->connecting)
-		event_free(t->connecting);
+	event_drop(t->connecting);
 	if (t->fd >= 0)
 		close(t->fd);
 	LIST_REMOVE(t, link);
@@ -118,7 +118,7 @@ static struct timeval patience(const struct target *t, uint64_t now)
 	uint64_t left = t->deadline_us > now ? t->deadline_us - now : 0;
 	uint64_t share = left / (t->count - t->next + 1);
 
-	return (struct timeval){(time_t)(share / 1000000u), (suseconds_t)(share % 1000000u)};
+	return timer_span(share);
 }
 
 /* 0: under way. */
@@ -139,8 +139,7 @@ static int begin(struct target *t, const struct net_addr *to)
 
 static void give_up_attempt(struct target *t)
 {
-	if (t->connecting)
-		event_free(t->connecting);
+	event_drop(t->connecting);
 	t->connecting = NULL;
 	if (t->fd >= 0)
 		close(t->fd);

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "io/clock.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 
 #define HELLO_TIMEOUT_US 10000000u
@@ -66,9 +67,7 @@ static void tell(struct uplink *u, bool up, const char *reason)
 
 static void arm(struct uplink *u, uint64_t us)
 {
-	const struct timeval tv = {(time_t)(us / 1000000u), (suseconds_t)(us % 1000000u)};
-
-	evtimer_add(u->timer, &tv);
+	timer_in(u->timer, us);
 }
 
 /* --- whom to ask ------------------------------------------------------------------------------ */
@@ -390,7 +389,7 @@ struct uplink *uplink_new(struct event_base *base, const struct socks_options *o
 	u->opt = opt;
 	u->cb = *cb;
 	u->ctx = ctx;
-	u->timer = evtimer_new(base, on_timer, u);
+	u->timer = timer_new(base, on_timer, u);
 	if (!u->timer) {
 		free(u);
 		return NULL;

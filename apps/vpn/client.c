@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "io/appsignals.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 #include "tunnel/tunnel.h"
 #include "vpn/host.h"
@@ -268,8 +270,8 @@ static int start(struct client *c)
 		rc = own_id(c);
 	if (rc)
 		return rc;
-	c->retry = evtimer_new(c->base, on_retry, c);
-	c->give_up = evtimer_new(c->base, on_give_up, c);
+	c->retry = timer_new(c->base, on_retry, c);
+	c->give_up = timer_new(c->base, on_give_up, c);
 	if (!c->retry || !c->give_up)
 		return -ENOMEM;
 	c->app = meshapp_open(c->base, &mo);
@@ -288,25 +290,23 @@ static void stop(struct client *c)
 	vpn_offer_free(&c->offer);
 	meshapp_close(c->app);
 	vpn_host_close(c->host);
-	if (c->retry)
-		event_free(c->retry);
-	if (c->give_up)
-		event_free(c->give_up);
+	event_drop(c->retry);
+	event_drop(c->give_up);
 }
 
 int vpn_client_run(struct event_base *base, const struct vpn_options *opt)
 {
 	struct client c = {.opt = opt, .base = base};
-	struct vpn_signals signals;
-	int rc = vpn_signals_init(&signals, base, opt);
+	struct appsignals signals;
+	int rc = appsignals_init(&signals, base, opt->json, vpn_on_hup, (void *)opt);
 
 	if (!rc)
 		rc = start(&c);
 	if (!rc) {
-		vpn_signals_ready(&signals);
+		appsignals_ready(&signals);
 		event_base_dispatch(base);
 	}
 	stop(&c);
-	vpn_signals_free(&signals);
+	appsignals_free(&signals);
 	return rc ? 1 : 0;
 }

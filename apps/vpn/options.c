@@ -319,6 +319,11 @@ int vpn_options_reload(const struct vpn_options *o)
 	return rc;
 }
 
+int vpn_on_hup(void *options)
+{
+	return vpn_options_reload(options);
+}
+
 void vpn_options_free(struct vpn_options *o)
 {
 	config_free(o->cfg);

@@ -1,6 +1,4 @@
-#include <errno.h>
 #include <event2/event.h>
-#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 
@@ -9,60 +7,6 @@
 #include "io/privileges.h"
 #include "vpn/host.h"
 #include "vpn/vpn.h"
-
-/* --- signals ---------------------------------------------------------------------------------- */
-
-static void on_end(evutil_socket_t number, short what, void *arg)
-{
-	struct vpn_signals *s = arg;
-
-	(void)number;
-	(void)what;
-	event_base_loopbreak(s->base);
-}
-
-static void on_hup(evutil_socket_t number, short what, void *arg)
-{
-	struct vpn_signals *s = arg;
-	bool good = vpn_options_reload(s->opt) == 0;
-	struct json_object *o = json_object_new_object();
-
-	(void)number;
-	(void)what;
-	if (!good)
-		log_error("configuration not reloaded: the old one stays in use");
-	json_object_object_add(o, "reload", json_object_new_string(good ? "done" : "refused"));
-	appline_say(s->opt->json, o);
-}
-
-int vpn_signals_init(struct vpn_signals *s, struct event_base *base, const struct vpn_options *opt)
-{
-	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-
-	*s = (struct vpn_signals){.base = base, .opt = opt, .manager = notify_take()};
-	for (unsigned i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-		s->events[i] =
-			evsignal_new(base, numbers[i], numbers[i] == SIGHUP ? on_hup : on_end, s);
-		if (!s->events[i] || event_add(s->events[i], NULL))
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-void vpn_signals_ready(struct vpn_signals *s)
-{
-	notify(s->manager, "READY=1");
-	s->events[3] = notify_watchdog(s->base, s->manager);
-}
-
-void vpn_signals_free(struct vpn_signals *s)
-{
-	for (unsigned i = 0; i < sizeof s->events / sizeof *s->events; i++)
-		if (s->events[i])
-			event_free(s->events[i]);
-}
-
-/* --- life ------------------------------------------------------------------------------------- */
 
 static int run(bool server, const struct vpn_options *o)
 {

@@ -8,7 +8,9 @@
 #include <sys/queue.h>
 
 #include "base/log.h"
+#include "io/appsignals.h"
 #include "io/clock.h"
+#include "io/timer.h"
 #include "libmeshapp/meshapp.h"
 #include "tunnel/tunnel.h"
 #include "vpn/host.h"
@@ -395,8 +397,7 @@ static void stop(struct server *v)
 	if (v->tunnel)
 		tunnel_mesh_gateway.gateway_stop(v->tunnel);
 	meshapp_close(v->app);
-	if (v->watch)
-		event_free(v->watch);
+	event_drop(v->watch);
 	vpn_host_close(v->host);
 	vpn_store_close(v->store);
 	vpn_hosts_free(&v->hosts);
@@ -405,17 +406,17 @@ static void stop(struct server *v)
 int vpn_server_run(struct event_base *base, const struct vpn_options *opt)
 {
 	struct server v = {.opt = opt, .base = base};
-	struct vpn_signals signals;
-	int rc = vpn_signals_init(&signals, base, opt);
+	struct appsignals signals;
+	int rc = appsignals_init(&signals, base, opt->json, vpn_on_hup, (void *)opt);
 
 	if (!rc)
 		rc = start(&v);
 	if (!rc) {
 		tell_up(&v);
-		vpn_signals_ready(&signals);
+		appsignals_ready(&signals);
 		event_base_dispatch(base);
 	}
 	stop(&v);
-	vpn_signals_free(&signals);
+	appsignals_free(&signals);
 	return rc ? 1 : 0;
 }

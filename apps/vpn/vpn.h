@@ -58,19 +58,9 @@ int vpn_options_parse(struct vpn_options *o, bool server, int argc, char **argv)
 /* SIGHUP: reads command line and configuration again.  The level of the log is taken; what else is
  * another than `o` has is named in the log, and holds from the next start.  0, -1: bad, said so. */
 int vpn_options_reload(const struct vpn_options *o);
+/* The same, of an app's signals. */
+int vpn_on_hup(void *options);
 void vpn_options_free(struct vpn_options *o);
-
-/* SIGINT and SIGTERM end the loop, SIGHUP reloads. */
-struct vpn_signals {
-	struct event_base *base;
-	const struct vpn_options *opt;
-	struct event *events[4]; /* the last for the service manager's watchdog */
-	const char *manager;
-};
-int vpn_signals_init(struct vpn_signals *s, struct event_base *base, const struct vpn_options *opt);
-/* Tells the service manager that we are ready, and from then on that the loop turns. */
-void vpn_signals_ready(struct vpn_signals *s);
-void vpn_signals_free(struct vpn_signals *s);
 
 /* Both run until SIGINT or SIGTERM and return the exit code. */
 int vpn_server_run(struct event_base *base, const struct vpn_options *opt);

@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
+
 struct answer {
 	int rc;
 	struct account account; /* of a group: only its gid */
@@ -23,7 +25,7 @@ static void find_user(const char *name, struct answer *a)
 		a->rc = errno && errno != ENOENT && errno != ESRCH ? -errno : -ENOENT;
 		return;
 	}
-	snprintf(a->account.name, sizeof a->account.name, "%s", pw->pw_name);
+	cstr_copy(a->account.name, sizeof a->account.name, pw->pw_name);
 	a->account.uid = pw->pw_uid;
 	a->account.gid = pw->pw_gid;
 	if (getgrouplist(pw->pw_name, pw->pw_gid, a->account.groups, &count) < 0)
@@ -83,7 +85,7 @@ int account_user(const char *name, struct account *out)
 
 int account_group(const char *name, gid_t *out)
 {
-	struct account a;
+	struct account a = {0};
 	int rc = ask(find_group, name, &a);
 
 	*out = a.gid;

@@ -13,9 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/clock.h"
 #include "io/privileges.h"
+#include "io/timer.h"
 
 #define CHILD_MINUTE_US 60000000u
 #define CHILD_READ_BYTES 4096
@@ -159,13 +161,10 @@ static void child_deadline(evutil_socket_t fd, short what, void *arg)
 
 void child_stop(struct child *c, uint64_t deadline_us)
 {
-	struct timeval tv = {.tv_sec = (time_t)(deadline_us / 1000000u),
-			     .tv_usec = (suseconds_t)(deadline_us % 1000000u)};
-
 	if (!c->pid)
 		return;
 	kill(-c->pid, SIGTERM);
-	evtimer_add(c->kill_ev, &tv);
+	timer_in(c->kill_ev, deadline_us);
 }
 
 void child_free(struct child *c)
@@ -178,8 +177,7 @@ void child_free(struct child *c)
 	}
 	struct event *events[] = {c->exit_ev, c->pipe_ev, c->kill_ev};
 	for (size_t i = 0; i < 3; i++)
-		if (events[i])
-			event_free(events[i]);
+		event_drop(events[i]);
 	if (c->pidfd >= 0)
 		close(c->pidfd);
 	if (c->pipe >= 0)
@@ -195,10 +193,10 @@ pid_t child_pid(const struct child *c)
 const char *child_status_text(int status, char out[48])
 {
 	if (WIFSIGNALED(status))
-		snprintf(out, 48, "signal %d (%.30s)", WTERMSIG(status),
-			 strsignal(WTERMSIG(status)));
+		cstr_print(out, 48, "signal %d (%.30s)", WTERMSIG(status),
+			   strsignal(WTERMSIG(status)));
 	else
-		snprintf(out, 48, "exit %d", WEXITSTATUS(status));
+		cstr_print(out, 48, "exit %d", WEXITSTATUS(status));
 	return out;
 }
 
@@ -295,7 +293,7 @@ static int child_watch(struct child *c, struct event_base *base)
 		return -errno;
 	c->exit_ev = event_new(base, c->pidfd, EV_READ | EV_PERSIST, child_exited, c);
 	c->pipe_ev = event_new(base, c->pipe, EV_READ | EV_PERSIST, pipe_readable, c);
-	c->kill_ev = evtimer_new(base, child_deadline, c);
+	c->kill_ev = timer_new(base, child_deadline, c);
 	if (!c->exit_ev || !c->pipe_ev || !c->kill_ev || event_add(c->exit_ev, NULL) ||
 	    event_add(c->pipe_ev, NULL))
 		return -ENOMEM;
@@ -315,7 +313,7 @@ int child_start(struct child **out, struct event_base *base, const struct child_
 	c->on_line = spec->on_line;
 	c->on_output = spec->on_output;
 	c->arg = spec->arg;
-	snprintf(c->name, sizeof c->name, "%s", spec->name);
+	cstr_copy(c->name, sizeof c->name, spec->name);
 	if (pipe2(ends, O_CLOEXEC)) {
 		rc = -errno;
 		child_free(c);

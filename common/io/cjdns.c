@@ -10,10 +10,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "io/clock.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 
 #define RESEND_US 700000u
 #define COOKIE_US 8000000u /* of 20 s that the server keeps it */
@@ -249,8 +251,7 @@ static void pump(struct cjdns *c)
 		return;
 	}
 	uint64_t wait = next > now ? next - now : 1000;
-	struct timeval tv = {(time_t)(wait / 1000000), (suseconds_t)(wait % 1000000)};
-	evtimer_add(c->timer, &tv);
+	timer_in(c->timer, wait);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -341,8 +342,8 @@ int cjdns_call(struct cjdns *c, const char *function, struct bytes args, uint64_
 		free(call);
 		return -ENOMEM;
 	}
-	snprintf(call->function, sizeof call->function, "%s", function);
-	snprintf(call->txid, sizeof call->txid, "%llx", (unsigned long long)++c->counter);
+	cstr_copy(call->function, sizeof call->function, function);
+	cstr_print(call->txid, sizeof call->txid, "%llx", (unsigned long long)++c->counter);
 	if (args.len)
 		memcpy(call->args, args.data, args.len);
 	call->args_len = args.len;
@@ -391,7 +392,7 @@ int cjdns_open(struct cjdns **out, struct event_base *base, const struct net_add
 		c->counter = random >> 16;
 		c->password = strdup(password);
 		c->readable = event_new(base, c->fd, EV_READ | EV_PERSIST, on_readable, c);
-		c->timer = evtimer_new(base, on_timer, c);
+		c->timer = timer_new(base, on_timer, c);
 		if (!c->password || !c->readable || !c->timer || event_add(c->readable, NULL))
 			err = -ENOMEM;
 	}
@@ -413,10 +414,8 @@ void cjdns_close(struct cjdns *c)
 		*c->closed = true;
 	while ((call = TAILQ_FIRST(&c->calls)))
 		call_free(c, call);
-	if (c->readable)
-		event_free(c->readable);
-	if (c->timer)
-		event_free(c->timer);
+	event_drop(c->readable);
+	event_drop(c->timer);
 	if (c->fd >= 0)
 		close(c->fd);
 	if (c->password)

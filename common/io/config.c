@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/config_value.h"
 
@@ -19,41 +20,28 @@ struct key_place {
 	uint8_t kind, section;
 };
 
-/* In the order of config_keys.def. */
-/* clang-format off */
-#define SECTIONS(S) \
-	S(general) S(daemon) S(database) S(nodemanager) S(apptracker) S(node) S(msgsrv) \
-	S(transport) S(connection) S(congestion) S(gateway) S(subscriber) S(proxy) S(vpn) \
-	S(kernel) S(l2) S(babel) S(bird) S(frr) S(olsr) S(batman) S(yggdrasil) S(cjdns) S(mesh) \
-	S(direct) S(ipip) S(gre) S(vxlan) S(wireguard) S(openvpn) S(fastd) S(softether) S(socks)
-/* clang-format on */
-#define SECTION_NUMBER(name) SECTION_##name,
-#define SECTION_TEXT(name) #name "\0"
-enum { SECTIONS(SECTION_NUMBER) };
-static const char section_texts[] = SECTIONS(SECTION_TEXT);
-
-#define STR(s, f, key, def, doc) KEY(s, f, key, CONFIG_STR, def, "", doc)
-#define CHOICE(s, f, key, def, words, doc) KEY(s, f, key, CONFIG_CHOICE, def, words, doc)
-#define ADDR(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDR, def, "", doc)
-#define HOST(s, f, key, def, doc) KEY(s, f, key, CONFIG_HOST, def, "", doc)
-#define ADDRS(s, f, key, def, doc) KEY(s, f, key, CONFIG_ADDRS, def, "", doc)
-#define NETS(s, f, key, def, doc) KEY(s, f, key, CONFIG_NETS, def, "", doc)
-#define PUBKEY(s, f, key, def, doc) KEY(s, f, key, CONFIG_PUBKEY, def, "", doc)
-#define U64(s, f, key, def, min, max, doc) KEY(s, f, key, CONFIG_U64, #def, #min " " #max, doc)
-#define BOOL(s, f, key, def, doc) KEY(s, f, key, CONFIG_BOOL, #def, "0 1", doc)
+/* Sections and keys are in the order of config_keys.def. */
+#define KEY(sec, fld, name, k, d, w, text)
+#define SECTION(name) SECTION_##name,
+enum {
+#include "io/config_keys.def"
+};
+#define KEY(sec, fld, name, k, d, w, text)
+#define SECTION(name) #name "\0"
+static const char section_texts[] =
+#include "io/config_keys.def"
+	;
 
 static const struct key_place key_places[] = {
 #define KEY(sec, fld, name, k, d, w, text) {offsetof(struct config, sec##_##fld), k, SECTION_##sec},
 #include "io/config_keys.def"
-#undef KEY
 };
 #define KEY_COUNT (sizeof key_places / sizeof key_places[0])
 
-/* Four texts a key, in the order of config_keys(): the third is its words, or "MIN MAX". */
+/* Three texts a key, in the order of config_keys(): the third is its words, or "MIN MAX". */
 static const char key_texts[] =
-#define KEY(sec, fld, name, k, d, w, text) name "\0" d "\0" w "\0" text "\0"
+#define KEY(sec, fld, name, k, d, w, text) name "\0" d "\0" w "\0"
 #include "io/config_keys.def"
-#undef KEY
 	;
 
 static const char *text_next(const char **at)
@@ -95,7 +83,6 @@ const struct config_key *config_keys(void)
 			k->min = strtoull(words, &end, 10);
 			k->max = strtoull(end, NULL, 10);
 		}
-		k->doc = text_next(&at);
 	}
 	return table;
 }
@@ -234,11 +221,11 @@ __attribute__((format(printf, 2, 3))) static void fault(struct parse *p, const c
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	if (p->reports++ == CONFIG_REPORTS_MAX)
-		snprintf(line, sizeof line, "%s: more faults are not shown", p->name);
+		cstr_print(line, sizeof line, "%s: more faults are not shown", p->name);
 	else if (p->line)
-		snprintf(line, sizeof line, "%s:%u: %s", p->name, p->line, text);
+		cstr_print(line, sizeof line, "%s:%u: %s", p->name, p->line, text);
 	else
-		snprintf(line, sizeof line, "%s: %s", p->name, text);
+		cstr_print(line, sizeof line, "%s: %s", p->name, text);
 	p->report(p->ctx, line);
 }
 

@@ -57,7 +57,7 @@ enum config_kind {
 };
 
 struct config_key {
-	const char *section, *key, *doc;
+	const char *section, *key;
 	enum config_kind kind;
 	const char *def;   /* as text */
 	const char *words; /* CONFIG_CHOICE */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/cstr.h"
 #include "base/id.h"
 
 static const char *name_skip(const char *s)
@@ -270,10 +271,10 @@ const char *config_key_range(const struct config_key *k, char *out, size_t size)
 	};
 
 	if (k->kind == CONFIG_U64)
-		snprintf(out, size, "%llu..%llu", (unsigned long long)k->min,
-			 (unsigned long long)k->max);
+		cstr_print(out, size, "%llu..%llu", (unsigned long long)k->min,
+			   (unsigned long long)k->max);
 	else
-		snprintf(out, size, "%s", k->kind == CONFIG_CHOICE ? k->words : fixed[k->kind]);
+		cstr_copy(out, size, k->kind == CONFIG_CHOICE ? k->words : fixed[k->kind]);
 	return out;
 }
 

@@ -12,14 +12,17 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/background.h"
+#include "io/config_doc.h"
 #include "io/config_value.h"
 #include "io/daemon_log.h"
 #include "io/keyfile.h"
 #include "io/notify.h"
 #include "io/privileges.h"
 #include "io/sandbox.h"
+#include "io/timer.h"
 
 #ifndef MESHNET_VERSION
 #define MESHNET_VERSION "unknown"
@@ -61,7 +64,7 @@ void daemon_status(struct daemon *d, const char *text)
 {
 	char line[300];
 
-	snprintf(line, sizeof line, "STATUS=%.256s", text);
+	cstr_print(line, sizeof line, "STATUS=%.256s", text);
 	notify(d->priv->notify_path, line);
 }
 
@@ -86,25 +89,28 @@ void daemon_ready(struct daemon *d)
 
 /* --- arguments ---------------------------------------------------------------------------- */
 
-static void help_keys(const char *sections)
+static void help_keys(const char *doc)
 {
-	char section[64], range[256];
+	const char *section = doc;
+	char range[256];
 
-	while (config_list_next(&sections, section, sizeof section)) {
-		printf("\n[%s]\n", section);
-		for (size_t i = 0; i < config_key_count(); i++) {
-			const struct config_key *k = &config_keys()[i];
+	printf("\n[%s]\n", section);
+	for (size_t i = 0; i < config_key_count(); i++) {
+		const struct config_key *k = &config_keys()[i];
 
-			if (strcmp(k->section, section) != 0)
-				continue;
-			printf("  %s = %s\n      %s; %s\n", k->key, k->def, k->doc,
-			       config_key_range(k, range, sizeof range));
-		}
+		if (strcmp(k->section, section) != 0)
+			continue;
+		doc = config_doc_next(doc);
+		printf("  %s = %s\n      %s; %s\n", k->key, k->def, doc,
+		       config_key_range(k, range, sizeof range));
 	}
 }
 
 static void help_print(const struct daemon_spec *spec)
 {
+	const char *sections = spec->sections;
+	char section[64];
+
 	printf("%s: %s\n\n"
 	       "usage: %s [-f FILE] [-o section.key=value]... [-d] [--background FILE]\n"
 	       "       [--check%s]\n\n"
@@ -122,7 +128,12 @@ static void help_print(const struct daemon_spec *spec)
 			       "host and exit\n"
 			     : "",
 	       spec->name);
-	help_keys(spec->sections ? spec->sections : "");
+	for (const char *const *doc = daemon_docs; !sections && *doc; doc++)
+		help_keys(*doc);
+	while (sections && config_list_next(&sections, section, sizeof section))
+		for (const char *const *doc = daemon_docs; *doc; doc++)
+			if (strcmp(*doc, section) == 0)
+				help_keys(*doc);
 }
 
 static int usage_error(const struct daemon_spec *spec, const char *what, const char *argument)
@@ -285,8 +296,8 @@ static void on_reload(evutil_socket_t fd, short what, void *ctx)
 
 	(void)fd;
 	(void)what;
-	snprintf(line, sizeof line, "RELOADING=1\nMONOTONIC_USEC=%llu",
-		 (unsigned long long)daemon_now_us());
+	cstr_print(line, sizeof line, "RELOADING=1\nMONOTONIC_USEC=%llu",
+		   (unsigned long long)daemon_now_us());
 	notify(d->priv->notify_path, line);
 	if (configuration_load(d, &fresh, report_log)) {
 		log_error("configuration not reloaded: the old one stays in use");
@@ -410,7 +421,7 @@ static int signals_open(struct daemon *d)
 	p->on_term = evsignal_new(d->base, SIGTERM, on_stop, d);
 	p->on_int = evsignal_new(d->base, SIGINT, on_stop, d);
 	p->on_hup = evsignal_new(d->base, SIGHUP, on_reload, d);
-	p->deadline = evtimer_new(d->base, on_deadline, d);
+	p->deadline = timer_new(d->base, on_deadline, d);
 	p->watchdog = notify_watchdog(d->base, p->notify_path);
 	if (!p->on_term || !p->on_int || !p->on_hup || !p->deadline)
 		return -ENOMEM;
@@ -421,12 +432,6 @@ static int signals_open(struct daemon *d)
 		return -ENOMEM;
 	signals_block(SIG_UNBLOCK);
 	return 0;
-}
-
-static void event_drop(struct event *e)
-{
-	if (e)
-		event_free(e);
 }
 
 static void loop_close(struct daemon *d)
@@ -596,8 +601,8 @@ const char *daemon_host_name(const char *configured, char *out, size_t size)
 	char host[256] = "";
 
 	if (!*configured && (gethostname(host, sizeof host - 1) || !*host))
-		snprintf(host, sizeof host, "unnamed");
+		cstr_print(host, sizeof host, "unnamed");
 	host[strcspn(host, ".")] = '\0';
-	snprintf(out, size, "%s", *configured ? configured : host);
+	cstr_copy(out, size, *configured ? configured : host);
 	return out;
 }

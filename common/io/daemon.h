@@ -1,11 +1,10 @@
 /*
- * What every daemon's main is: arguments (-f -o --check --cleanup -d --background
- * --version --help), the
- * configuration, logs, privileges, the state directory and its lock, signals, readiness.  A
- * daemon's main.c is
+ * What every daemon's main is: arguments (-f -o --check --cleanup -d --background --version
+ * --help), the configuration, logs, privileges, the state directory and its lock, signals,
+ * readiness.  A daemon's main.c is
  *
+ *     const char *const daemon_docs[] = {config_doc_general, config_doc_node, NULL};
  *     static const struct daemon_spec spec = {.name = "node", .summary = "...",
- *             .sections = "general,daemon,node,transport,connection,congestion",
  *             .check = node_check, .start = node_start, .stop = node_stop, .free = node_free};
  *     int main(int argc, char **argv) { return daemon_main(&spec, argc, argv); }
  *
@@ -33,7 +32,8 @@ struct daemon {
 
 struct daemon_spec {
 	const char *name, *summary;
-	const char *sections; /* comma separated: those that --help lists */
+	const char
+		*sections; /* comma separated: those of daemon_docs that --help lists; NULL: all */
 	/* Timers may be late by a millisecond: two system calls less in each turn of the loop. */
 	bool coarse_timers;
 	/* Optional: what ranges cannot say.  Reports each fault, 0 or -EINVAL.  Also for --check
@@ -68,6 +68,10 @@ struct daemon_spec {
 	 * for sockets of others' daemons. */
 	const char *groups;
 };
+
+/* The sections that --help can list (io/config_doc.h), then NULL.  Of all sections, but for a
+ * program that defines it itself: it carries no others. */
+extern const char *const daemon_docs[];
 
 int daemon_main(const struct daemon_spec *spec, int argc, char **argv);
 

@@ -7,10 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/clock.h"
 #include "io/jsonrpc.h"
 #include "io/metrics.h"
+#include "io/timer.h"
 
 struct events {
 	struct rpc_http *http;
@@ -71,8 +73,8 @@ static void resume(struct events *e, struct rpc_stream *w, const char *last_even
 	at = last + 1;
 	if (at < oldest_kept(e)) {
 		at = oldest_kept(e);
-		snprintf(text, sizeof text, "event: missed\ndata: {\"time\":%" PRIu64 "}\n\n",
-			 daemon_wall_s());
+		cstr_print(text, sizeof text, "event: missed\ndata: {\"time\":%" PRIu64 "}\n\n",
+			   daemon_wall_s());
 		watcher_send(e, w, text);
 	}
 	for (; at < e->next; at++) {
@@ -88,8 +90,8 @@ static void opened(struct rpc_stream *stream, const char *last_event_id, void *a
 	char text[128];
 
 	e->watchers[e->counters.watchers++] = stream;
-	snprintf(text, sizeof text, ": events of this daemon\nretry: 2000\nid: %" PRIu64 "\n\n",
-		 e->next - 1);
+	cstr_print(text, sizeof text, ": events of this daemon\nretry: 2000\nid: %" PRIu64 "\n\n",
+		   e->next - 1);
 	/* An id without data: from here on, also for who sees no event before the line breaks. */
 	if (!last_event_id)
 		watcher_send(e, stream, text);
@@ -144,8 +146,7 @@ void events_free(struct events *e)
 		return;
 	for (size_t i = 0; i < EVENTS_KEPT; i++)
 		free(e->kept[i]);
-	if (e->heartbeat)
-		event_free(e->heartbeat);
+	event_drop(e->heartbeat);
 	free(e);
 }
 
@@ -159,8 +160,8 @@ static char *text_make(uint64_t id, const char *name, struct json_object *data)
 	char *text = json ? malloc(size) : NULL;
 
 	if (text)
-		snprintf(text, size, "id: %" PRIu64 "\nevent: %s\ndata: %s\n\n", id, name,
-			 len <= EVENTS_TEXT_MAX_BYTES ? json : "{\"cut\":true}");
+		cstr_print(text, size, "id: %" PRIu64 "\nevent: %s\ndata: %s\n\n", id, name,
+			   len <= EVENTS_TEXT_MAX_BYTES ? json : "{\"cut\":true}");
 	return text;
 }
 

@@ -16,10 +16,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/helper.h"
 #include "io/keyfile.h"
 #include "io/privileges.h"
+#include "io/timer.h"
 
 #define CIPHER "salsa2012+umac"
 #define RUN_US 2000000u /* for a program that only answers */
@@ -46,15 +48,15 @@ int fastd_probe(char why[FASTD_WHY_MAX])
 	int rc = access("/dev/net/tun", R_OK | W_OK) ? -errno : 0;
 
 	if (rc) {
-		snprintf(why, FASTD_WHY_MAX, "/dev/net/tun: %s", strerror(-rc));
+		cstr_print(why, FASTD_WHY_MAX, "/dev/net/tun: %s", strerror(-rc));
 		return rc;
 	}
 	rc = helper_output(argv, NULL, out, sizeof out, RUN_US);
 	if (!rc && strncmp(out, "fastd v", 7) != 0)
 		rc = -ENOEXEC;
 	if (rc)
-		snprintf(why, FASTD_WHY_MAX, "fastd %s: %s",
-			 rc == -ENOENT ? "is not installed" : "cannot be run", strerror(-rc));
+		cstr_print(why, FASTD_WHY_MAX, "fastd %s: %s",
+			   rc == -ENOENT ? "is not installed" : "cannot be run", strerror(-rc));
 	return rc;
 }
 
@@ -82,11 +84,11 @@ int fastd_keys(const char *dir, const char *name, char secret[FASTD_KEY_TEXT],
 	int rc = keyfile_load(dir, name, &k);
 
 	if (rc) {
-		snprintf(why, FASTD_WHY_MAX, "key in %.100s: %s", dir, strerror(-rc));
+		cstr_print(why, FASTD_WHY_MAX, "key in %.100s: %s", dir, strerror(-rc));
 		return rc;
 	}
 	secret_text(k.secret, secret);
-	snprintf(input, sizeof input, "secret \"%s\";\n", secret);
+	cstr_print(input, sizeof input, "secret \"%s\";\n", secret);
 	rc = helper_output(argv, input, told, sizeof told, RUN_US);
 	sodium_memzero(input, sizeof input);
 	keyfile_wipe(&k);
@@ -95,7 +97,7 @@ int fastd_keys(const char *dir, const char *name, char secret[FASTD_KEY_TEXT],
 	if (!rc)
 		memcpy(public_key, told, FASTD_KEY_TEXT);
 	if (rc)
-		snprintf(why, FASTD_WHY_MAX, "fastd --show-key: %s", strerror(-rc));
+		cstr_print(why, FASTD_WHY_MAX, "fastd --show-key: %s", strerror(-rc));
 	return rc;
 }
 
@@ -144,9 +146,9 @@ static int write_config(const struct fastd *f, const struct fastd_config *c)
 	int n, rc;
 
 	if (c->port)
-		snprintf(bind, sizeof bind, "bind any:%u;\n", c->port);
+		cstr_print(bind, sizeof bind, "bind any:%u;\n", c->port);
 	if (c->remote.family)
-		snprintf(remote, sizeof remote, "remote %s; ", net_addr_text(&c->remote, addr));
+		cstr_print(remote, sizeof remote, "remote %s; ", net_addr_text(&c->remote, addr));
 	n = snprintf(text, sizeof text,
 		     "log level warn;\nmode tun;\ninterface \"%s\";\nmtu %u;\n%s"
 		     "method \"" CIPHER "\";\nsecret \"%s\";\nstatus socket \"%s\";\n"
@@ -278,7 +280,7 @@ static void on_exit_of(struct child *c, int status, void *arg)
 	char text[48];
 
 	(void)c;
-	snprintf(f->text, sizeof f->text, "fastd ended: %s", child_status_text(status, text));
+	cstr_print(f->text, sizeof f->text, "fastd ended: %s", child_status_text(status, text));
 	event_active(f->over, EV_TIMEOUT, 0);
 }
 
@@ -313,13 +315,14 @@ int fastd_open(struct fastd **out, struct event_base *base, struct hostjournal *
 	if (!rc) {
 		f->ended = config->ended;
 		f->arg = config->arg;
-		f->over = evtimer_new(base, on_over, f);
+		f->over = timer_new(base, on_over, f);
 		rc = f->over ? make_folder(f, config) : -ENOMEM;
 	}
 	if (!rc)
 		rc = start(f, base, journal);
 	if (rc) {
-		snprintf(why, FASTD_WHY_MAX, "fastd in %.100s: %s", config->folder, strerror(-rc));
+		cstr_print(why, FASTD_WHY_MAX, "fastd in %.100s: %s", config->folder,
+			   strerror(-rc));
 		fastd_close(f);
 		return rc;
 	}
@@ -334,7 +337,6 @@ void fastd_close(struct fastd *f)
 	helper_free(f->process);
 	if (*f->folder)
 		remove_folder(f->folder);
-	if (f->over)
-		event_free(f->over);
+	event_drop(f->over);
 	free(f);
 }

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "io/clock.h"
@@ -87,15 +88,14 @@ int helper_start(struct helper **out, struct event_base *base, struct hostjourna
 	h->journal = journal;
 	randombytes_buf(random, sizeof random);
 	hex_encode(random, sizeof random, h->process.mark);
-	snprintf(h->mark, sizeof h->mark, "%s=%s", MARK_VARIABLE, h->process.mark);
-	snprintf(h->name, sizeof h->name, "%s", spec->name);
+	cstr_print(h->mark, sizeof h->mark, "%s=%s", MARK_VARIABLE, h->process.mark);
+	cstr_copy(h->name, sizeof h->name, spec->name);
 	memcpy(h->process.name, h->name, sizeof h->process.name);
 	if (spec->socket && strlen(spec->socket) >= sizeof h->process.socket) {
 		free(h);
 		return -ENAMETOOLONG;
 	}
-	snprintf(h->process.socket, sizeof h->process.socket, "%s",
-		 spec->socket ? spec->socket : "");
+	cstr_copy(h->process.socket, sizeof h->process.socket, spec->socket ? spec->socket : "");
 	rc = start(h, base, spec);
 	if (rc) {
 		free(h);

@@ -10,10 +10,12 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/child.h"
 #include "io/clock.h"
 #include "io/privileges.h"
+#include "io/timer.h"
 
 #define ENV_MAX 256 /* ours and the event's */
 #define STOP_US 1000000u
@@ -81,7 +83,7 @@ int hook_check(const char *line, char program[HOOK_LINE_MAX])
 	memcpy(copy, line, strlen(line) + 1);
 	int n = split(copy, words, HOOK_WORDS_MAX);
 	if (n >= 0 && program)
-		snprintf(program, HOOK_LINE_MAX, "%s", n ? words[0] : "");
+		cstr_copy(program, HOOK_LINE_MAX, n ? words[0] : "");
 	return n < 0 ? n : 0;
 }
 
@@ -110,8 +112,7 @@ static char *append(const char **to, const char *const *list, char *text)
 
 static void run_free(struct run *r)
 {
-	if (r->deadline)
-		event_free(r->deadline);
+	event_drop(r->deadline);
 	child_free(r->child);
 	free(r);
 }
@@ -128,10 +129,10 @@ static struct run *run_new(struct hooks *h, const char *name, const char *line,
 	if (!r)
 		return NULL;
 	r->hooks = h;
-	snprintf(r->name, sizeof r->name, "%s", name);
+	cstr_copy(r->name, sizeof r->name, name);
 	memcpy(r->text, line, len);
 	n = split(r->text, r->argv, HOOK_WORDS_MAX);
-	r->deadline = evtimer_new(h->base, on_deadline, r);
+	r->deadline = timer_new(h->base, on_deadline, r);
 	if (n <= 0 || !r->deadline) {
 		run_free(r);
 		return NULL;
@@ -229,7 +230,7 @@ int hooks_new(struct hooks **out, struct event_base *base, size_t running_max, s
 	h->base = base;
 	h->running_max = running_max;
 	h->waiting_max = waiting_max;
-	h->next = evtimer_new(base, on_next, h);
+	h->next = timer_new(base, on_next, h);
 	if (!h->next) {
 		free(h);
 		return -ENOMEM;

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/hostjournal_int.h"
 #include "io/store.h"
@@ -160,7 +161,7 @@ struct nft *hostjournal_nft(struct hostjournal *j)
 
 static void copy_text(char *out, size_t size, const char *text)
 {
-	snprintf(out, size, "%s", text);
+	cstr_copy(out, size, text);
 }
 
 static void read_values(struct host_entry *e, const struct store_rows *r, int column)

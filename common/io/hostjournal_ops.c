@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/hostjournal_int.h"
 #include "io/netlink_tc.h"
@@ -166,7 +167,7 @@ static int link_entry(struct host_entry *e, const char *name)
 	struct wbuf w = entry_begin(e, HOST_LINK);
 
 	put_str(&w, name);
-	snprintf(e->text, sizeof e->text, "link %s", name);
+	cstr_print(e->text, sizeof e->text, "link %s", name);
 	return entry_end(e, &w);
 }
 
@@ -268,8 +269,8 @@ static int addr_entry(struct host_entry *e, const struct nl_addr *a)
 	struct wbuf w = entry_begin(e, HOST_ADDR);
 
 	put_addr(&w, a);
-	snprintf(e->text, sizeof e->text, "address %s on link %u",
-		 net_prefix_text(&a->prefix, text), a->link);
+	cstr_print(e->text, sizeof e->text, "address %s on link %u",
+		   net_prefix_text(&a->prefix, text), a->link);
 	return entry_end(e, &w);
 }
 
@@ -325,9 +326,9 @@ static int route_entry(struct host_entry *e, const struct nl_route *r)
 	struct wbuf w = entry_begin(e, HOST_ROUTE);
 
 	put_route(&w, r);
-	snprintf(e->text, sizeof e->text, "IPv%u route to %s in table %u", r->family,
-		 r->dst.addr.family ? net_prefix_text(&r->dst, dst) : "default",
-		 r->table ? r->table : NL_TABLE_MAIN);
+	cstr_print(e->text, sizeof e->text, "IPv%u route to %s in table %u", r->family,
+		   r->dst.addr.family ? net_prefix_text(&r->dst, dst) : "default",
+		   r->table ? r->table : NL_TABLE_MAIN);
 	return entry_end(e, &w);
 }
 
@@ -367,8 +368,8 @@ static int rule_entry(struct host_entry *e, const struct nl_rule *r)
 	struct wbuf w = entry_begin(e, HOST_RULE);
 
 	put_rule(&w, r);
-	snprintf(e->text, sizeof e->text, "IPv%u rule %u to table %u", r->family, r->priority,
-		 r->table);
+	cstr_print(e->text, sizeof e->text, "IPv%u rule %u to table %u", r->family, r->priority,
+		   r->table);
 	return entry_end(e, &w);
 }
 
@@ -407,7 +408,7 @@ static int clsact_entry(struct host_entry *e, const char *link, uint32_t index)
 	struct wbuf w = entry_begin(e, HOST_CLSACT);
 
 	wbuf_u32(&w, index);
-	snprintf(e->text, sizeof e->text, "traffic control of link %s", link);
+	cstr_print(e->text, sizeof e->text, "traffic control of link %s", link);
 	return entry_end(e, &w);
 }
 
@@ -439,7 +440,7 @@ static int table_entry(struct host_entry *e, const char *table)
 	struct wbuf w = entry_begin(e, HOST_NFT);
 
 	put_str(&w, table);
-	snprintf(e->text, sizeof e->text, "nftables table inet %s", table);
+	cstr_print(e->text, sizeof e->text, "nftables table inet %s", table);
 	return entry_end(e, &w);
 }
 
@@ -535,7 +536,7 @@ static int sysctl_entry(struct host_entry *e, const char *key)
 	struct wbuf w = entry_begin(e, HOST_SYSCTL);
 
 	put_str(&w, key);
-	snprintf(e->text, sizeof e->text, "sysctl %s", key);
+	cstr_print(e->text, sizeof e->text, "sysctl %s", key);
 	return entry_end(e, &w);
 }
 
@@ -555,8 +556,8 @@ int host_sysctl_set(struct hostjournal *j, const char *key, const char *value)
 	if (known && known != -ENOENT)
 		return known;
 	/* Until the write is made, the value before it is ours too. */
-	snprintf(e.prior, sizeof e.prior, "%s", known ? "" : e.value);
-	snprintf(e.value, sizeof e.value, "%s", value);
+	cstr_copy(e.prior, sizeof e.prior, known ? "" : e.value);
+	cstr_copy(e.value, sizeof e.value, value);
 	if (known)
 		memcpy(e.before, now, sizeof now);
 	rc = known ? hostjournal_note(j, &e) : hostjournal_update(j, &e);
@@ -606,7 +607,7 @@ static int process_entry(struct host_entry *e, const struct host_process *p)
 	put_str(&w, p->mark);
 	put_str(&w, p->name);
 	put_str(&w, p->socket);
-	snprintf(e->text, sizeof e->text, "process %s", p->name);
+	cstr_print(e->text, sizeof e->text, "process %s", p->name);
 	return entry_end(e, &w);
 }
 

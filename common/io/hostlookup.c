@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "io/sockaddr.h"
+#include "io/timer.h"
 
 /* glibc's resolver takes some 20 KB of it; only what is touched is there. */
 #define STACK_BYTES (256u << 10)
@@ -152,8 +153,7 @@ void host_lookup_cancel(struct host_lookup *l)
 {
 	if (!l)
 		return;
-	if (l->answered)
-		event_free(l->answered);
+	event_drop(l->answered);
 	question_put(l->question);
 	free(l);
 }

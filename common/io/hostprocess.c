@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/clock.h"
 #include "io/hostjournal_int.h"
@@ -32,7 +33,7 @@ static bool environ_has(const char *pid, const char *variable)
 	bool found = false, begins = true;
 	ssize_t n;
 
-	snprintf(path, sizeof path, "/proc/%.20s/environ", pid);
+	cstr_print(path, sizeof path, "/proc/%.20s/environ", pid);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
@@ -129,7 +130,7 @@ int host_process_end(const struct host_process *p)
 
 	if (strlen(p->mark) != HOST_PROCESS_MARK_MAX)
 		return 0; /* no journal of ours says so */
-	snprintf(variable, sizeof variable, "%s%s", MARK, p->mark);
+	cstr_print(variable, sizeof variable, "%s%s", MARK, p->mark);
 	left = signal_marked(variable, SIGTERM, &found);
 	if (left > 0)
 		log_info("host: %s of an earlier run is ended", p->name);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 
 #define SERIAL_FLAGS (JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
@@ -289,7 +290,7 @@ static struct json_object *params_named(const struct rpc_method *m, struct json_
 			json_object_put(o);
 			return NULL;
 		}
-		snprintf(name, sizeof name, "%.*s", (int)f.name.len, f.name.p);
+		cstr_print(name, sizeof name, "%.*s", (int)f.name.len, f.name.p);
 		rpc_set(o, name, json_object_get(json_object_array_get_idx(given, i)));
 	}
 	return o;

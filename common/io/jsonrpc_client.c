@@ -12,8 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "io/jsonrpc.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 
 #define TIMEOUT_DEFAULT_US 10000000u
 #define CALL_ID 1u /* one call a connection: the id only has to come back */
@@ -37,7 +39,7 @@ static void answer_down(struct rpc_answer *a, int error, const char *text)
 {
 	a->outcome = RPC_OUTCOME_DOWN;
 	a->code = error;
-	snprintf(a->text, sizeof a->text, "%s", text);
+	cstr_copy(a->text, sizeof a->text, text);
 }
 
 char *rpc_encode_call(uint32_t id, const char *method, struct json_object *params, size_t *len)
@@ -111,8 +113,7 @@ static void client_free(struct rpc_client *c)
 		evhttp_cancel_request(c->req);
 	if (c->conn)
 		evhttp_connection_free(c->conn);
-	if (c->timer)
-		event_free(c->timer);
+	event_drop(c->timer);
 	rpc_answer_free(&c->answer);
 	free(c);
 }
@@ -147,7 +148,7 @@ static void answer_from_http(struct rpc_client *c, struct evhttp_request *req)
 	rpc_decode_answer(body ? body : (const unsigned char *)"", body ? len : 0, CALL_ID,
 			  &c->answer);
 	if (c->answer.outcome == RPC_OUTCOME_DOWN && status != HTTP_OK) {
-		snprintf(text, sizeof text, "HTTP status %d", status);
+		cstr_print(text, sizeof text, "HTTP status %d", status);
 		answer_down(&c->answer, -EPROTO, text);
 	}
 }
@@ -255,14 +256,14 @@ static int client_send(struct rpc_client *c, const struct rpc_target *t, const c
 	char host[300], bearer[300];
 	int err;
 
-	snprintf(host, sizeof host, strchr(t->host, ':') ? "[%s]:%u" : "%s:%u", t->host, t->port);
+	cstr_print(host, sizeof host, strchr(t->host, ':') ? "[%s]:%u" : "%s:%u", t->host, t->port);
 	err = !text || evhttp_add_header(headers, "Host", host) ||
 	      evhttp_add_header(headers, "Content-Type", "application/json") ||
 	      evhttp_add_header(headers, "Connection", "close") ||
 	      evbuffer_add(evhttp_request_get_output_buffer(c->req), text, len);
 	free(text);
 	if (!err && t->token && *t->token) {
-		snprintf(bearer, sizeof bearer, "Bearer %s", t->token);
+		cstr_print(bearer, sizeof bearer, "Bearer %s", t->token);
 		err = evhttp_add_header(headers, "Authorization", bearer);
 	}
 	if (err) {
@@ -296,15 +297,14 @@ struct rpc_client *rpc_client_call(struct event_base *base, const struct rpc_tar
 				   rpc_client_cb *cb, void *arg)
 {
 	uint64_t timeout_us = target->timeout_us ? target->timeout_us : TIMEOUT_DEFAULT_US;
-	const struct timeval tv = {(time_t)(timeout_us / 1000000),
-				   (suseconds_t)(timeout_us % 1000000)};
+	const struct timeval tv = timer_span(timeout_us);
 	struct rpc_client *c = calloc(1, sizeof *c);
 
 	if (!c)
 		return NULL;
 	c->cb = cb;
 	c->arg = arg;
-	c->timer = event_new(base, -1, 0, finish, c);
+	c->timer = timer_new(base, finish, c);
 	c->conn = evhttp_connection_base_new(base, NULL, target->host, target->port);
 	c->req = evhttp_request_new(request_done, c);
 	if (!c->timer || !c->conn || !c->req || event_add(c->timer, &tv) ||
@@ -362,8 +362,8 @@ void rpc_client_sync(const struct rpc_target *target, const char *method,
 	*answer = (struct rpc_answer){0};
 	answer_down(answer, -ENXIO, "");
 	if (err)
-		snprintf(answer->text, sizeof answer->text, "%s: %s", target->host,
-			 gai_strerror(err));
+		cstr_print(answer->text, sizeof answer->text, "%s: %s", target->host,
+			   gai_strerror(err));
 	for (struct addrinfo *a = list; a; a = a->ai_next) {
 		if (getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof host, NULL, 0,
 				NI_NUMERICHOST))

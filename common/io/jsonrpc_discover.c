@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cstr.h"
+
 #include "io/jsonrpc_int.h"
 
 #define OPENRPC_VERSION "1.2.6"
@@ -58,7 +60,7 @@ static struct json_object *words_schema(const struct rpc_type *t)
 	char text[64];
 
 	while (rpc_word_next(&words, &word)) {
-		snprintf(text, sizeof text, "%.*s", (int)word.len, word.p);
+		cstr_print(text, sizeof text, "%.*s", (int)word.len, word.p);
 		for (char *p = text; (p = strchr(p, '+'));)
 			*p = ' ';
 		json_object_array_add(list, json_object_new_string(text));
@@ -83,7 +85,7 @@ static struct json_object *shape_ref(const struct rpc_type *t)
 	struct json_object *o = json_object_new_object();
 	char text[96];
 
-	snprintf(text, sizeof text, REF_PREFIX "%.*s", (int)t->name.len, t->name.p);
+	cstr_print(text, sizeof text, REF_PREFIX "%.*s", (int)t->name.len, t->name.p);
 	rpc_set_str(o, "$ref", text);
 	return o;
 }
@@ -164,7 +166,7 @@ static struct json_object *fields_schema(const char *fields)
 		schema = type_schema(f.type, false);
 		if (f.text.len)
 			rpc_set(schema, "description", span_text(f.text));
-		snprintf(name, sizeof name, "%.*s", (int)f.name.len, f.name.p);
+		cstr_print(name, sizeof name, "%.*s", (int)f.name.len, f.name.p);
 		if (strcmp(name, "*") == 0) {
 			others = schema;
 			continue;

@@ -27,6 +27,7 @@
 #include "io/jsonrpc.h"
 #include "io/jsonrpc_guard.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 
 #define LISTENERS_MAX 32
 #define HOOKS_MAX 32
@@ -671,7 +672,7 @@ static int http_open(struct rpc_http *h)
 				EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH;
 
 	h->evhttp = evhttp_new(h->base);
-	h->sweep = event_new(h->base, -1, 0, sweep, h);
+	h->sweep = timer_new(h->base, sweep, h);
 	if (!h->evhttp || !h->sweep)
 		return -ENOMEM;
 	evhttp_set_max_body_size(h->evhttp, RPC_BODY_MAX_BYTES);
@@ -719,8 +720,7 @@ void rpc_http_free(struct rpc_http *http)
 		evhttp_free(http->evhttp);
 	while ((c = TAILQ_FIRST(&http->conns)))
 		conn_free(c);
-	if (http->sweep)
-		event_free(http->sweep);
+	event_drop(http->sweep);
 	rpc_guard_clear(&http->guard);
 	free(http);
 }

@@ -329,20 +329,26 @@ int nl_link_claim(struct nl *nl, uint32_t index)
 	return link_set(nl, index, IFLA_GROUP, NL_GROUP_MESHNET);
 }
 
+bool nl_link_numbered(char out[IFNAMSIZ], const char *template, uint32_t number)
+{
+	const char *at = strstr(template, "%d");
+	int n = at ? snprintf(out, IFNAMSIZ, "%.*s%u%s", (int)(at - template), template, number,
+			      at + 2)
+		   : -1;
+
+	return n > 0 && n < IFNAMSIZ;
+}
+
 int nl_link_free_name(struct nl *nl, const char *wanted, char out[IFNAMSIZ])
 {
-	const char *percent = strstr(wanted, "%d");
-
 	if (!*wanted || strlen(wanted) >= IFNAMSIZ)
 		return -EINVAL;
-	if (!percent) {
+	if (!strstr(wanted, "%d")) {
 		memcpy(out, wanted, strlen(wanted) + 1);
 		return 0;
 	}
 	for (unsigned i = 0; i < NAME_NUMBERS_MAX; i++) {
-		int n = snprintf(out, IFNAMSIZ, "%.*s%u%s", (int)(percent - wanted), wanted, i,
-				 percent + 2);
-		if (n < 0 || n >= IFNAMSIZ)
+		if (!nl_link_numbered(out, wanted, i))
 			return -ENOSPC;
 		int index = nl_link_index(nl, out);
 		if (index < 0)

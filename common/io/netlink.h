@@ -90,6 +90,8 @@ int nl_link_leave(struct nl *nl, uint32_t index);
 int nl_leaving_del(struct nl *nl);
 /* Into NL_GROUP_MESHNET: the journal takes back such links only. */
 int nl_link_claim(struct nl *nl, uint32_t index);
+/* "mgip%d" and 7: "mgip7".  False when there is no place for a number, or no room. */
+bool nl_link_numbered(char out[IFNAMSIZ], const char *template, uint32_t number);
 /* The first name that no link has, for a template with one %d; any other name as it is. -ENOSPC. */
 int nl_link_free_name(struct nl *nl, const char *wanted, char out[IFNAMSIZ]);
 /* While it is down.  -EEXIST. */

@@ -12,8 +12,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/cstr.h"
 #include "io/netlink_msg.h"
 #include "io/nft.h"
+#include "io/timer.h"
 
 #define RX_BYTES 65536
 #define SOCKET_BYTES                                                                               \
@@ -168,7 +170,7 @@ int nl_watch_table(struct nl_watch **out, struct event_base *base, const char *t
 
 	if (rc)
 		return rc;
-	snprintf((*out)->table, sizeof(*out)->table, "%s", table);
+	cstr_copy((*out)->table, sizeof(*out)->table, table);
 	(*out)->cb = cb;
 	(*out)->arg = arg;
 	return 0;
@@ -178,8 +180,7 @@ void nl_watch_free(struct nl_watch *w)
 {
 	if (!w)
 		return;
-	if (w->event)
-		event_free(w->event);
+	event_drop(w->event);
 	if (w->sock)
 		mnl_socket_close(w->sock);
 	free(w);

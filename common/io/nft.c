@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/nft_script.h"
 
@@ -178,9 +179,10 @@ static bool covered(const struct net_prefix *prefixes, size_t count, size_t i)
 {
 	const struct net_prefix *p = &prefixes[i];
 
+	/* Of two that are the same, the first stays. */
 	for (size_t k = 0; k < count; k++)
 		if (prefixes[k].addr.family == p->addr.family &&
-		    (prefixes[k].bits < p->bits || (prefixes[k].bits == p->bits && k < i)) &&
+		    prefixes[k].bits < p->bits + (k < i) &&
 		    net_prefix_contains(&prefixes[k], &p->addr))
 			return true;
 	return false;
@@ -214,7 +216,7 @@ int nft_table_exists(struct nft *nft, const char *table)
 
 	if (!nft_name_ok(table, NFT_TABLE_NAME_MAX))
 		return -EINVAL;
-	snprintf(command, sizeof command, "list tables inet");
+	cstr_print(command, sizeof command, "list tables inet");
 	rc = nft_query(nft, command, 0, &root, &list);
 	if (rc)
 		return rc;
@@ -235,7 +237,7 @@ int nft_table_del(struct nft *nft, const char *table)
 
 	if (!nft_name_ok(table, NFT_TABLE_NAME_MAX))
 		return -EINVAL;
-	snprintf(command, sizeof command, "delete table inet %s", table);
+	cstr_print(command, sizeof command, "delete table inet %s", table);
 	return run(nft, command, 0, ENOENT);
 }
 
@@ -284,8 +286,8 @@ static int hash_set(struct nft *nft, const char *table, struct json_object *entr
 	    !json_object_object_get_ex(o, "name", &v) ||
 	    !json_object_object_get_ex(o, "flags", &flags))
 		return 0;
-	snprintf(command, sizeof command, "list set inet %s %.32s", table,
-		 json_object_get_string(v));
+	cstr_print(command, sizeof command, "list set inet %s %.32s", table,
+		   json_object_get_string(v));
 	rc = hash_list(nft, command, 0, h, &root, &list);
 	if (!rc)
 		json_object_put(root);
@@ -301,7 +303,7 @@ int nft_table_mark(struct nft *nft, const char *table, uint64_t *mark)
 
 	if (!nft_name_ok(table, NFT_TABLE_NAME_MAX))
 		return -EINVAL;
-	snprintf(command, sizeof command, "list table inet %s", table);
+	cstr_print(command, sizeof command, "list table inet %s", table);
 	rc = hash_list(nft, command, NFT_CTX_OUTPUT_TERSE, &h, &root, &list);
 	if (rc)
 		return rc;

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/buf.h"
+#include "base/cstr.h"
 #include "io/netlink_msg.h"
 #include "io/nft_script.h"
 
@@ -177,7 +178,7 @@ int nft_lease_counters(struct nft *nft, const char *table, const struct nft_leas
 
 		if (!a->family)
 			continue;
-		snprintf(map, sizeof map, "%s%u", nft_directions[i % 2], a->family);
+		cstr_print(map, sizeof map, "%s%u", nft_directions[i % 2], a->family);
 		h = request(buf, NLM_F_ACK, table, map);
 		put_key(h, lease->interface, a);
 		rc = ask(sock, h, &r);
@@ -199,7 +200,7 @@ int nft_leases_count(struct nft *nft, const char *table, nft_count_visit *visit,
 		struct count_read r = {i % 2 == 0, i < 2 ? 4 : 6, visit, ctx};
 		int rc;
 
-		snprintf(map, sizeof map, "%s%u", nft_directions[i % 2], r.family);
+		cstr_print(map, sizeof map, "%s%u", nft_directions[i % 2], r.family);
 		rc = ask(sock, request(buf, NLM_F_DUMP, table, map), &r);
 		if (rc)
 			return rc;

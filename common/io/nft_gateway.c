@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/nft_script.h"
 
 /* ---- the fixed part ---- */
@@ -63,7 +64,7 @@ static void interface_set(char out[TUNNEL_SET_MAX], const char *const *names, si
 	for (size_t i = 0; i < count; i++)
 		at += (size_t)snprintf(out + at, TUNNEL_SET_MAX - at, "%s\"%s\"", i ? ", " : "{ ",
 				       names[i]);
-	snprintf(out + at, TUNNEL_SET_MAX - at, " }");
+	cstr_print(out + at, TUNNEL_SET_MAX - at, " }");
 }
 
 static void put_objects(struct nft_script *s, const struct nft_gateway *gw)
@@ -364,7 +365,7 @@ int nft_gateway_counters(struct nft *nft, const char *table, struct nft_gateway_
 	if (!nft_name_ok(table, NFT_TABLE_NAME_MAX))
 		return -EINVAL;
 	*out = (struct nft_gateway_counters){0};
-	snprintf(command, sizeof command, "list counters table inet %s", table);
+	cstr_print(command, sizeof command, "list counters table inet %s", table);
 	int rc = nft_query(nft, command, ENOENT, &root, &list);
 	if (rc)
 		return rc;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "io/timer.h"
 
 int notify_to(const char *path, const char *text)
 {
@@ -67,14 +68,12 @@ struct event *notify_watchdog(struct event_base *base, const char *path)
 {
 	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
 	unsigned long long each = usec ? strtoull(usec, NULL, 10) / 2 : 0;
-	struct timeval tv = {.tv_sec = (time_t)(each / 1000000),
-			     .tv_usec = (suseconds_t)(each % 1000000)};
 	struct event *e;
 
-	if (!each || (pid && strtoll(pid, NULL, 10) != getpid()))
+	if (!each || (pid && strtol(pid, NULL, 10) != getpid()))
 		return NULL;
 	e = event_new(base, -1, EV_PERSIST, on_watchdog, (void *)(uintptr_t)path);
-	if (e && event_add(e, &tv)) {
+	if (e && timer_in(e, each)) {
 		event_free(e);
 		return NULL;
 	}

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/account.h"
 #include "io/config_value.h"
@@ -133,7 +134,7 @@ const char *privileges_text(uint64_t caps, char out[256])
 	};
 	size_t n = 0;
 
-	snprintf(out, 256, "none");
+	cstr_print(out, 256, "none");
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		if (!(caps & PRIVILEGE(names[i].cap)))
 			continue;
@@ -141,8 +142,8 @@ const char *privileges_text(uint64_t caps, char out[256])
 		caps &= ~PRIVILEGE(names[i].cap);
 	}
 	if (caps)
-		snprintf(out + n, 256 - n, "%sothers (%#llx)", n ? "," : "",
-			 (unsigned long long)caps);
+		cstr_print(out + n, 256 - n, "%sothers (%#llx)", n ? "," : "",
+			   (unsigned long long)caps);
 	return out;
 }
 

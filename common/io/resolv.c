@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/child.h"
 
@@ -118,7 +119,7 @@ static int content_put(const char *owner, const struct content *c)
 	char temporary[OWNER_MAX + 32];
 	int err = 0;
 
-	snprintf(temporary, sizeof temporary, "/etc/.resolv.conf.%.*s", OWNER_MAX, owner);
+	cstr_print(temporary, sizeof temporary, "/etc/.resolv.conf.%.*s", OWNER_MAX, owner);
 	(void)unlink(temporary);
 	if (c->kind == '-')
 		return unlink(RESOLV_CONF) && errno != ENOENT ? -errno : 0;
@@ -139,7 +140,7 @@ static int content_put(const char *owner, const struct content *c)
 
 static const char *saved_path(const char *state_dir, const char *owner, char out[PATH_MAX])
 {
-	snprintf(out, PATH_MAX, "%s/%s.resolv", state_dir, owner);
+	cstr_print(out, PATH_MAX, "%s/%s.resolv", state_dir, owner);
 	return out;
 }
 
@@ -152,7 +153,7 @@ static int save(const char *state_dir, const char *owner, const struct content *
 	if (!text)
 		return -ENOMEM;
 	saved_path(state_dir, owner, path);
-	snprintf(temporary, sizeof temporary, "%s.new", path);
+	cstr_print(temporary, sizeof temporary, "%s.new", path);
 	head = snprintf(text, 32, "%c %o\n", c->kind, (unsigned)c->mode);
 	memcpy(text + head, c->data, c->len);
 	err = write_file(temporary, O_CREAT | O_TRUNC, 0600, text, (size_t)head + c->len);
@@ -268,7 +269,7 @@ static void told_add(struct resolv *r, const char *interface)
 		i = 0;
 	else if (i == r->told_count)
 		r->told_count++;
-	snprintf(r->told[i], sizeof r->told[i], "%s", interface);
+	cstr_copy(r->told[i], sizeof r->told[i], interface);
 }
 
 static void told_drop(struct resolv *r, unsigned i)
@@ -357,7 +358,7 @@ static int link_set(struct resolv *r, const char *interface, const struct net_ad
 {
 	memcpy(r->servers, servers, count * sizeof *servers);
 	r->count = count;
-	snprintf(r->interface, sizeof r->interface, "%s", interface);
+	cstr_copy(r->interface, sizeof r->interface, interface);
 	told_add(r, interface);
 	return say_servers(r);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/id.h"
 
 /* ---- reading the notation; its texts are ours, and tests read all of them ---- */
@@ -63,7 +64,7 @@ static const char *limits_read(const char *p, struct rpc_type *out)
 
 static enum rpc_kind kind_of(struct rpc_span word)
 {
-	static const char *const names[] = {
+	static const char names[][7] = {
 		[RPC_KIND_TEXT] = "text", [RPC_KIND_UINT] = "uint", [RPC_KIND_NUMBER] = "number",
 		[RPC_KIND_BOOL] = "bool", [RPC_KIND_NULL] = "null", [RPC_KIND_OBJECT] = "object",
 		[RPC_KIND_ANY] = "any",	  [RPC_KIND_ID] = "id",	    [RPC_KIND_REF] = "ref",
@@ -135,7 +136,7 @@ enum match { MATCH, OTHER_KIND, WRONG /* why says it */ };
 
 static enum match wrong(struct check *c, const char *text)
 {
-	snprintf(c->why, RPC_SHAPE_WHY_MAX, "%s %.100s", c->path, text);
+	cstr_print(c->why, RPC_SHAPE_WHY_MAX, "%s %.100s", c->path, text);
 	return WRONG;
 }
 
@@ -149,7 +150,7 @@ static enum match match_text(struct check *c, const struct rpc_type *t, struct j
 		return wrong(c, "must be text without NUL");
 	if (!t->limited || (size_t)json_object_get_string_len(v) <= t->max)
 		return MATCH;
-	snprintf(text, sizeof text, "is longer than %" PRIu64 " bytes", t->max);
+	cstr_print(text, sizeof text, "is longer than %" PRIu64 " bytes", t->max);
 	return wrong(c, text);
 }
 
@@ -175,7 +176,7 @@ static enum match match_uint(struct check *c, const struct rpc_type *t, struct j
 		return MATCH;
 	if (!t->limited)
 		return wrong(c, "must not be negative");
-	snprintf(text, sizeof text, "must be %" PRIu64 " to %" PRIu64, t->min, t->max);
+	cstr_print(text, sizeof text, "must be %" PRIu64 " to %" PRIu64, t->min, t->max);
 	return wrong(c, text);
 }
 
@@ -204,7 +205,7 @@ static enum match match_words(struct check *c, const struct rpc_type *t, struct 
 		if (rpc_span_is(word, json_object_get_string(v)))
 			return MATCH;
 	words_text(t->name, all, sizeof all);
-	snprintf(text, sizeof text, "must be %s", all);
+	cstr_print(text, sizeof text, "must be %s", all);
 	return wrong(c, text);
 }
 
@@ -259,11 +260,11 @@ static enum match match_list(struct check *c, const struct rpc_type *t, struct j
 	if (!json_object_is_type(v, json_type_array))
 		return OTHER_KIND;
 	if (t->list_limited && n > t->list_max) {
-		snprintf(text, sizeof text, "has more than %" PRIu64 " entries", t->list_max);
+		cstr_print(text, sizeof text, "has more than %" PRIu64 " entries", t->list_max);
 		return wrong(c, text);
 	}
 	for (size_t i = 0; i < n && m == MATCH; i++) {
-		snprintf(c->path + path_len, sizeof c->path - path_len, "[%zu]", i);
+		cstr_print(c->path + path_len, sizeof c->path - path_len, "[%zu]", i);
 		m = match_one(c, t, json_object_array_get_idx(v, i));
 		if (m == OTHER_KIND)
 			m = wrong(c, t->kind == RPC_KIND_REF ? "must be a number, an id or a name"
@@ -308,7 +309,7 @@ static bool check_value(struct check *c, struct rpc_span type, struct json_objec
 			len += (size_t)snprintf(kinds + len, sizeof kinds - len, "%s%s",
 						len ? ", or " : "", kind_text(&t));
 	}
-	snprintf(c->why, RPC_SHAPE_WHY_MAX, "%s must be %.90s", c->path, kinds);
+	cstr_print(c->why, RPC_SHAPE_WHY_MAX, "%s must be %.90s", c->path, kinds);
 	return false;
 }
 
@@ -343,16 +344,16 @@ static bool check_fields(struct check *c, struct json_object *object, const char
 	char name[64];
 
 	while (rpc_field_next(&at, &f)) {
-		snprintf(name, sizeof name, "%.*s", (int)f.name.len, f.name.p);
+		cstr_print(name, sizeof name, "%.*s", (int)f.name.len, f.name.p);
 		if (f.optional || rpc_span_is(f.name, "*") ||
 		    (json_object_object_get_ex(object, name, &v) && v))
 			continue;
-		snprintf(path, room, "%s%s", path_len ? "." : "", name);
+		cstr_print(path, room, "%s%s", path_len ? "." : "", name);
 		return wrong(c, "is missing") == MATCH;
 	}
 	json_object_object_foreach(object, key, value)
 	{
-		snprintf(path, room, "%s%.48s", path_len ? "." : "", key);
+		cstr_print(path, room, "%s%.48s", path_len ? "." : "", key);
 		if (!field_find(fields, key, &f)) {
 			if (strict)
 				return wrong(c, "is not known here") == MATCH;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/addr.h"
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/keyfile.h"
 
@@ -46,7 +47,7 @@ static int token_load(const struct daemon *d, char out[RPC_TOKEN_MAX])
 	int err;
 
 	/* A random secret in a file of its own, made once: just what keyfile does. */
-	snprintf(name, sizeof name, "%s-rpc", d->name);
+	cstr_print(name, sizeof name, "%s-rpc", d->name);
 	err = keyfile_load(d->state_dir, name, &k);
 	if (err)
 		return err;
@@ -67,7 +68,7 @@ int rpc_token_get(const struct daemon *d, const char *configured, const char *li
 		return -EINVAL;
 	}
 	if (configured[0])
-		snprintf(out, RPC_TOKEN_MAX, "%s", configured);
+		cstr_copy(out, RPC_TOKEN_MAX, configured);
 	else if (!all_loopback(listen))
 		return token_load(d, out);
 	return 0;

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cstr.h"
+
 #define DER_MAX 512
 
 /* X.690 tags */
@@ -143,7 +145,7 @@ static void pem(char out[SELFSIGNED_PEM_MAX], const char *what, const uint8_t *d
 	at = (size_t)snprintf(out, SELFSIGNED_PEM_MAX, "-----BEGIN %s-----\n", what);
 	for (const char *line = base64; *line; line += strnlen(line, 64))
 		at += (size_t)snprintf(out + at, SELFSIGNED_PEM_MAX - at, "%.64s\n", line);
-	snprintf(out + at, SELFSIGNED_PEM_MAX - at, "-----END %s-----\n", what);
+	cstr_print(out + at, SELFSIGNED_PEM_MAX - at, "-----END %s-----\n", what);
 	sodium_memzero(base64, sizeof base64);
 }
 
@@ -169,7 +171,7 @@ static void fingerprint_text(char *out, const uint8_t *der, size_t len)
 
 	crypto_hash_sha256(hash, der, len);
 	for (size_t i = 0; i < sizeof hash; i++)
-		snprintf(out + 3 * i, 4, "%02X%s", hash[i], i + 1 < sizeof hash ? ":" : "");
+		cstr_print(out + 3 * i, 4, "%02X%s", hash[i], i + 1 < sizeof hash ? ":" : "");
 }
 
 static bool name_ok(const char *name)

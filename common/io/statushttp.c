@@ -15,6 +15,7 @@
 #include "io/clock.h"
 #include "io/metrics.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 
 #define CONNECTIONS_MAX 16u
 #define REQUEST_MAX_BYTES 4096u
@@ -43,8 +44,7 @@ static void client_free(struct client *c)
 {
 	TAILQ_REMOVE(&c->server->clients, c, link);
 	c->server->count--;
-	if (c->deadline)
-		event_free(c->deadline);
+	event_drop(c->deadline);
 	bufferevent_free(c->bev);
 	free(c);
 }
@@ -198,7 +198,7 @@ static void on_accept(struct evconnlistener *l, evutil_socket_t fd, struct socka
 	c->server = s;
 	TAILQ_INSERT_TAIL(&s->clients, c, link);
 	s->count++;
-	c->deadline = evtimer_new(s->base, on_deadline, c);
+	c->deadline = timer_new(s->base, on_deadline, c);
 	bufferevent_setcb(c->bev, on_read, NULL, on_event, c);
 	bufferevent_setwatermark(c->bev, EV_READ, 0, REQUEST_MAX_BYTES);
 	if (!c->deadline || event_add(c->deadline, &deadline) ||

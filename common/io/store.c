@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/clock.h"
 #include "io/config.h"
@@ -121,7 +122,7 @@ static int migrate_one(struct store *s, size_t from)
 
 	if (rc)
 		return rc;
-	snprintf(sql, sizeof sql, "PRAGMA user_version = %zu", from + 1);
+	cstr_print(sql, sizeof sql, "PRAGMA user_version = %zu", from + 1);
 	rc = store_exec(s, s->spec->migrations[from]);
 	if (!rc)
 		rc = store_exec(s, sql);
@@ -171,10 +172,10 @@ static int pragmas_set(struct store *s, const struct config *cfg)
 	char sql[200];
 
 	sqlite3_busy_timeout(s->db, cfg ? (int)cfg->database_busy_timeout_ms : DEFAULT_BUSY_MS);
-	snprintf(sql, sizeof sql,
-		 "PRAGMA journal_mode = WAL; PRAGMA synchronous = %s; PRAGMA foreign_keys = ON; "
-		 "PRAGMA trusted_schema = OFF",
-		 cfg ? cfg->database_synchronous : "full");
+	cstr_print(sql, sizeof sql,
+		   "PRAGMA journal_mode = WAL; PRAGMA synchronous = %s; PRAGMA foreign_keys = ON; "
+		   "PRAGMA trusted_schema = OFF",
+		   cfg ? cfg->database_synchronous : "full");
 	return store_exec(s, sql);
 }
 

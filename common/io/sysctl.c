@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
+
 #define SYSCTL_KEY_MAX 128
 #define SYSCTL_ROOT "/proc/sys/"
 
@@ -75,7 +77,7 @@ void sysctl_quiet_ipv6(const char *interface)
 	char key[64];
 
 	/* A host without IPv6 has no such key. */
-	snprintf(key, sizeof key, "net.ipv6.conf.%s.addr_gen_mode", interface);
+	cstr_print(key, sizeof key, "net.ipv6.conf.%s.addr_gen_mode", interface);
 	for (char *p = key + strlen("net.ipv6.conf."); *p && p < strrchr(key, '.'); p++)
 		if (*p == '.')
 			*p = '/';

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "io/clock.h"
+#include "io/timer.h"
 
 #define READS_MAX 4		 /* in a row, of one end */
 #define HALF_ENDED_US 240000000u /* RFC 5382 */
@@ -62,10 +63,8 @@ static void close_ends(struct tcppair *p, bool reset)
 	for (int i = 0; i < 2; i++) {
 		struct end *e = &p->ends[i];
 
-		if (e->readable)
-			event_free(e->readable);
-		if (e->writable)
-			event_free(e->writable);
+		event_drop(e->readable);
+		event_drop(e->writable);
 		e->readable = e->writable = NULL;
 		free(e->waiting);
 		e->waiting = NULL;

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/clock.h"
 #include "io/sysctl.h"
@@ -54,17 +55,17 @@ int wgdev_probe(struct nl *nl, enum wgdev_kind wanted, char why[WGDEV_WHY_MAX])
 	if (!rc)
 		return WGDEV_KERNEL;
 	if (wanted == WGDEV_KERNEL || rc != -EOPNOTSUPP) {
-		snprintf(why, WGDEV_WHY_MAX, "the kernel makes no WireGuard interface: %s",
-			 strerror(-rc));
+		cstr_print(why, WGDEV_WHY_MAX, "the kernel makes no WireGuard interface: %s",
+			   strerror(-rc));
 		return rc;
 	}
 	rc = go_probe();
 	if (!rc)
 		return WGDEV_GO;
-	snprintf(why, WGDEV_WHY_MAX,
-		 rc == -ENOENT ? "%swireguard-go is not installed (%s)"
-			       : "%swireguard-go cannot be used: %s",
-		 wanted == WGDEV_GO ? "" : "this kernel has no WireGuard, and ", strerror(-rc));
+	cstr_print(why, WGDEV_WHY_MAX,
+		   rc == -ENOENT ? "%swireguard-go is not installed (%s)"
+				 : "%swireguard-go cannot be used: %s",
+		   wanted == WGDEV_GO ? "" : "this kernel has no WireGuard, and ", strerror(-rc));
 	return rc;
 }
 
@@ -124,15 +125,15 @@ int wgdev_open(struct wgdev **out, struct event_base *base, struct hostjournal *
 	int rc;
 
 	if (!*config->interface || strlen(config->interface) >= IFNAMSIZ) {
-		snprintf(why, WGDEV_WHY_MAX, "'%s' is no interface name", config->interface);
+		cstr_print(why, WGDEV_WHY_MAX, "'%s' is no interface name", config->interface);
 		return -EINVAL;
 	}
 	d = device_new(base, journal, nl, config);
 	if (!d) {
-		snprintf(why, WGDEV_WHY_MAX, "out of memory");
+		cstr_print(why, WGDEV_WHY_MAX, "out of memory");
 		return -ENOMEM;
 	}
-	snprintf(d->wanted, sizeof d->wanted, "%s", config->interface);
+	cstr_copy(d->wanted, sizeof d->wanted, config->interface);
 	*out = d; /* READY may come from inside */
 	rc = d->ops->open(d, why);
 	if (rc) {
@@ -155,7 +156,7 @@ int wgdev_wait(struct wgdev *d, uint64_t timeout_us, char why[WGDEV_WHY_MAX])
 			nanosleep(&pause, NULL);
 	}
 	if (*d->lost)
-		snprintf(why, WGDEV_WHY_MAX, "%s", d->lost);
+		cstr_copy(why, WGDEV_WHY_MAX, d->lost);
 	return d->ready ? 0 : *d->lost ? -EIO : -ETIMEDOUT;
 }
 

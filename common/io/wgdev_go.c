@@ -16,9 +16,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/clock.h"
 #include "io/privileges.h"
+#include "io/timer.h"
 #include "io/wguapi.h"
 
 #define SOCKET_PATH "/var/run/wireguard/%s.sock"
@@ -144,7 +146,7 @@ static int take_name(struct wgdev *d)
 
 static void start_failed(struct wgdev *d, const char *what, int rc)
 {
-	snprintf(d->lost, sizeof d->lost, "%s: %.30s", what, strerror(-rc));
+	cstr_print(d->lost, sizeof d->lost, "%s: %.30s", what, strerror(-rc));
 	event_active(d->timer, EV_TIMEOUT, 0);
 }
 
@@ -192,8 +194,8 @@ static void go_exited(struct child *c, int status, void *arg)
 	(void)c;
 	if (*d->lost)
 		return;
-	snprintf(d->lost, sizeof d->lost, "wireguard-go ended: %s",
-		 child_status_text(status, text));
+	cstr_print(d->lost, sizeof d->lost, "wireguard-go ended: %s",
+		   child_status_text(status, text));
 	event_active(d->timer, EV_TIMEOUT, 0);
 }
 
@@ -236,25 +238,24 @@ static int go_open(struct wgdev *d, char why[WGDEV_WHY_MAX])
 	int rc = port_check(d->port);
 
 	if (rc) {
-		snprintf(why, WGDEV_WHY_MAX, "its port is in use: %s", strerror(-rc));
+		cstr_print(why, WGDEV_WHY_MAX, "its port is in use: %s", strerror(-rc));
 		return rc;
 	}
-	snprintf(d->made, sizeof d->made, "mnw%08x", (unsigned)randombytes_random());
-	snprintf(d->socket, sizeof d->socket, SOCKET_PATH, d->made);
+	cstr_print(d->made, sizeof d->made, "mnw%08x", (unsigned)randombytes_random());
+	cstr_print(d->socket, sizeof d->socket, SOCKET_PATH, d->made);
 	d->deadline_us = daemon_now_us() + WGDEV_START_US;
-	d->timer = event_new(d->base, -1, 0, go_timer, d);
+	d->timer = timer_new(d->base, go_timer, d);
 	rc = d->timer && event_add(d->timer, &soon) == 0 ? 0 : -ENOMEM;
 	if (!rc)
 		rc = helper_start(&d->process, d->base, d->journal, &spec);
 	if (rc)
-		snprintf(why, WGDEV_WHY_MAX, "wireguard-go: %s", strerror(-rc));
+		cstr_print(why, WGDEV_WHY_MAX, "wireguard-go: %s", strerror(-rc));
 	return rc;
 }
 
 static void go_close(struct wgdev *d)
 {
-	if (d->timer)
-		event_free(d->timer);
+	event_drop(d->timer);
 	helper_free(d->process); /* its interface goes with it */
 }
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/netlink_msg.h"
 #include "io/wgdev_kernel.h"
 
@@ -304,8 +305,8 @@ static int kernel_open(struct wgdev *d, char why[WGDEV_WHY_MAX])
 		rc = wgdev_up(d); /* the port is taken here */
 	}
 	if (rc)
-		snprintf(why, WGDEV_WHY_MAX, "WireGuard of the kernel: %s: %s", what,
-			 strerror(-rc));
+		cstr_print(why, WGDEV_WHY_MAX, "WireGuard of the kernel: %s: %s", what,
+			   strerror(-rc));
 	return rc;
 }
 

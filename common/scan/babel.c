@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/cstr.h"
 #include "io/config.h"
 #include "scan/exchange.h"
 #include "scan/text.h"
@@ -27,7 +28,7 @@ static int parse_route(struct bytes line, const struct scan_sink *sink)
 	    !scan_host_of_route(&h, &p, "babel"))
 		return 0;
 	if (text_after(line, "id", id))
-		snprintf(h.name, sizeof h.name, "%s", id);
+		cstr_copy(h.name, sizeof h.name, id);
 	rc = scan_put_host(sink, &h);
 	text_after(line, "metric", metric);
 	text_after(line, "installed", installed);

@@ -24,10 +24,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "io/child.h"
 #include "io/config.h"
 #include "io/netlink.h"
 #include "io/privileges.h"
+#include "io/timer.h"
 #include "scan/exchange.h"
 #include "scan/text.h"
 
@@ -46,8 +48,8 @@ static int batman_probe(const struct scan_env *env, char *why)
 	nl_close(nl);
 	if ((!rc && strcmp(link.kind, "batadv") == 0) || strchr(env->cfg->batman_batctl, '/'))
 		return 0;
-	snprintf(why, SCAN_WHY_MAX, "there is no batman-adv interface %.40s",
-		 env->cfg->batman_interface);
+	cstr_print(why, SCAN_WHY_MAX, "there is no batman-adv interface %.40s",
+		   env->cfg->batman_interface);
 	return -ENODEV;
 }
 
@@ -82,8 +84,8 @@ static int pairs_add(struct pairs *p, const char *mac, const char *of)
 		p->capacity = capacity;
 	}
 	struct pair *pair = &p->at[p->count++];
-	snprintf(pair->mac, sizeof pair->mac, "%s", mac);
-	snprintf(pair->of, sizeof pair->of, "%s", of);
+	cstr_copy(pair->mac, sizeof pair->mac, mac);
+	cstr_copy(pair->of, sizeof pair->of, of);
 	for (char *c = pair->mac; *c; c++)
 		*c = (char)tolower((unsigned char)*c);
 	return 0;
@@ -130,7 +132,7 @@ static bool host_of_mac(const char *mac, struct net_host *h)
 	*h = (struct net_host){.how = "originator"};
 	if (strlen(mac) != MAC_TEXT - 1)
 		return false;
-	snprintf(h->name, sizeof h->name, "%s", mac);
+	cstr_copy(h->name, sizeof h->name, mac);
 	for (char *c = h->name; *c; c++)
 		*c = (char)tolower((unsigned char)*c);
 	return true;
@@ -240,12 +242,9 @@ static void batman_query_cancel(void *request)
 	if (!q)
 		return;
 	child_free(q->child);
-	if (q->timer)
-		event_free(q->timer);
-	if (q->next)
-		event_free(q->next);
-	if (q->answers)
-		event_free(q->answers);
+	event_drop(q->timer);
+	event_drop(q->next);
+	event_drop(q->answers);
 	if (q->text)
 		evbuffer_free(q->text);
 	free(q);
@@ -341,7 +340,7 @@ static uint32_t link_of(const char *interface)
 	char path[64], target[128];
 	ssize_t n;
 
-	snprintf(path, sizeof path, "/sys/class/net/%.15s/master", interface);
+	cstr_print(path, sizeof path, "/sys/class/net/%.15s/master", interface);
 	n = readlink(path, target, sizeof target - 1);
 	if (n > 0) {
 		target[n] = '\0';
@@ -445,8 +444,6 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg)
 static int batman_query(void **request, const struct scan_env *env, const struct net_host *host,
 			scan_answer_cb *cb, void *arg)
 {
-	struct timeval tv = {(time_t)(env->timeout_us / 1000000),
-			     (suseconds_t)(env->timeout_us % 1000000)};
 	const struct timeval answers = {ANSWERS_US / 1000000, ANSWERS_US % 1000000};
 	struct batman_request *q;
 	int err = -ENOMEM;
@@ -460,10 +457,10 @@ static int batman_query(void **request, const struct scan_env *env, const struct
 	q->cb = cb;
 	q->arg = arg;
 	q->text = evbuffer_new();
-	q->timer = evtimer_new(env->base, on_timeout, q);
-	q->next = evtimer_new(env->base, on_next, q);
-	q->answers = evtimer_new(env->base, on_answers, q);
-	if (q->text && q->timer && q->next && q->answers && !evtimer_add(q->timer, &tv))
+	q->timer = timer_new(env->base, on_timeout, q);
+	q->next = timer_new(env->base, on_next, q);
+	q->answers = timer_new(env->base, on_answers, q);
+	if (q->text && q->timer && q->next && q->answers && !timer_in(q->timer, env->timeout_us))
 		err = start_table(q);
 	if (!err && call_everybody(env->cfg->batman_interface))
 		err = evtimer_add(q->answers, &answers);

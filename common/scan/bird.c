@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/config.h"
 #include "scan/exchange.h"
 #include "scan/text.h"
@@ -49,7 +50,7 @@ static int take_router(struct reader *r, struct bytes line)
 
 	if (!text_word(&line, id) || !scan_host_of(&h, id, "ospf"))
 		return 0;
-	snprintf(h.name, sizeof h.name, "%s", id);
+	cstr_copy(h.name, sizeof h.name, id);
 	if (r->ignored)
 		return 0;
 	if (r->in_network) {
@@ -183,7 +184,7 @@ static void note_protocol(struct scan_notes *notes, struct bytes line)
 	for (const char *p = notes->text; *p; p++)
 		count += *p == ' ';
 	if (count < OSPF_MAX && len + strlen(name) + 2 < sizeof notes->text && !strchr(name, '"'))
-		snprintf(notes->text + len, sizeof notes->text - len, " %s", name);
+		cstr_print(notes->text + len, sizeof notes->text - len, " %s", name);
 }
 
 /* The question after `step` answers (the greeting is the first); false: that was all. */

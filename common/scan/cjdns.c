@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/cjdns.h"
 #include "io/config.h"
 #include "scan/exchange.h"
@@ -224,8 +225,8 @@ static void put_ip(struct wbuf *w, const struct net_addr *a)
 	char text[40];
 
 	for (int i = 0; i < 8; i++)
-		snprintf(text + 5 * i, sizeof text - (size_t)(5 * i), "%02x%02x%s", a->ip[2 * i],
-			 a->ip[2 * i + 1], i < 7 ? ":" : "");
+		cstr_print(text + 5 * i, sizeof text - (size_t)(5 * i), "%02x%02x%s", a->ip[2 * i],
+			   a->ip[2 * i + 1], i < 7 ? ":" : "");
 	benc_put_text(w, text);
 }
 

@@ -10,7 +10,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/cstr.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 
 struct scan_exchange {
 	struct bufferevent *bev;
@@ -53,12 +55,12 @@ int scan_probe_address(const char *address, const char *what, char *why)
 	bool is_path;
 
 	if (!*address) {
-		snprintf(why, SCAN_WHY_MAX, "no address of %s is configured", what);
+		cstr_print(why, SCAN_WHY_MAX, "no address of %s is configured", what);
 		return -ENOENT;
 	}
 	address = address_strip(address, &is_path);
 	if (is_path && stat(address, &st) != 0) {
-		snprintf(why, SCAN_WHY_MAX, "%s does not run here (no %.80s)", what, address);
+		cstr_print(why, SCAN_WHY_MAX, "%s does not run here (no %.80s)", what, address);
 		return -ENOENT;
 	}
 	return 0;
@@ -74,8 +76,7 @@ void scan_exchange_cancel(void *request)
 		return;
 	if (x->bev)
 		bufferevent_free(x->bev);
-	if (x->timer)
-		event_free(x->timer);
+	event_drop(x->timer);
 	free(x);
 }
 
@@ -154,11 +155,6 @@ void scan_exchange_print(struct scan_exchange *x, const char *fmt, ...)
 	va_end(ap);
 }
 
-static struct timeval timeval_of(uint64_t us)
-{
-	return (struct timeval){(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
-}
-
 int scan_exchange_start(struct scan_exchange **out, const struct scan_env *env, const char *address,
 			uint16_t port, const char *hello, scan_input *input, scan_answer_cb *cb,
 			void *arg)
@@ -166,7 +162,6 @@ int scan_exchange_start(struct scan_exchange **out, const struct scan_env *env, 
 	struct scan_exchange *x;
 	struct sockaddr_storage ss;
 	socklen_t len = address_read(&ss, address, port);
-	struct timeval timeout = timeval_of(env->timeout_us);
 
 	if (!len)
 		return -EINVAL;
@@ -179,8 +174,8 @@ int scan_exchange_start(struct scan_exchange **out, const struct scan_env *env, 
 	/* Deferred: a connect that fails at once is told from the loop. */
 	x->bev = bufferevent_socket_new(env->base, -1,
 					BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
-	x->timer = evtimer_new(env->base, on_timeout, x);
-	if (!x->bev || !x->timer || evtimer_add(x->timer, &timeout)) {
+	x->timer = timer_new(env->base, on_timeout, x);
+	if (!x->bev || !x->timer || timer_in(x->timer, env->timeout_us)) {
 		scan_exchange_cancel(x);
 		return -ENOMEM;
 	}
@@ -215,8 +210,7 @@ void scan_reply_cancel(void *request)
 
 	if (!r)
 		return;
-	if (r->now)
-		event_free(r->now);
+	event_drop(r->now);
 	free(r->data);
 	free(r);
 }
@@ -241,8 +235,8 @@ int scan_reply_start(void **out, const struct scan_env *env, int err, const char
 		return -ENOMEM;
 	}
 	*r = (struct scan_reply){.data = data, .len = len, .err = err, .cb = cb, .arg = arg};
-	snprintf(r->why, sizeof r->why, "%s", why);
-	r->now = evtimer_new(env->base, on_now, r);
+	cstr_copy(r->why, sizeof r->why, why);
+	r->now = timer_new(env->base, on_now, r);
 	if (!r->now || evtimer_add(r->now, &at_once)) {
 		scan_reply_cancel(r);
 		return -ENOMEM;

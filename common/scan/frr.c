@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/config.h"
 #include "scan/exchange.h"
 #include "scan/text.h"
@@ -179,7 +180,7 @@ static struct net_host host_of(uint32_t id, bool router)
 
 	be32_put(h.addr.ip, id);
 	if (router)
-		snprintf(h.name, sizeof h.name, "%s", net_addr_ip_text(&h.addr, text));
+		cstr_copy(h.name, sizeof h.name, net_addr_ip_text(&h.addr, text));
 	return h;
 }
 

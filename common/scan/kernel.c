@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/config_value.h"
 #include "io/netlink.h"
 #include "scan/exchange.h"
@@ -17,8 +18,8 @@
 #define TEXT_MAX (8u << 20)
 
 static const struct {
-	unsigned number;
-	const char *name;
+	uint8_t number;
+	char name[7];
 } protocols[] = {{2, "kernel"}, {3, "olsr"},   {4, "static"}, {9, "ra"},      {11, "zebra"},
 		 {12, "bird"},	{16, "dhcp"},  {42, "babel"}, {100, "olsr"},  {186, "bgp"},
 		 {187, "isis"}, {188, "ospf"}, {189, "rip"},  {192, "eigrp"}, {196, "static"}};
@@ -28,10 +29,10 @@ static void protocol_name(unsigned number, char out[NET_HOW_MAX + 1])
 	/* 3 is RTPROT_BOOT: what `ip route add` writes, and olsrd as well. */
 	for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++)
 		if (protocols[i].number == number) {
-			snprintf(out, NET_HOW_MAX + 1, "%s", protocols[i].name);
+			cstr_copy(out, NET_HOW_MAX + 1, protocols[i].name);
 			return;
 		}
-	snprintf(out, NET_HOW_MAX + 1, "proto %u", number % 256);
+	cstr_print(out, NET_HOW_MAX + 1, "proto %u", number % 256);
 }
 
 static int kernel_probe(const struct scan_env *env, char *why)

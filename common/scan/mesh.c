@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/id.h"
 #include "base/map.h"
 #include "io/config.h"
@@ -46,8 +47,8 @@ static int take_node(struct reader *r, struct json_object *node)
 	h = calloc(1, sizeof *h);
 	if (!h)
 		return -ENOMEM;
-	snprintf(h->name, sizeof h->name, "%s", text);
-	snprintf(h->how, sizeof h->how, "node");
+	cstr_copy(h->name, sizeof h->name, text);
+	cstr_print(h->how, sizeof h->how, "node");
 	if (net_addr_parse(&addr, text_json_str(node, "addr"), 0) == 0 && scan_addr_usable(&addr))
 		h->addr = addr;
 	h->addr.port = 0;

@@ -2,12 +2,13 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/cstr.h"
 #include "scan/scan.h"
 
 static int null_probe(const struct scan_env *env, char *why)
 {
 	(void)env;
-	snprintf(why, SCAN_WHY_MAX, "the null network has no hosts");
+	cstr_print(why, SCAN_WHY_MAX, "the null network has no hosts");
 	return -ENODEV;
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/config.h"
 #include "scan/exchange.h"
 #include "scan/text.h"
@@ -97,8 +98,8 @@ static int take_route(struct json_object *row, const struct scan_sink *sink)
 	const char *to = text_json_str(row, "destination");
 
 	/* With its length in the text, or beside it. */
-	snprintf(text, sizeof text, strchr(to, '/') ? "%.80s" : "%.80s/%u", to,
-		 text_json_u32(row, "genmask"));
+	cstr_print(text, sizeof text, strchr(to, '/') ? "%.80s" : "%.80s/%u", to,
+		   text_json_u32(row, "genmask"));
 	if (net_prefix_parse(&p, text) != 0 || !scan_host_of_route(&h, &p, "olsr"))
 		return 0;
 	return scan_put_host(sink, &h);

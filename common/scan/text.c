@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "io/jsonrpc.h"
 
 #define JSON_DEPTH_MAX 64
@@ -161,7 +162,7 @@ bool scan_host_of(struct net_host *out, const char *address, const char *how)
 	    !scan_addr_usable(&p.addr))
 		return false;
 	out->addr = p.addr;
-	snprintf(out->how, sizeof out->how, "%s", how);
+	cstr_copy(out->how, sizeof out->how, how);
 	return true;
 }
 
@@ -179,7 +180,7 @@ bool scan_host_of_route(struct net_host *out, const struct net_prefix *dst, cons
 	if (dst->bits != all)
 		out->addr.ip[3] |= 1;
 	out->addr.port = 0;
-	snprintf(out->how, sizeof out->how, "%s", how);
+	cstr_copy(out->how, sizeof out->how, how);
 	return scan_addr_usable(&out->addr);
 }
 

@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/id.h"
 #include "io/config.h"
+#include "io/timer.h"
 #include "scan/exchange.h"
 #include "scan/text.h"
 
@@ -50,7 +52,7 @@ static bool host_of_key(const char *key, struct net_host *h)
 	*h = (struct net_host){.how = "peer"};
 	if (!address_of_key(key, &h->addr))
 		return false;
-	snprintf(h->name, sizeof h->name, "%s", key);
+	cstr_copy(h->name, sizeof h->name, key);
 	return true;
 }
 
@@ -161,8 +163,7 @@ static void request_free(struct yggdrasil_request *q)
 {
 	for (unsigned i = 0; i < ATTEMPTS; i++)
 		scan_exchange_cancel(q->attempts[i].exchange);
-	if (q->again)
-		event_free(q->again);
+	event_drop(q->again);
 	free(q);
 }
 
@@ -207,10 +208,10 @@ static int ask_other(void **request, const struct scan_env *env, const struct ne
 	if (!q)
 		return -ENOMEM;
 	*q = (struct yggdrasil_request){.env = *env, .cb = cb, .arg = arg};
-	snprintf(q->question, sizeof q->question,
-		 "{\"request\":\"debug_remotegetpeers\",\"arguments\":{\"key\":\"%.64s\"}}\n",
-		 host->name);
-	q->again = evtimer_new(env->base, on_again, q);
+	cstr_print(q->question, sizeof q->question,
+		   "{\"request\":\"debug_remotegetpeers\",\"arguments\":{\"key\":\"%.64s\"}}\n",
+		   host->name);
+	q->again = timer_new(env->base, on_again, q);
 	if (q->again)
 		err = attempt(q);
 	if (err)

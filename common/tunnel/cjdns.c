@@ -26,12 +26,14 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "io/cjdns.h"
 #include "io/config.h"
 #include "io/hostjournal.h"
 #include "io/keyfile.h"
+#include "io/timer.h"
 #include "tunnel/linktun.h"
 #include "tunnel/tunopt.h"
 
@@ -66,7 +68,7 @@ static void on_now(int err, const char *why, const struct benc *answer, void *ar
 	struct now *n = arg;
 
 	n->rc = err;
-	snprintf(n->why, sizeof n->why, "%s", err ? why : "");
+	cstr_copy(n->why, sizeof n->why, err ? why : "");
 	if (answer)
 		bytes_to_cstr(cjdns_key(benc_get_text(answer, "myAddr")), n->key, sizeof n->key);
 	event_base_loopbreak(n->base);
@@ -119,8 +121,8 @@ static int own_key(const struct tunnel_env *env, char key[KEY_TEXT], char *why)
 	if (!n.rc && !*n.key)
 		n.rc = -EPROTO;
 	if (n.rc)
-		snprintf(why, TUNNEL_WHY_MAX, "cjdns's admin interface: %.100s",
-			 *n.why ? n.why : strerror(-n.rc));
+		tunnel_say(why, "cjdns's admin interface: %.100s",
+			   *n.why ? n.why : strerror(-n.rc));
 	else
 		memcpy(key, n.key, KEY_TEXT);
 	return n.rc;
@@ -130,19 +132,14 @@ static int cjdns_probe(const struct tunnel_env *env, enum tunnel_end end, char *
 {
 	char key[KEY_TEXT];
 
-	if (!env->journal || !env->cfg) {
-		snprintf(why, TUNNEL_WHY_MAX, "the host's network may not be changed");
-		return -EPERM;
-	}
-	if (end == TUNNEL_GATEWAY && !*env->cfg->cjdns_interface) {
-		snprintf(why, TUNNEL_WHY_MAX, "[cjdns] Interface does not say which one cjdns has");
-		return -ENODEV;
-	}
-	if (end == TUNNEL_GATEWAY && !*env->cfg->gateway_uplink_interface) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "[gateway] UplinkInterface must say what needs a lease");
-		return -ENODEV;
-	}
+	if (!env->journal || !env->cfg)
+		return tunnel_why(why, -EPERM, "the host's network may not be changed");
+	if (end == TUNNEL_GATEWAY && !*env->cfg->cjdns_interface)
+		return tunnel_why(why, -ENODEV,
+				  "[cjdns] Interface does not say which one cjdns has");
+	if (end == TUNNEL_GATEWAY && !*env->cfg->gateway_uplink_interface)
+		return tunnel_why(why, -ENODEV,
+				  "[gateway] UplinkInterface must say what needs a lease");
 	return own_key(env, key, why);
 }
 
@@ -218,13 +215,13 @@ static void put_address(struct wbuf *w, const char *name, const struct net_addr 
 
 	if (!a->family)
 		return;
-	snprintf(key, sizeof key, "%sAddress", name);
+	cstr_print(key, sizeof key, "%sAddress", name);
 	benc_put_text(w, key);
 	benc_put_text(w, net_addr_ip_text(a, ip));
-	snprintf(key, sizeof key, "%sAlloc", name);
+	cstr_print(key, sizeof key, "%sAlloc", name);
 	benc_put_text(w, key);
 	benc_put_int(w, bits);
-	snprintf(key, sizeof key, "%sPrefix", name);
+	cstr_print(key, sizeof key, "%sPrefix", name);
 	benc_put_text(w, key);
 	benc_put_int(w, bits);
 }
@@ -431,8 +428,7 @@ static void gateway_stop(void *arg)
 		address_put(gw, &gw->addr6, 0);
 	}
 	cjdns_close(gw->admin);
-	if (gw->tick)
-		event_free(gw->tick);
+	event_drop(gw->tick);
 	map_free(&gw->by_sid);
 	map_free(&gw->by_peer);
 	free(gw);
@@ -450,15 +446,11 @@ static int gateway_begin(struct gateway *gw, char *why)
 	rc = addresses_follow(gw);
 	if (!rc && !gw->link)
 		rc = -ENODEV;
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "interface %s: %s", gw->interface, strerror(-rc));
-		return rc;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "interface %s: %s", gw->interface, strerror(-rc));
 	gw->tick = event_new(gw->env.base, -1, EV_PERSIST, on_tick, gw);
-	if (!gw->tick || event_add(gw->tick, &tick)) {
-		snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return -ENOMEM;
-	}
+	if (!gw->tick || event_add(gw->tick, &tick))
+		return tunnel_no_memory(why);
 	walk(gw);
 	return 0;
 }
@@ -470,14 +462,12 @@ static int gateway_start(void **out, const struct tunnel_env *env,
 	uint64_t seed;
 	int rc;
 
-	if (!gw) {
-		snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return -ENOMEM;
-	}
+	if (!gw)
+		return tunnel_no_memory(why);
 	gw->env = *env;
 	gw->addr4 = config->addr4;
 	gw->addr6 = config->addr6;
-	snprintf(gw->interface, sizeof gw->interface, "%s", config->interface);
+	cstr_copy(gw->interface, sizeof gw->interface, config->interface);
 	LIST_INIT(&gw->leases);
 	randombytes_buf(&seed, sizeof seed);
 	map_init(&gw->by_sid, TUNOPT_SID_KEY, TUNNEL_LEASES_MAX, seed);
@@ -508,19 +498,13 @@ static int peer_of(const struct gateway *gw, const struct tunnel_lease *t, char 
 	const char *text;
 
 	if (!tunopt_string(t->options, "key", KEY_TEXT - 1, &text) ||
-	    cjdns_address(&at, bytes_str(text)) || cjdns_key(bytes_str(text)).len != strlen(text)) {
-		snprintf(why, TUNNEL_WHY_MAX, "options.key is not a cjdns key");
-		return -EINVAL;
-	}
-	if (strcmp(text, gw->key) == 0) {
-		snprintf(why, TUNNEL_WHY_MAX, "options.key is the gateway's own");
-		return -EINVAL;
-	}
-	if (t->host.family == 6 && t->host.ip[0] == 0xfc && !net_addr_same_ip(&t->host, &at)) {
-		snprintf(why, TUNNEL_WHY_MAX, "options.key is another cjdns node's");
-		return -EINVAL;
-	}
-	snprintf(peer, KEY_TEXT, "%s", text);
+	    cjdns_address(&at, bytes_str(text)) || cjdns_key(bytes_str(text)).len != strlen(text))
+		return tunnel_why(why, -EINVAL, "options.key is not a cjdns key");
+	if (strcmp(text, gw->key) == 0)
+		return tunnel_why(why, -EINVAL, "options.key is the gateway's own");
+	if (t->host.family == 6 && t->host.ip[0] == 0xfc && !net_addr_same_ip(&t->host, &at))
+		return tunnel_why(why, -EINVAL, "options.key is another cjdns node's");
+	cstr_copy(peer, KEY_TEXT, text);
 	return 0;
 }
 
@@ -529,10 +513,8 @@ static int lease_new(struct gateway *gw, const struct tunnel_lease *t, const cha
 	struct lease *l = lease_find(&gw->by_peer, peer) ? NULL : calloc(1, sizeof *l);
 	int rc;
 
-	if (!l) {
-		snprintf(why, TUNNEL_WHY_MAX, "this cjdns node has a lease already");
-		return -EEXIST;
-	}
+	if (!l)
+		return tunnel_why(why, -EEXIST, "this cjdns node has a lease already");
 	*l = (struct lease){.ip4 = t->ip4, .ip6 = t->ip6, .number = -1};
 	memcpy(l->peer, peer, KEY_TEXT);
 	tunopt_sid_key(l->sid_key, t->sid);
@@ -542,7 +524,7 @@ static int lease_new(struct gateway *gw, const struct tunnel_lease *t, const cha
 	if (!rc)
 		rc = map_put(&gw->by_peer, l->peer_key, l);
 	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "no room for another lease");
+		tunnel_say(why, "no room for another lease");
 		lease_free(gw, l);
 		return rc;
 	}
@@ -563,7 +545,7 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 	if (rc)
 		return rc;
 	gateway_info(gw, answer);
-	snprintf(interface, IFNAMSIZ, "%s", gw->interface);
+	cstr_copy(interface, IFNAMSIZ, gw->interface);
 	return 0;
 }
 
@@ -608,7 +590,7 @@ struct client {
 
 static void peer_path(const struct tunnel_env *env, char out[PATH_MAX])
 {
-	snprintf(out, PATH_MAX, "%s/cjdns.peer", env->state_dir);
+	cstr_print(out, PATH_MAX, "%s/cjdns.peer", env->state_dir);
 }
 
 static void peer_read(const struct tunnel_env *env, char out[KEY_TEXT])
@@ -629,7 +611,7 @@ static void client_fail(struct client *c, const char *what, const char *why)
 {
 	char text[TUNNEL_WHY_MAX];
 
-	snprintf(text, sizeof text, "%s: %.100s", what, why);
+	cstr_print(text, sizeof text, "%s: %.100s", what, why);
 	event_del(c->poll);
 	c->state(TUNNEL_FAILED, text, c->arg); /* the owner may free us */
 }
@@ -803,8 +785,7 @@ static void client_close(void *arg)
 	if (!c)
 		return;
 	cjdns_close(c->admin);
-	if (c->poll)
-		event_free(c->poll);
+	event_drop(c->poll);
 	if (c->number >= 0) {
 		remove_now(&c->env, c->number);
 		peer_path(&c->env, path);
@@ -819,11 +800,9 @@ static int client_fill(struct client *c, const struct tunnel_grant *grant, char 
 	const char *key;
 
 	if (!tunopt_string(grant->object, "key", KEY_TEXT - 1, &key) ||
-	    cjdns_address(&at, bytes_str(key)) || cjdns_key(bytes_str(key)).len != strlen(key)) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer names no cjdns key");
-		return -EPROTO;
-	}
-	snprintf(c->peer, sizeof c->peer, "%s", key);
+	    cjdns_address(&at, bytes_str(key)) || cjdns_key(bytes_str(key)).len != strlen(key))
+		return tunnel_why(why, -EPROTO, "the gateway's answer names no cjdns key");
+	cstr_copy(c->peer, sizeof c->peer, key);
 	c->ip4 = grant->ip4.addr;
 	c->ip6 = grant->ip6.addr;
 	peer_read(&c->env, c->old);
@@ -832,7 +811,7 @@ static int client_fill(struct client *c, const struct tunnel_grant *grant, char 
 		rc = cjdns_call(c->admin, "IpTunnel_listConnections", (struct bytes){0}, 0,
 				client_listed, c);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "cjdns's admin interface: %s", strerror(-rc));
+		tunnel_say(why, "cjdns's admin interface: %s", strerror(-rc));
 	return rc;
 }
 
@@ -840,16 +819,15 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 		       tunnel_client_state *state, void *arg, char *why)
 {
 	struct client *c = env->journal ? calloc(1, sizeof *c) : NULL;
-	int rc = -ENOMEM;
+	int rc = tunnel_no_memory(why);
 
-	snprintf(why, TUNNEL_WHY_MAX, "out of memory");
 	if (!c)
 		return rc;
 	c->env = *env;
 	c->state = state;
 	c->arg = arg;
 	c->number = -1;
-	c->poll = evtimer_new(env->base, on_poll, c);
+	c->poll = timer_new(env->base, on_poll, c);
 	if (c->poll)
 		rc = client_fill(c, grant, why);
 	if (rc) {

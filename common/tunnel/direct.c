@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/map.h"
 #include "io/clock.h"
 #include "io/config.h"
@@ -46,27 +47,23 @@ static int direct_probe(const struct tunnel_env *env, enum tunnel_end end, char 
 {
 	const char *interface, *uplink;
 
-	if (!env->journal) {
-		snprintf(why, TUNNEL_WHY_MAX, "the host's network may not be changed");
-		return -EPERM;
-	}
+	if (!env->journal)
+		return tunnel_why(why, -EPERM, "the host's network may not be changed");
 	if (end == TUNNEL_SUBSCRIBER)
 		return 0;
 	interface = env->cfg ? env->cfg->direct_interface : "";
 	uplink = env->cfg ? env->cfg->gateway_uplink_interface : "";
 	if (!*interface)
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "[direct] Interface does not say which network is shared");
-	else if (!*uplink)
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "[gateway] UplinkInterface must say what needs a lease");
-	else if (strcmp(interface, uplink) == 0)
-		snprintf(why, TUNNEL_WHY_MAX, "the uplink itself cannot be the shared network");
-	else if (nl_link_index(hostjournal_nl(env->journal), interface) < 0)
-		snprintf(why, TUNNEL_WHY_MAX, "there is no interface %.20s", interface);
-	else
-		return 0;
-	return -ENODEV;
+		return tunnel_why(why, -ENODEV,
+				  "[direct] Interface does not say which network is shared");
+	if (!*uplink)
+		return tunnel_why(why, -ENODEV,
+				  "[gateway] UplinkInterface must say what needs a lease");
+	if (strcmp(interface, uplink) == 0)
+		return tunnel_why(why, -ENODEV, "the uplink itself cannot be the shared network");
+	if (nl_link_index(hostjournal_nl(env->journal), interface) < 0)
+		return tunnel_why(why, -ENODEV, "there is no interface %.20s", interface);
+	return 0;
 }
 
 /* The two ends, of one family. */
@@ -125,12 +122,10 @@ static int gateway_start(void **out, const struct tunnel_env *env,
 	if (rc)
 		return rc;
 	gw = calloc(1, sizeof *gw);
-	if (!gw) {
-		snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return -ENOMEM;
-	}
+	if (!gw)
+		return tunnel_no_memory(why);
 	gw->nl = hostjournal_nl(env->journal);
-	snprintf(gw->interface, sizeof gw->interface, "%s", config->interface);
+	cstr_copy(gw->interface, sizeof gw->interface, config->interface);
 	LIST_INIT(&gw->leases);
 	randombytes_buf(&seed, sizeof seed);
 	map_init(&gw->by_sid, SID_KEY_BYTES, TUNNEL_LEASES_MAX, seed);
@@ -282,19 +277,14 @@ static int lease_fill(struct gateway *gw, const struct tunnel_lease *t, struct l
 {
 	int link = nl_link_index(gw->nl, gw->interface);
 
-	if (link < 0) {
-		snprintf(why, TUNNEL_WHY_MAX, "interface %s is gone", gw->interface);
-		return link;
-	}
+	if (link < 0)
+		return tunnel_why(why, link, "interface %s is gone", gw->interface);
 	l->own.server = server_near(gw, (uint32_t)link, &t->host, &t->server);
-	if (!l->own.server.family) {
-		snprintf(why, TUNNEL_WHY_MAX, "it needs a call from the network of %s",
-			 gw->interface);
-		return -EINVAL;
-	}
+	if (!l->own.server.family)
+		return tunnel_why(why, -EINVAL, "it needs a call from the network of %s",
+				  gw->interface);
 	if (find_host(gw, &t->host)) {
-		snprintf(why, TUNNEL_WHY_MAX, "this host has a lease already");
-		return -EEXIST;
+		return tunnel_why(why, -EEXIST, "this host has a lease already");
 	}
 	l->own.host = t->host;
 	l->own.host.port = 0;
@@ -337,7 +327,7 @@ static int lease_new(struct gateway *gw, const struct tunnel_lease *t, struct le
 	int rc = l ? lease_fill(gw, t, l, why) : -ENOMEM;
 
 	if (!l)
-		snprintf(why, TUNNEL_WHY_MAX, "out of memory");
+		tunnel_say_memory(why);
 	if (rc) {
 		free(l);
 		return rc;
@@ -350,7 +340,7 @@ static int lease_new(struct gateway *gw, const struct tunnel_lease *t, struct le
 	if (!rc && l->also.host.family)
 		rc = host_put(gw, &l->also.host, l);
 	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "no room for the lease");
+		tunnel_say(why, "no room for the lease");
 		lease_free(gw, l);
 		return rc;
 	}
@@ -367,10 +357,8 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 
 	if (!l)
 		rc = lease_new(gw, t, &l, why);
-	if (!rc && !net_addr_same_ip(&l->own.host, &t->host)) {
-		snprintf(why, TUNNEL_WHY_MAX, "this sid is another host's");
-		rc = -EEXIST;
-	}
+	if (!rc && !net_addr_same_ip(&l->own.host, &t->host))
+		rc = tunnel_why(why, -EEXIST, "this sid is another host's");
 	if (rc)
 		return rc;
 	linktun_put_address(answer, "host", &l->own.host);
@@ -379,19 +367,26 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 		linktun_put_address(answer, "alsoHost", &l->also.host);
 		linktun_put_address(answer, "alsoServer", &l->also.server);
 	}
-	snprintf(interface, IFNAMSIZ, "%s", gw->interface);
+	cstr_copy(interface, IFNAMSIZ, gw->interface);
 	return 0;
+}
+
+/* Ours and the other's, each to the place of its family. */
+static void pair_tell(const struct pair *p, struct net_addr *host4, struct net_addr *server4,
+		      struct net_addr *host6, struct net_addr *server6)
+{
+	if (p->host.family == 4) {
+		*host4 = p->host;
+		*server4 = p->server;
+	} else if (p->host.family == 6) {
+		*host6 = p->host;
+		*server6 = p->server;
+	}
 }
 
 static void source_add(struct tunnel_source *out, const struct pair *p)
 {
-	if (p->host.family == 4) {
-		out->ip4 = p->host;
-		out->near4 = p->server;
-	} else if (p->host.family == 6) {
-		out->ip6 = p->host;
-		out->near6 = p->server;
-	}
+	pair_tell(p, &out->ip4, &out->near4, &out->ip6, &out->near6);
 }
 
 static void gateway_source(void *arg, const char *sid, struct tunnel_source *out)
@@ -510,20 +505,16 @@ static int client_fill(struct client *c, struct nl *nl, const struct tunnel_gran
 	char text[NET_ADDR_TEXT];
 	int link;
 
-	if (!pair_get(grant->object, "host", "server", &c->own)) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer names no host and server");
-		return -EPROTO;
-	}
+	if (!pair_get(grant->object, "host", "server", &c->own))
+		return tunnel_why(why, -EPROTO, "the gateway's answer names no host and server");
 	link = linktun_link_of(nl, &c->own.host);
-	if (link < 0 || !if_indextoname((uint32_t)link, c->interface)) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway sees us as %s, which is not our address",
-			 net_addr_ip_text(&c->own.host, text));
-		return -EADDRNOTAVAIL;
-	}
+	if (link < 0 || !if_indextoname((uint32_t)link, c->interface))
+		return tunnel_why(why, -EADDRNOTAVAIL,
+				  "the gateway sees us as %s, which is not our address",
+				  net_addr_ip_text(&c->own.host, text));
 	if (!shares(nl, (uint32_t)link, &c->own.server)) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway %s is not on the network of %s",
-			 net_addr_ip_text(&c->own.server, text), c->interface);
-		return -ENETUNREACH;
+		return tunnel_why(why, -ENETUNREACH, "the gateway %s is not on the network of %s",
+				  net_addr_ip_text(&c->own.server, text), c->interface);
 	}
 	also_get(c, nl, link, grant->object);
 	return 0;
@@ -535,11 +526,8 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 	int rc = direct_probe(env, TUNNEL_SUBSCRIBER, why);
 	struct client *c = rc ? NULL : calloc(1, sizeof *c);
 
-	if (!c) {
-		if (!rc)
-			snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return rc ? rc : -ENOMEM;
-	}
+	if (!c)
+		return rc ? rc : tunnel_no_memory(why);
 	rc = client_fill(c, hostjournal_nl(env->journal), grant, why);
 	if (rc) {
 		free(c);
@@ -559,13 +547,7 @@ static const char *client_interface(void *arg)
 
 static void path_add(struct tunnel_path *out, const struct pair *p)
 {
-	if (p->host.family == 4) {
-		out->source4 = p->host;
-		out->via4 = p->server;
-	} else if (p->host.family == 6) {
-		out->source6 = p->host;
-		out->via6 = p->server;
-	}
+	pair_tell(p, &out->source4, &out->via4, &out->source6, &out->via6);
 }
 
 static void client_path(void *arg, struct tunnel_path *out)

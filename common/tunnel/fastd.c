@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "io/clock.h"
@@ -31,6 +32,7 @@
 #include "io/fastd.h"
 #include "io/hostjournal.h"
 #include "io/keyfile.h"
+#include "io/timer.h"
 #include "io/tun.h"
 #include "tunnel/tunopt.h"
 
@@ -64,17 +66,6 @@ static int fastd_method_probe(const struct tunnel_env *env, enum tunnel_end end,
 	return fastd_probe(why);
 }
 
-static int take_nl(const struct tunnel_env *env, struct nl **nl, struct nl **own)
-{
-	int rc = 0;
-
-	*own = NULL;
-	if (!env->journal)
-		rc = nl_open(own);
-	*nl = env->journal ? hostjournal_nl(env->journal) : *own;
-	return rc;
-}
-
 static bool get_key(struct json_object *o, const char *name, char out[FASTD_KEY_TEXT])
 {
 	const char *text;
@@ -83,14 +74,6 @@ static bool get_key(struct json_object *o, const char *name, char out[FASTD_KEY_
 		return false;
 	memcpy(out, text, FASTD_KEY_TEXT);
 	return true;
-}
-
-static int timer_in(struct event *ev, uint64_t us)
-{
-	struct timeval tv = {.tv_sec = (time_t)(us / 1000000u),
-			     .tv_usec = (suseconds_t)(us % 1000000u)};
-
-	return event_add(ev, &tv);
 }
 
 /* The interface that the process will open by its name. */
@@ -301,13 +284,10 @@ static int number_try(struct fd_lease *l, unsigned n)
 	struct fd_gateway *gw = l->gw;
 	const struct nl_addr addrs[] = {lease_addr(&gw->addr4, &l->ip4),
 					lease_addr(&gw->addr6, &l->ip6)};
-	const char *percent = strstr(gw->interface, "%d");
 	char name[IFNAMSIZ];
-	int len = snprintf(name, sizeof name, "%.*s%u%s", (int)(percent - gw->interface),
-			   gw->interface, n, percent + 2),
-	    rc;
+	int rc;
 
-	if (len < 0 || len >= (int)sizeof name || gw->port + n > UINT16_MAX)
+	if (!nl_link_numbered(name, gw->interface, n) || gw->port + n > UINT16_MAX)
 		return -ENOSPC;
 	if (number_taken(gw, n) || !port_free((uint16_t)(gw->port + n)))
 		return -EEXIST;
@@ -423,12 +403,7 @@ static int gateway_counters(void *arg, const char *sid, struct tunnel_counters *
 		l->asked_us = now;
 	}
 	t = interface_stats(gw->nl, l->interface);
-	*out = (struct tunnel_counters){.up_packets = t.rx_packets,
-					.up_bytes = t.rx_bytes,
-					.down_packets = t.tx_packets,
-					.down_bytes = t.tx_bytes,
-					.dropped = t.dropped,
-					.connected = l->process && l->connected};
+	tunopt_count(out, &t, TUNNEL_GATEWAY, l->process && l->connected);
 	return 0;
 }
 
@@ -456,8 +431,7 @@ static int lease_enter(struct fd_lease *l, char *why)
 	if (!rc)
 		rc = number_take(l);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "no interface or port for the lease: %s",
-			 strerror(-rc));
+		tunnel_say(why, "no interface or port for the lease: %s", strerror(-rc));
 	return rc ? rc : process_start(l, why);
 }
 
@@ -467,17 +441,13 @@ static int lease_new(struct fd_gateway *gw, const struct tunnel_lease *t, const 
 	struct fd_lease *l;
 	int rc;
 
-	if (map_get(&gw->by_key, key)) {
-		snprintf(why, TUNNEL_WHY_MAX, "this key has another lease already");
-		return -EEXIST;
-	}
+	if (map_get(&gw->by_key, key))
+		return tunnel_why(why, -EEXIST, "this key has another lease already");
 	l = calloc(1, sizeof *l);
-	if (!l) {
-		snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return -ENOMEM;
-	}
+	if (!l)
+		return tunnel_no_memory(why);
 	l->gw = gw;
-	snprintf(l->sid, sizeof l->sid, "%s", t->sid);
+	cstr_copy(l->sid, sizeof l->sid, t->sid);
 	tunopt_sid_key(l->sid_key, t->sid);
 	hex_encode(l->sid_key, FASTD_TAG_BYTES, l->tag);
 	memcpy(l->key, key, sizeof l->key);
@@ -510,16 +480,12 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 	int rc;
 
 	if (!get_key(t->options, "publicKey", text) || strcmp(text, gw->key) == 0 ||
-	    hex_decode(text, key, sizeof key)) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "options must hold the subscriber's publicKey (64 hex digits)");
-		return -EINVAL;
-	}
+	    hex_decode(text, key, sizeof key))
+		return tunnel_why(why, -EINVAL,
+				  "options must hold the subscriber's publicKey (64 hex digits)");
 	if (l && (memcmp(l->key, key, sizeof key) != 0 || !net_addr_same_ip(&l->ip4, &t->ip4) ||
-		  !net_addr_same_ip(&l->ip6, &t->ip6))) {
-		snprintf(why, TUNNEL_WHY_MAX, "this sid is another subscriber's");
-		return -EEXIST;
-	}
+		  !net_addr_same_ip(&l->ip6, &t->ip6)))
+		return tunnel_why(why, -EEXIST, "this sid is another subscriber's");
 	rc = l ? lease_again(l, why) : lease_new(gw, t, key, &l, why);
 	if (rc)
 		return rc;
@@ -559,10 +525,8 @@ static void gateway_stop(void *arg)
 		rmdir(path); /* if there are none */
 	map_free(&gw->by_sid);
 	map_free(&gw->by_key);
-	if (gw->again)
-		event_free(gw->again);
-	if (gw->settled)
-		event_free(gw->settled);
+	event_drop(gw->again);
+	event_drop(gw->settled);
 	nl_close(gw->own_nl);
 	sodium_memzero(gw, sizeof *gw);
 	free(gw);
@@ -574,25 +538,21 @@ static int gateway_begin(struct fd_gateway *gw, const struct tunnel_gateway_conf
 	const struct config *cfg = gw->env.cfg;
 	int rc;
 
-	if (!strstr(config->interface, "%d") || strlen(config->interface) >= IFNAMSIZ) {
-		snprintf(why, TUNNEL_WHY_MAX, "[fastd] Interface '%s' needs a %%d",
-			 config->interface);
-		return -EINVAL;
-	}
-	snprintf(gw->interface, sizeof gw->interface, "%s", config->interface);
+	if (!strstr(config->interface, "%d") || strlen(config->interface) >= IFNAMSIZ)
+		return tunnel_why(why, -EINVAL, "[fastd] Interface '%s' needs a %%d",
+				  config->interface);
+	cstr_copy(gw->interface, sizeof gw->interface, config->interface);
 	gw->mtu = config->mtu ? config->mtu : FASTD_MTU_DEFAULT;
 	gw->port = cfg ? (uint16_t)cfg->fastd_port : FASTD_PORT_DEFAULT;
 	gw->addr4 = config->addr4.addr;
 	gw->addr6 = config->addr6.addr;
-	rc = take_nl(&gw->env, &gw->nl, &gw->own_nl);
-	gw->again = evtimer_new(gw->env.base, on_again, gw);
-	gw->settled = evtimer_new(gw->env.base, on_settled, gw);
+	rc = tunopt_nl(&gw->env, &gw->nl, &gw->own_nl);
+	gw->again = timer_new(gw->env.base, on_again, gw);
+	gw->settled = timer_new(gw->env.base, on_settled, gw);
 	if (!rc && (!gw->again || !gw->settled || timer_in(gw->settled, 0)))
 		rc = -ENOMEM;
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "%s", strerror(-rc));
-		return rc;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "%s", strerror(-rc));
 	return fastd_keys(gw->env.state_dir, "fastd-gateway", gw->secret, gw->key, why);
 }
 
@@ -606,10 +566,8 @@ static int gateway_start(void **out, const struct tunnel_env *env,
 	if (rc)
 		return rc;
 	gw = calloc(1, sizeof *gw);
-	if (!gw) {
-		snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return -ENOMEM;
-	}
+	if (!gw)
+		return tunnel_no_memory(why);
 	gw->env = *env;
 	LIST_INIT(&gw->leases);
 	randombytes_buf(&seed, sizeof seed);
@@ -680,10 +638,8 @@ static int client_dial(struct fd_client *c, char *why)
 	fastd_close(c->process);
 	c->process = NULL;
 	c->tried_us = daemon_now_us();
-	if (n < 0 || n >= (int)sizeof folder) {
-		snprintf(why, TUNNEL_WHY_MAX, "%.100s: too long", c->env.state_dir);
-		return -ENAMETOOLONG;
-	}
+	if (n < 0 || n >= (int)sizeof folder)
+		return tunnel_why(why, -ENAMETOOLONG, "%.100s: too long", c->env.state_dir);
 	return fastd_open(&c->process, c->env.base, c->env.journal, &fc, why);
 }
 
@@ -744,8 +700,7 @@ static void client_close(void *arg)
 		return;
 	fastd_close(c->process);
 	interface_drop(&c->env, c->nl, c->interface);
-	if (c->timer)
-		event_free(c->timer);
+	event_drop(c->timer);
 	nl_close(c->own_nl);
 	sodium_memzero(c, sizeof *c);
 	free(c);
@@ -756,19 +711,13 @@ static int client_fill(struct fd_client *c, const struct tunnel_grant *grant, ch
 	char mine[FASTD_KEY_TEXT];
 
 	if (!get_key(grant->object, "publicKey", c->server) ||
-	    !get_key(grant->object, "clientKey", mine)) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer lacks keys");
-		return -EPROTO;
-	}
-	if (strcmp(mine, c->key) != 0) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway has an old key of ours");
-		return -ESTALE;
-	}
+	    !get_key(grant->object, "clientKey", mine))
+		return tunnel_why(why, -EPROTO, "the gateway's answer lacks keys");
+	if (strcmp(mine, c->key) != 0)
+		return tunnel_why(why, -ESTALE, "the gateway has an old key of ours");
 	c->endpoint_count = tunopt_endpoints(grant->object, &grant->server, c->endpoints);
-	if (!c->endpoint_count) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer names no address");
-		return -EPROTO;
-	}
+	if (!c->endpoint_count)
+		return tunnel_why(why, -EPROTO, "the gateway's answer names no address");
 	if (!tunopt_u32(grant->object, "mtu", FASTD_MTU_MIN, FASTD_MTU_MAX, &c->mtu))
 		c->mtu = FASTD_MTU_DEFAULT;
 	return 0;
@@ -786,8 +735,7 @@ static int client_interface_make(struct fd_client *c, const struct tunnel_grant 
 	if (rc != -EEXIST && rc != -EINVAL)
 		memcpy(c->interface, name, sizeof name); /* also half made */
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "interface '%s': %s", grant->interface,
-			 strerror(-rc));
+		tunnel_say(why, "interface '%s': %s", grant->interface, strerror(-rc));
 	return rc;
 }
 
@@ -802,11 +750,11 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 		c->state = state;
 		c->arg = arg;
 		c->begun_us = daemon_now_us();
-		c->timer = evtimer_new(env->base, client_timer, c);
+		c->timer = timer_new(env->base, client_timer, c);
 	}
-	rc = c && c->timer ? take_nl(env, &c->nl, &c->own_nl) : -ENOMEM;
+	rc = c && c->timer ? tunopt_nl(env, &c->nl, &c->own_nl) : -ENOMEM;
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "%s", strerror(-rc));
+		tunnel_say(why, "%s", strerror(-rc));
 	else
 		rc = fastd_keys(env->state_dir, "fastd-subscriber", c->secret, c->key, why);
 	if (!rc)
@@ -844,12 +792,7 @@ static void client_counters(void *arg, struct tunnel_counters *out)
 	const struct fd_client *c = arg;
 	struct nl_link_stats t = interface_stats(c->nl, c->interface);
 
-	*out = (struct tunnel_counters){.up_packets = t.tx_packets,
-					.up_bytes = t.tx_bytes,
-					.down_packets = t.rx_packets,
-					.down_bytes = t.rx_bytes,
-					.dropped = t.dropped,
-					.connected = c->up && !c->lost};
+	tunopt_count(out, &t, TUNNEL_SUBSCRIBER, c->up && !c->lost);
 }
 
 TUNNEL_METHOD(fastd, (.name = "fastd", .probe = fastd_method_probe),

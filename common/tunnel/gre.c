@@ -30,10 +30,8 @@ static int client_fill(const struct tunnel_grant *grant, struct linktun_params *
 {
 	int64_t key;
 
-	if (!linktun_number(grant->object, "key", 1, UINT32_MAX, &key)) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer has no GRE key");
-		return -EPROTO;
-	}
+	if (!linktun_number(grant->object, "key", 1, UINT32_MAX, &key))
+		return tunnel_why(why, -EPROTO, "the gateway's answer has no GRE key");
 	p->tunnel.key = (uint32_t)key;
 	return 0;
 }

@@ -14,29 +14,10 @@ static const struct linktun_choice choices[] = {
 	{6, true, NL_TUNNEL_IP6TNL},
 };
 
-static void gateway_fill(const struct tunnel_env *env, const struct tunnel_lease *lease,
-			 struct linktun_params *p, struct json_object *answer)
-{
-	(void)env;
-	(void)lease;
-	(void)p;
-	(void)answer;
-}
-
-static int client_fill(const struct tunnel_grant *grant, struct linktun_params *p, char *why)
-{
-	(void)grant;
-	(void)p;
-	(void)why;
-	return 0;
-}
-
 static const struct linktun_kind kind = {
 	.name = "ipip",
 	.choices = choices,
 	.choice_count = sizeof choices / sizeof *choices,
-	.gateway_fill = gateway_fill,
-	.client_fill = client_fill,
 };
 
 LINKTUN_METHOD(ipip);

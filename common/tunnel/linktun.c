@@ -7,9 +7,11 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "io/hostjournal.h"
+#include "tunnel/tunopt.h"
 
 #define SID_KEY_BYTES 32
 #define MTU_MIN 576u
@@ -61,8 +63,8 @@ void linktun_put_mac(struct json_object *o, const char *key, const uint8_t mac[6
 {
 	char text[18];
 
-	snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
-		 mac[4], mac[5]);
+	cstr_print(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+		   mac[3], mac[4], mac[5]);
 	json_object_object_add(o, key, json_object_new_string(text));
 }
 
@@ -135,8 +137,7 @@ static int choose(const struct linktun_kind *k, struct nl *nl, uint8_t outer, bo
 			return 0;
 		}
 	}
-	snprintf(why, TUNNEL_WHY_MAX, "the kernel has no links of kind %s", wanted);
-	return -EOPNOTSUPP;
+	return tunnel_why(why, -EOPNOTSUPP, "the kernel has no links of kind %s", wanted);
 }
 
 int linktun_probe(const struct linktun_kind *k, const struct tunnel_env *env, char *why)
@@ -144,26 +145,21 @@ int linktun_probe(const struct linktun_kind *k, const struct tunnel_env *env, ch
 	char missing[TUNNEL_WHY_MAX / 2] = "";
 	size_t at = 0;
 
-	if (!env->journal) {
-		snprintf(why, TUNNEL_WHY_MAX, "the host's network may not be changed");
-		return -EPERM;
-	}
+	if (!env->journal)
+		return tunnel_why(why, -EPERM, "the host's network may not be changed");
 	for (size_t i = 0; i < k->choice_count; i++) {
 		const char *name = nl_tunnel_kind_name(k->choices[i].kind);
 		int rc = nl_link_probe(hostjournal_nl(env->journal), name);
 		if (!rc)
 			return 0;
-		if (rc == -EPERM) {
-			snprintf(why, TUNNEL_WHY_MAX,
-				 "no interface can be made: CAP_NET_ADMIN is missing");
-			return rc;
-		}
+		if (rc == -EPERM)
+			return tunnel_why(why, rc,
+					  "no interface can be made: CAP_NET_ADMIN is missing");
 		if (!strstr(missing, name) && at < sizeof missing)
 			at += (size_t)snprintf(missing + at, sizeof missing - at, "%s%s",
 					       at ? ", " : "", name);
 	}
-	snprintf(why, TUNNEL_WHY_MAX, "the kernel has no links of kind %s", missing);
-	return -EOPNOTSUPP;
+	return tunnel_why(why, -EOPNOTSUPP, "the kernel has no links of kind %s", missing);
 }
 
 /* What the way to the other end leaves for packets inside; `configured` 0: nothing said. */
@@ -241,39 +237,25 @@ static int end_open(struct end *e, struct hostjournal *j, const char *name, char
 	char local[NET_ADDR_TEXT], remote[NET_ADDR_TEXT];
 	int rc = nl_link_index(nl, name) >= 0 ? -EEXIST : 0;
 
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "there is an interface %s already", name);
-		return rc;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "there is an interface %s already", name);
 	rc = host_tunnel_add(j, name, &e->p.tunnel);
 	if (rc == -EEXIST)
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "there is another %s tunnel between %s and %s already",
-			 nl_tunnel_kind_name(e->p.tunnel.kind),
-			 net_addr_ip_text(&e->p.tunnel.local, local),
-			 net_addr_ip_text(&e->p.tunnel.remote, remote));
+		tunnel_say(why, "there is another %s tunnel between %s and %s already",
+			   nl_tunnel_kind_name(e->p.tunnel.kind),
+			   net_addr_ip_text(&e->p.tunnel.local, local),
+			   net_addr_ip_text(&e->p.tunnel.remote, remote));
 	else if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "interface %s: %s", name, strerror(-rc));
+		tunnel_say(why, "interface %s: %s", name, strerror(-rc));
 	if (rc)
 		return rc;
-	snprintf(e->interface, sizeof e->interface, "%s", name);
+	cstr_copy(e->interface, sizeof e->interface, name);
 	rc = furnish(nl, e);
 	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "interface %s: %s", name, strerror(-rc));
+		tunnel_say(why, "interface %s: %s", name, strerror(-rc));
 		end_close(e, j);
 	}
 	return rc;
-}
-
-/* "mgip%d" and 7: "mgip7".  False when there is no place for a number. */
-static bool numbered(char out[IFNAMSIZ], const char *template, uint32_t number)
-{
-	const char *at = strstr(template, "%d");
-	int n = at ? snprintf(out, IFNAMSIZ, "%.*s%u%s", (int)(at - template), template, number,
-			      at + 2)
-		   : -1;
-
-	return n > 0 && n < IFNAMSIZ;
 }
 
 /* A name of the template that nobody has; `next` is where to look first. */
@@ -282,7 +264,7 @@ static bool free_name(struct nl *nl, const char *template, uint32_t *next, char 
 	for (int i = 0; i < NAME_TRIES; i++) {
 		uint32_t number = *next;
 		*next = number >= NUMBER_MAX ? 0 : number + 1;
-		if (numbered(out, template, number) && nl_link_index(nl, out) == -ENODEV)
+		if (nl_link_numbered(out, template, number) && nl_link_index(nl, out) == -ENODEV)
 			return true;
 	}
 	return false;
@@ -324,19 +306,16 @@ int linktun_gateway_start(const struct linktun_kind *kind, void **out, const str
 
 	if (rc)
 		return rc;
-	if (!numbered(name, config->interface, NUMBER_MAX)) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "[%s] Interface must have a %%d: there is one for each lease", kind->name);
-		return -EINVAL;
-	}
+	if (!nl_link_numbered(name, config->interface, NUMBER_MAX))
+		return tunnel_why(why, -EINVAL,
+				  "[%s] Interface must have a %%d: there is one for each lease",
+				  kind->name);
 	gw = calloc(1, sizeof *gw);
-	if (!gw) {
-		snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return -ENOMEM;
-	}
+	if (!gw)
+		return tunnel_no_memory(why);
 	gw->kind = kind;
 	gw->env = *env;
-	snprintf(gw->template, sizeof gw->template, "%s", config->interface);
+	cstr_copy(gw->template, sizeof gw->template, config->interface);
 	gw->mtu = config->mtu;
 	gw->own4 = config->addr4.addr;
 	gw->own6 = config->addr6.addr;
@@ -374,9 +353,7 @@ static int check_ends(const struct tunnel_lease *t, char *why)
 		fault = "the subscriber is this host itself";
 	else if (is_link_local(&t->host))
 		fault = "it cannot lie between link-local addresses";
-	if (fault)
-		snprintf(why, TUNNEL_WHY_MAX, "%s", fault);
-	return fault ? -EINVAL : 0;
+	return fault ? tunnel_why(why, -EINVAL, "%s", fault) : 0;
 }
 
 static void tell(const struct gateway *gw, const struct tunnel_lease *t, const struct end *e,
@@ -387,7 +364,8 @@ static void tell(const struct gateway *gw, const struct tunnel_lease *t, const s
 	linktun_put_address(answer, "host", &e->p.tunnel.remote);
 	linktun_put_address(answer, "server", &e->p.tunnel.local);
 	json_object_object_add(answer, "mtu", json_object_new_int64(e->mtu));
-	gw->kind->gateway_fill(&gw->env, t, &p, answer);
+	if (gw->kind->gateway_fill)
+		gw->kind->gateway_fill(&gw->env, t, &p, answer);
 }
 
 static void lease_free(struct gateway *gw, struct lease *l)
@@ -406,7 +384,7 @@ static int lease_link(struct gateway *gw, const struct tunnel_lease *t, struct l
 	char name[IFNAMSIZ];
 	int rc = choose(gw->kind, nl, t->host.family, t->ip6.family != 0, &e->p.tunnel.kind, why);
 
-	if (!rc)
+	if (!rc && gw->kind->gateway_fill)
 		gw->kind->gateway_fill(&gw->env, t, &e->p, unused);
 	json_object_put(unused);
 	if (rc)
@@ -421,10 +399,8 @@ static int lease_link(struct gateway *gw, const struct tunnel_lease *t, struct l
 		e->own4 = gw->own4;
 	if (t->ip6.family)
 		e->own6 = gw->own6;
-	if (!free_name(nl, gw->template, &gw->next, name)) {
-		snprintf(why, TUNNEL_WHY_MAX, "no name like %s is free", gw->template);
-		return -ENOSPC;
-	}
+	if (!free_name(nl, gw->template, &gw->next, name))
+		return tunnel_why(why, -ENOSPC, "no name like %s is free", gw->template);
 	return end_open(e, gw->env.journal, name, why);
 }
 
@@ -434,15 +410,13 @@ static int lease_new(struct gateway *gw, const struct tunnel_lease *t, struct le
 	struct lease *l = calloc(1, sizeof *l);
 	int rc;
 
-	if (!l) {
-		snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return -ENOMEM;
-	}
+	if (!l)
+		return tunnel_no_memory(why);
 	linktun_secret(t->sid, "key", l->key, sizeof l->key);
 	LIST_INSERT_HEAD(&gw->leases, l, link);
 	rc = map_put(&gw->by_sid, l->key, l);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "no room for the lease");
+		tunnel_say(why, "no room for the lease");
 	else
 		rc = lease_link(gw, t, l, why);
 	if (rc)
@@ -463,15 +437,14 @@ int linktun_gateway_open(void *arg, const struct tunnel_lease *t, struct json_ob
 	    (!net_addr_same_ip(&l->end.p.tunnel.remote, &t->host) ||
 	     !net_addr_same_ip(&l->end.peer4, &t->ip4) ||
 	     !net_addr_same_ip(&l->end.peer6, &t->ip6))) {
-		snprintf(why, TUNNEL_WHY_MAX, "this sid is another host's");
-		rc = -EEXIST;
+		rc = tunnel_why(why, -EEXIST, "this sid is another host's");
 	}
 	if (!rc && !l)
 		rc = lease_new(gw, t, &l, why);
 	if (rc)
 		return rc;
 	tell(gw, t, &l->end, answer);
-	snprintf(interface, IFNAMSIZ, "%s", l->end.interface);
+	cstr_copy(interface, IFNAMSIZ, l->end.interface);
 	return 0;
 }
 
@@ -494,20 +467,13 @@ void linktun_gateway_close(void *arg, const char *sid)
 		lease_free(arg, l);
 }
 
-/* `up`: what the link received is what went up. */
-static void count(struct nl *nl, const struct end *e, bool gateway, struct tunnel_counters *out)
+static void count(struct nl *nl, const struct end *e, enum tunnel_end end,
+		  struct tunnel_counters *out)
 {
 	struct nl_link_stats s = {0};
 	int rc = *e->interface ? nl_link_get_stats(nl, e->index, &s) : -ENODEV;
 
-	*out = (struct tunnel_counters){
-		.up_packets = gateway ? s.rx_packets : s.tx_packets,
-		.up_bytes = gateway ? s.rx_bytes : s.tx_bytes,
-		.down_packets = gateway ? s.tx_packets : s.rx_packets,
-		.down_bytes = gateway ? s.tx_bytes : s.rx_bytes,
-		.dropped = s.dropped,
-		.connected = rc == 0,
-	};
+	tunopt_count(out, &s, end, rc == 0);
 }
 
 int linktun_gateway_counters(void *arg, const char *sid, struct tunnel_counters *out)
@@ -517,7 +483,7 @@ int linktun_gateway_counters(void *arg, const char *sid, struct tunnel_counters 
 
 	if (!l)
 		return -ENOENT;
-	count(hostjournal_nl(gw->env.journal), &l->end, true, out);
+	count(hostjournal_nl(gw->env.journal), &l->end, TUNNEL_GATEWAY, out);
 	return 0;
 }
 
@@ -553,23 +519,20 @@ static int client_ends(struct client *c, const struct tunnel_grant *grant, char 
 	if (!linktun_get_address(grant->object, "host", &t->local) ||
 	    !linktun_get_address(grant->object, "server", &t->remote) ||
 	    t->local.family != t->remote.family) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer names no host and server");
-		return -EPROTO;
+		return tunnel_why(why, -EPROTO, "the gateway's answer names no host and server");
 	}
-	if (linktun_link_of(hostjournal_nl(c->env.journal), &t->local) < 0) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "the gateway sees us as %s, which is not our address: there is address "
-			 "translation between us, which this method does not pass",
-			 net_addr_ip_text(&t->local, text));
-		return -EADDRNOTAVAIL;
-	}
-	if (grant->server.family && !net_addr_same_ip(&grant->server, &t->remote)) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "the gateway is %s behind address translation, which this method does not "
-			 "pass",
-			 net_addr_ip_text(&t->remote, text));
-		return -EADDRNOTAVAIL;
-	}
+	if (linktun_link_of(hostjournal_nl(c->env.journal), &t->local) < 0)
+		return tunnel_why(
+			why, -EADDRNOTAVAIL,
+			"the gateway sees us as %s, which is not our address: there is address "
+			"translation between us, which this method does not pass",
+			net_addr_ip_text(&t->local, text));
+	if (grant->server.family && !net_addr_same_ip(&grant->server, &t->remote))
+		return tunnel_why(
+			why, -EADDRNOTAVAIL,
+			"the gateway is %s behind address translation, which this method does not "
+			"pass",
+			net_addr_ip_text(&t->remote, text));
 	return 0;
 }
 
@@ -584,7 +547,7 @@ static int client_fill(struct client *c, const struct linktun_kind *kind,
 
 	if (!rc)
 		rc = choose(kind, nl, e->p.tunnel.local.family, ip6, &e->p.tunnel.kind, why);
-	if (!rc)
+	if (!rc && kind->client_fill)
 		rc = kind->client_fill(grant, &e->p, why);
 	if (rc)
 		return rc;
@@ -613,8 +576,7 @@ static int client_link(struct client *c, const char *interface, char *why)
 	} else if (free_name(hostjournal_nl(c->env.journal), interface, &next, name)) {
 		return end_open(&c->end, c->env.journal, name, why);
 	}
-	snprintf(why, TUNNEL_WHY_MAX, "no interface can be called %s", interface);
-	return -EINVAL;
+	return tunnel_why(why, -EINVAL, "no interface can be called %s", interface);
 }
 
 int linktun_client_open(const struct linktun_kind *kind, void **out, const struct tunnel_env *env,
@@ -624,11 +586,8 @@ int linktun_client_open(const struct linktun_kind *kind, void **out, const struc
 	int rc = linktun_probe(kind, env, why);
 	struct client *c = rc ? NULL : calloc(1, sizeof *c);
 
-	if (!c) {
-		if (!rc)
-			snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return rc ? rc : -ENOMEM;
-	}
+	if (!c)
+		return rc ? rc : tunnel_no_memory(why);
 	c->env = *env;
 	rc = client_fill(c, kind, grant, why);
 	if (!rc)
@@ -664,7 +623,7 @@ void linktun_client_counters(void *arg, struct tunnel_counters *out)
 {
 	const struct client *c = arg;
 
-	count(hostjournal_nl(c->env.journal), &c->end, false, out);
+	count(hostjournal_nl(c->env.journal), &c->end, TUNNEL_SUBSCRIBER, out);
 }
 
 void linktun_client_close(void *arg)

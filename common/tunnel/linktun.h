@@ -34,8 +34,8 @@ struct linktun_kind {
 	const struct linktun_choice *choices;
 	size_t choice_count;
 	bool ethernet; /* its links have link-layer addresses: peer_mac is set */
-	/* The gateway's: fills in all but kind, local and remote; adds to `answer` what the other
-	 * end must know. */
+	/* Both may be NULL: nothing more to say.  The gateway's: fills in all but kind, local and
+	 * remote; adds to `answer` what the other end must know. */
 	void (*gateway_fill)(const struct tunnel_env *env, const struct tunnel_lease *lease,
 			     struct linktun_params *p, struct json_object *answer);
 	/* The subscriber's, from the answer.  0, or -EPROTO and why. */

@@ -11,8 +11,7 @@ static int null_probe(const struct tunnel_env *env, enum tunnel_end end, char *w
 {
 	(void)env;
 	(void)end;
-	snprintf(why, TUNNEL_WHY_MAX, "the null method carries nothing");
-	return -EOPNOTSUPP;
+	return tunnel_why(why, -EOPNOTSUPP, "the null method carries nothing");
 }
 
 /* --- gateway --- */

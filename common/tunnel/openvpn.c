@@ -25,6 +25,7 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "io/child.h"
@@ -33,6 +34,7 @@
 #include "io/keyfile.h"
 #include "io/privileges.h"
 #include "io/selfsigned.h"
+#include "io/timer.h"
 #include "io/tun.h"
 #include "tunnel/ovpnmgmt.h"
 #include "tunnel/tunopt.h"
@@ -64,12 +66,10 @@ static int ovpn_probe(const struct tunnel_env *env, enum tunnel_end end, char *w
 	int rc = tun_probe();
 
 	(void)env, (void)end;
-	if (!program()) {
-		snprintf(why, TUNNEL_WHY_MAX, "openvpn is not installed (package openvpn)");
-		return -ENOENT;
-	}
+	if (!program())
+		return tunnel_why(why, -ENOENT, "openvpn is not installed (package openvpn)");
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "no TUN interface can be made: %s", strerror(-rc));
+		tunnel_say(why, "no TUN interface can be made: %s", strerror(-rc));
 	return rc;
 }
 
@@ -85,12 +85,6 @@ static uint32_t mtu_within(int64_t mtu)
 static bool over_tcp(const struct tunnel_env *env)
 {
 	return env->cfg && strcmp(env->cfg->openvpn_protocol, "tcp") == 0;
-}
-
-static int out_of_memory(char *why)
-{
-	snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-	return -ENOMEM;
 }
 
 /* STATE_DIR/openvpn-NAME.SUFFIX */
@@ -117,7 +111,7 @@ static int start_program(struct child **out, const struct tunnel_env *env, const
 				  .arg = arg};
 	int rc = argv[0] ? path_of(path, env, name, "conf") : -ENOENT;
 
-	snprintf(file, sizeof file, "openvpn-%s", name);
+	cstr_print(file, sizeof file, "openvpn-%s", name);
 	if (!rc)
 		rc = keyfile_put(env->state_dir, file, "conf", config, strlen(config));
 	return rc ? rc : child_start(out, env->base, &spec);
@@ -226,8 +220,8 @@ static void netmask_text(uint8_t bits, char out[NET_ADDR_TEXT])
 {
 	uint32_t mask = bits ? UINT32_MAX << (32 - bits) : 0;
 
-	snprintf(out, NET_ADDR_TEXT, "%u.%u.%u.%u", mask >> 24, mask >> 16 & 255, mask >> 8 & 255,
-		 mask & 255);
+	cstr_print(out, NET_ADDR_TEXT, "%u.%u.%u.%u", mask >> 24, mask >> 16 & 255, mask >> 8 & 255,
+		   mask & 255);
 }
 
 static void guest_admit(struct ovpn_gateway *gw, struct ovpn_lease *l)
@@ -278,7 +272,7 @@ static void guest_env(struct ovpn_guest *g, const struct ovpn_event *e)
 {
 	/* What is too long is cut, and then no lease's. */
 	if (strcmp(e->key, "username") == 0)
-		snprintf(g->sid, sizeof g->sid, "%s", e->value);
+		cstr_copy(g->sid, sizeof g->sid, e->value);
 	else if (strcmp(e->key, "password") == 0 && strlen(e->value) < sizeof g->password) {
 		memset(g->password, 0, sizeof g->password);
 		memcpy(g->password, e->value, strlen(e->value));
@@ -447,8 +441,7 @@ static void gateway_stop(void *arg)
 
 	if (!gw)
 		return;
-	if (gw->retry)
-		event_free(gw->retry);
+	event_drop(gw->retry);
 	ovpnmgmt_free(gw->mgmt);
 	child_free(gw->child);
 	forget_config(&gw->env, "server");
@@ -493,8 +486,7 @@ static int gateway_manage(struct ovpn_gateway *gw, char *why)
 	if (!rc)
 		rc = ovpnmgmt_listen(&gw->mgmt, gw->env.base, path, &cb, gw);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "the management socket in the state directory: %s",
-			 strerror(-rc));
+		tunnel_say(why, "the management socket in the state directory: %s", strerror(-rc));
 	return rc;
 }
 
@@ -502,16 +494,14 @@ static int gateway_begin(struct ovpn_gateway *gw, char *why)
 {
 	int rc = gateway_keys(gw);
 
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "the key of the server: %s", strerror(-rc));
-		return rc;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "the key of the server: %s", strerror(-rc));
 	rc = gateway_manage(gw, why);
 	if (rc)
 		return rc;
 	rc = gateway_run(gw);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "openvpn cannot be started: %s", strerror(-rc));
+		tunnel_say(why, "openvpn cannot be started: %s", strerror(-rc));
 	return rc;
 }
 
@@ -522,26 +512,24 @@ static int gateway_start(void **out, const struct tunnel_env *env,
 	uint64_t seed;
 	int rc;
 
-	if (!*config->interface || strchr(config->interface, '%')) {
-		snprintf(why, TUNNEL_WHY_MAX, "openvpn.Interface is one name, without %%");
-		return -EINVAL;
-	}
+	if (!*config->interface || strchr(config->interface, '%'))
+		return tunnel_why(why, -EINVAL, "openvpn.Interface is one name, without %%");
 	gw = calloc(1, sizeof *gw);
 	if (!gw)
-		return out_of_memory(why);
+		return tunnel_no_memory(why);
 	gw->env = *env;
 	gw->addr4 = config->addr4;
 	gw->addr6 = config->addr6;
 	gw->mtu = mtu_within(config->mtu);
 	gw->port = (uint16_t)(env->cfg ? env->cfg->openvpn_port : OVPN_PORT_DEFAULT);
 	gw->retry_s = OVPN_RETRY_FIRST_S;
-	snprintf(gw->interface, sizeof gw->interface, "%s", config->interface);
+	cstr_copy(gw->interface, sizeof gw->interface, config->interface);
 	LIST_INIT(&gw->leases);
 	randombytes_buf(&seed, sizeof seed);
 	map_init(&gw->by_sid, TUNOPT_SID_KEY, TUNNEL_LEASES_MAX, seed);
 	map_init(&gw->by_cid, sizeof(uint64_t), TUNNEL_LEASES_MAX, seed);
-	gw->retry = evtimer_new(env->base, gateway_retry_due, gw);
-	rc = gw->retry ? gateway_begin(gw, why) : out_of_memory(why);
+	gw->retry = timer_new(env->base, gateway_retry_due, gw);
+	rc = gw->retry ? gateway_begin(gw, why) : tunnel_no_memory(why);
 	if (rc) {
 		gateway_stop(gw);
 		return rc;
@@ -568,13 +556,13 @@ static int lease_new(struct ovpn_gateway *gw, const struct tunnel_lease *t, char
 	int rc;
 
 	if (!l)
-		return out_of_memory(why);
+		return tunnel_no_memory(why);
 	tunopt_sid_key(l->key, t->sid);
 	l->ip4 = t->ip4;
 	l->ip6 = t->ip6;
 	rc = map_put(&gw->by_sid, l->key, l);
 	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "no room for another lease");
+		tunnel_say(why, "no room for another lease");
 		free(l);
 		return rc;
 	}
@@ -595,7 +583,7 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 	gateway_info(gw, answer);
 	json_object_object_add(answer, "fingerprint", json_object_new_string(gw->cert.fingerprint));
 	json_object_object_add(answer, "password", json_object_new_string(password));
-	snprintf(interface, IFNAMSIZ, "%s", gw->interface);
+	cstr_copy(interface, IFNAMSIZ, gw->interface);
 	return 0;
 }
 
@@ -650,20 +638,13 @@ struct ovpn_client {
 
 /* The journal's, or one of our own, which is *mine then and to be closed; NULL when it cannot be
  * had. */
-static struct nl *link_nl(const struct tunnel_env *env, struct nl **mine)
-{
-	if (env->journal)
-		return hostjournal_nl(env->journal);
-	return nl_open(mine) ? NULL : *mine;
-}
-
 static int client_interface_make(struct ovpn_client *c)
 {
 	const struct net_prefix *own[] = {&c->ip4, &c->ip6};
 	const struct net_addr *peer[] = {&c->gateway4, &c->gateway6};
-	struct nl *mine = NULL, *nl = link_nl(&c->env, &mine);
+	struct nl *mine, *nl;
 	struct nl_link link;
-	int rc = nl ? 0 : -ENOMEM;
+	int rc = tunopt_nl(&c->env, &nl, &mine);
 
 	if (!rc)
 		rc = nl_link_get(nl, c->interface, &link);
@@ -691,7 +672,7 @@ static void client_connected(struct ovpn_client *c)
 
 	if (rc) {
 		/* The end of the process tells our owner, outside of this callback. */
-		snprintf(c->why, sizeof c->why, "interface %s: %s", c->interface, strerror(-rc));
+		cstr_print(c->why, sizeof c->why, "interface %s: %s", c->interface, strerror(-rc));
 		child_stop(c->child, OVPN_STOP_US);
 		return;
 	}
@@ -728,7 +709,7 @@ static void client_line(char *line, void *arg)
 		break;
 	case OVPN_FATAL:
 	case OVPN_PASSWORD:
-		snprintf(c->why, sizeof c->why, "%s", e.value);
+		cstr_copy(c->why, sizeof c->why, e.value);
 		break;
 	default:
 		break;
@@ -758,8 +739,8 @@ static void client_exit(struct child *child, int status, void *arg)
 	c->child = NULL;
 	c->connected = false;
 	if (!*c->why)
-		snprintf(c->why, sizeof c->why, "openvpn has ended (%s)",
-			 child_status_text(status, text));
+		cstr_print(c->why, sizeof c->why, "openvpn has ended (%s)",
+			   child_status_text(status, text));
 	c->state(TUNNEL_FAILED, c->why, c->arg); /* the owner may free us: nothing may follow */
 }
 
@@ -848,35 +829,32 @@ static bool client_answer(struct ovpn_client *c, struct json_object *o)
 /* OpenVPN would not say which name it took. */
 static int client_name(struct ovpn_client *c, const char *wanted)
 {
-	struct nl *mine = NULL, *nl = link_nl(&c->env, &mine);
-	int rc = nl ? nl_link_free_name(nl, wanted, c->interface) : -ENOMEM;
+	struct nl *mine, *nl;
+	int rc = tunopt_nl(&c->env, &nl, &mine);
 
+	if (!rc)
+		rc = nl_link_free_name(nl, wanted, c->interface);
 	nl_close(mine);
 	return rc;
 }
 
 static int client_fill(struct ovpn_client *c, const struct tunnel_grant *grant, char *why)
 {
-	snprintf(c->sid, sizeof c->sid, "%s", grant->sid);
+	cstr_copy(c->sid, sizeof c->sid, grant->sid);
 	c->server = grant->server;
 	c->ip4 = grant->ip4;
 	c->ip6 = grant->ip6;
 	c->gateway4 = grant->gateway4;
 	c->gateway6 = grant->gateway6;
-	if (!c->server.family) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "openvpn needs a gateway that was reached over IP, not over the mesh");
-		return -EDESTADDRREQ;
-	}
-	if (!grant->object || !client_answer(c, grant->object)) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer is not one of openvpn");
-		return -EPROTO;
-	}
-	if (client_name(c, grant->interface)) {
-		snprintf(why, TUNNEL_WHY_MAX, "no interface can be named '%.15s'",
-			 grant->interface);
-		return -EINVAL;
-	}
+	if (!c->server.family)
+		return tunnel_why(
+			why, -EDESTADDRREQ,
+			"openvpn needs a gateway that was reached over IP, not over the mesh");
+	if (!grant->object || !client_answer(c, grant->object))
+		return tunnel_why(why, -EPROTO, "the gateway's answer is not one of openvpn");
+	if (client_name(c, grant->interface))
+		return tunnel_why(why, -EINVAL, "no interface can be named '%.15s'",
+				  grant->interface);
 	return 0;
 }
 
@@ -896,7 +874,7 @@ static int client_run(struct ovpn_client *c, char *why)
 				   c);
 	sodium_memzero(config, sizeof config);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "openvpn cannot be started: %s", strerror(-rc));
+		tunnel_say(why, "openvpn cannot be started: %s", strerror(-rc));
 	return rc;
 }
 
@@ -910,7 +888,7 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 		return rc;
 	c = calloc(1, sizeof *c);
 	if (!c)
-		return out_of_memory(why);
+		return tunnel_no_memory(why);
 	c->env = *env;
 	c->state = state;
 	c->arg = arg;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "io/keyfile.h"
 #include "io/privileges.h"
 
@@ -43,13 +44,13 @@ int se_probe(enum tunnel_end end, char *why)
 	if (access(end == TUNNEL_GATEWAY ? SERVER : CLIENT, X_OK))
 		missing = end == TUNNEL_GATEWAY ? "softether-vpnserver" : "softether-vpnclient";
 	if (missing) {
-		snprintf(why, TUNNEL_WHY_MAX, "SoftEther is not installed (package %s)", missing);
+		cstr_print(why, TUNNEL_WHY_MAX, "SoftEther is not installed (package %s)", missing);
 		return -ENOENT;
 	}
 	if (try_namespace() == 0)
 		return 0;
-	snprintf(why, TUNNEL_WHY_MAX,
-		 "no mount namespace can be made for it (the systemd unit says what that takes)");
+	cstr_print(why, TUNNEL_WHY_MAX,
+		   "no mount namespace can be made for it (the systemd unit says what that takes)");
 	return -EPERM;
 }
 
@@ -137,8 +138,8 @@ int se_command(struct child **out, const struct tunnel_env *env, uint16_t port,
 				  .arg = arg};
 	int rc = config_path(path + 4, env, SE_COMMANDS_FILE);
 
-	snprintf(server, sizeof server, "127.0.0.1:%u", port);
-	snprintf(input, sizeof input, "%s\r", password);
+	cstr_print(server, sizeof server, "127.0.0.1:%u", port);
+	cstr_print(input, sizeof input, "%s\r", password);
 	if (!rc)
 		rc = keyfile_put(env->state_dir, SE_COMMANDS_FILE, "conf", commands,
 				 strlen(commands));

@@ -23,12 +23,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "io/config.h"
 #include "io/daemon.h"
 #include "io/hostjournal.h"
 #include "io/keyfile.h"
 #include "io/tcppair.h"
+#include "io/timer.h"
 #include "io/tun.h"
 #include "tunnel/socksserver.h"
 #include "tunnel/sockstun.h"
@@ -50,12 +52,6 @@
 	"0.0.0.0/8,127.0.0.0/8,169.254.0.0/16,224.0.0.0/4,240.0.0.0/4,::/128,::1/128,fe80::/10,"   \
 	"ff00::/8"
 
-static int out_of_memory(char *why)
-{
-	snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-	return -ENOMEM;
-}
-
 static const char *foreign_server(const struct tunnel_env *env)
 {
 	return env->cfg ? env->cfg->socks_server : "";
@@ -65,14 +61,10 @@ static int socks_probe(const struct tunnel_env *env, enum tunnel_end end, char *
 {
 	int rc = end == TUNNEL_SUBSCRIBER ? tun_probe() : 0;
 
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "no TUN interface can be made: %s", strerror(-rc));
-		return rc;
-	}
-	if (!env->journal) {
-		snprintf(why, TUNNEL_WHY_MAX, "the host's network may not be looked at");
-		return -EPERM;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "no TUN interface can be made: %s", strerror(-rc));
+	if (!env->journal)
+		return tunnel_why(why, -EPERM, "the host's network may not be looked at");
 	return 0;
 }
 
@@ -142,18 +134,14 @@ static int own_start(struct gateway *gw, const struct tunnel_gateway_config *con
 	};
 	int rc = own_policy(&gw->env, config, &c.denied);
 
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "too many [gateway] DeniedNetworks");
-		return rc;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "too many [gateway] DeniedNetworks");
 	rc = gateway_keys(gw);
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "the key of the passwords: %s", strerror(-rc));
-		return rc;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "the key of the passwords: %s", strerror(-rc));
 	rc = socksserver_new(&gw->own, gw->env.base, &c);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "port %u: %s", c.port, strerror(-rc));
+		tunnel_say(why, "port %u: %s", c.port, strerror(-rc));
 	else
 		daemon_want_files(2u * SOCKSSERVER_FLOWS_TOTAL);
 	return rc;
@@ -177,7 +165,7 @@ static int gateway_start(void **out, const struct tunnel_env *env,
 	int rc = 0;
 
 	if (!gw)
-		return out_of_memory(why);
+		return tunnel_no_memory(why);
 	gw->env = *env;
 	gw->mtu = config->mtu ? config->mtu : SOCKS_MTU_DEFAULT;
 	gw->flows = env->cfg ? (uint32_t)env->cfg->socks_max_flows : SOCKS_FLOWS_DEFAULT;
@@ -222,10 +210,8 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 	}
 	password_of(gw, t->sid, password);
 	int rc = socksserver_add(gw->own, t->sid, password);
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "no room for another lease");
-		return rc;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "no room for another lease");
 	tunopt_set_string(answer, "user", t->sid);
 	tunopt_set_string(answer, "password", password);
 	return 0;
@@ -280,10 +266,10 @@ static void client_failed(struct client *c, const char *what, int err)
 {
 	char text[TUNNEL_WHY_MAX], server[NET_ADDR_TEXT];
 
-	snprintf(text, sizeof text, "%s %s: %s", what, net_addr_text(&c->server.addr, server),
-		 err == -EACCES	  ? "the login is refused"
-		 : err == -EPROTO ? "it does not speak SOCKS5"
-				  : strerror(-err));
+	cstr_print(text, sizeof text, "%s %s: %s", what, net_addr_text(&c->server.addr, server),
+		   err == -EACCES   ? "the login is refused"
+		   : err == -EPROTO ? "it does not speak SOCKS5"
+				    : strerror(-err));
 	client_fail(c, text);
 }
 
@@ -345,8 +331,7 @@ static void client_close(void *arg)
 	if (!c)
 		return;
 	socksdial_cancel(c->dial);
-	if (c->retry)
-		event_free(c->retry);
+	event_drop(c->retry);
 	sockstun_free(c->tun);
 	sodium_memzero(c, sizeof *c);
 	free(c);
@@ -389,8 +374,8 @@ static bool answer_login(struct client *c, struct json_object *o)
 		return true;
 	if (!tunopt_string(o, "password", SOCKS_NAME_MAX, &password))
 		return false;
-	snprintf(c->server.user, sizeof c->server.user, "%s", user);
-	snprintf(c->server.password, sizeof c->server.password, "%s", password);
+	cstr_copy(c->server.user, sizeof c->server.user, user);
+	cstr_copy(c->server.password, sizeof c->server.password, password);
 	return true;
 }
 
@@ -398,18 +383,15 @@ static int client_fill(struct client *c, const struct tunnel_grant *grant, char 
 {
 	uint32_t mtu = SOCKS_MTU_DEFAULT, flows = SOCKS_FLOWS_DEFAULT;
 
-	if (!grant->object || !answer_server(c, grant) || !answer_login(c, grant->object)) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer names no SOCKS server");
-		return -EPROTO;
-	}
-	if (!c->server.addr.family) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "socks needs a gateway that was reached over IP, not over the mesh");
-		return -EDESTADDRREQ;
-	}
+	if (!grant->object || !answer_server(c, grant) || !answer_login(c, grant->object))
+		return tunnel_why(why, -EPROTO, "the gateway's answer names no SOCKS server");
+	if (!c->server.addr.family)
+		return tunnel_why(
+			why, -EDESTADDRREQ,
+			"socks needs a gateway that was reached over IP, not over the mesh");
 	tunopt_u32(grant->object, "mtu", SOCKS_MTU_MIN, SOCKS_MTU_MAX, &mtu);
 	tunopt_u32(grant->object, "flows", 8, SOCKS_FLOWS_MAX, &flows);
-	snprintf(c->interface, sizeof c->interface, "%s", grant->interface);
+	cstr_copy(c->interface, sizeof c->interface, grant->interface);
 	c->config = (struct sockstun_config){
 		.base = c->env.base,
 		.nl = hostjournal_nl(c->env.journal),
@@ -437,12 +419,12 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 	struct client *c = rc ? NULL : calloc(1, sizeof *c);
 
 	if (!c)
-		return rc ? rc : out_of_memory(why);
+		return rc ? rc : tunnel_no_memory(why);
 	c->env = *env;
 	c->state = state;
 	c->arg = arg;
-	c->retry = evtimer_new(env->base, client_retry_due, c);
-	rc = c->retry ? client_fill(c, grant, why) : out_of_memory(why);
+	c->retry = timer_new(env->base, client_retry_due, c);
+	rc = c->retry ? client_fill(c, grant, why) : tunnel_no_memory(why);
 	if (rc) {
 		client_close(c);
 		return rc;

@@ -10,6 +10,7 @@
 
 #include "io/sockaddr.h"
 #include "io/tcppair.h"
+#include "io/timer.h"
 
 #define REQUEST_BYTES_MAX (3u + SOCKS_ADDR_BYTES_MAX)
 #define SAID_MAX (SOCKS5_GREETING_BYTES + SOCKS5_MESSAGE_MAX + REQUEST_BYTES_MAX)
@@ -35,10 +36,8 @@ struct socksdial {
 
 static void dial_free(struct socksdial *d)
 {
-	if (d->readable)
-		event_free(d->readable);
-	if (d->writable)
-		event_free(d->writable);
+	event_drop(d->readable);
+	event_drop(d->writable);
 	if (d->fd >= 0)
 		close(d->fd);
 	sodium_memzero(d, sizeof *d);
@@ -260,7 +259,6 @@ int socksdial_start(struct socksdial **out, struct event_base *base,
 		    const struct socksdial_server *server, enum socksdial_want want,
 		    const struct net_addr *to, uint64_t timeout_us, socksdial_cb *cb, void *arg)
 {
-	struct timeval tv = {(time_t)(timeout_us / 1000000), (suseconds_t)(timeout_us % 1000000)};
 	struct socksdial *d = calloc(1, sizeof *d);
 	int rc;
 
@@ -278,7 +276,7 @@ int socksdial_start(struct socksdial **out, struct event_base *base,
 		d->readable = event_new(base, d->fd, EV_READ | EV_PERSIST, on_readable, d);
 		d->writable = event_new(base, d->fd, EV_WRITE | EV_PERSIST, on_writable, d);
 		/* Until it is connected only the time counts. */
-		if (!d->readable || !d->writable || event_add(d->readable, &tv) ||
+		if (!d->readable || !d->writable || timer_in(d->readable, timeout_us) ||
 		    event_add(d->writable, NULL))
 			rc = -ENOMEM;
 	}

@@ -9,6 +9,7 @@
 
 #include "io/clock.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 #include "tunnel/socksserver_int.h"
 
 #define DATAGRAM_MAX 65535u
@@ -50,8 +51,7 @@ static int open_socket(struct socksrelay *r, int which, const struct net_addr *a
 		r->fds[which] = fd;
 		return 0;
 	}
-	if (r->events[which])
-		event_free(r->events[which]);
+	event_drop(r->events[which]);
 	r->events[which] = NULL;
 	close(fd);
 	return -EADDRNOTAVAIL;
@@ -213,8 +213,7 @@ void socksrelay_free(struct socksrelay *r)
 	if (!r)
 		return;
 	for (int i = 0; i < 3; i++) {
-		if (r->events[i])
-			event_free(r->events[i]);
+		event_drop(r->events[i]);
 		if (r->fds[i] >= 0)
 			close(r->fds[i]);
 	}

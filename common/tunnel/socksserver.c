@@ -11,6 +11,7 @@
 #include "io/clock.h"
 #include "io/netlink.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 #include "tunnel/socksserver_int.h"
 
 #define STRANGERS_MAX 512u
@@ -32,10 +33,8 @@ static void session_free(struct socks_session *s)
 		server->stranger_count--;
 	}
 	server->count--;
-	if (s->event)
-		event_free(s->event);
-	if (s->target_event)
-		event_free(s->target_event);
+	event_drop(s->event);
+	event_drop(s->target_event);
 	tcppair_free(s->pair);
 	socksrelay_free(s->relay);
 	if (s->fd >= 0)
@@ -573,10 +572,8 @@ void socksserver_free(struct socksserver *s)
 	while (!TAILQ_EMPTY(&s->strangers))
 		session_free(TAILQ_FIRST(&s->strangers));
 	map_free(&s->by_sid);
-	if (s->acceptable)
-		event_free(s->acceptable);
-	if (s->tick)
-		event_free(s->tick);
+	event_drop(s->acceptable);
+	event_drop(s->tick);
 	if (s->fd >= 0)
 		close(s->fd);
 	free(s);

@@ -14,6 +14,7 @@
 #include "io/netlink.h"
 #include "io/sockaddr.h"
 #include "io/tcppair.h"
+#include "io/timer.h"
 #include "io/tun.h"
 #include "tunnel/socksudp.h"
 #include "tunnel/tunopt.h"
@@ -493,13 +494,11 @@ void sockstun_free(struct sockstun *t)
 	socksdial_cancel(t->check);
 	socksudp_free(t->udp);
 	for (int i = 0; i < 2; i++) {
-		if (t->sides[i].acceptable)
-			event_free(t->sides[i].acceptable);
+		event_drop(t->sides[i].acceptable);
 		if (t->sides[i].fd >= 0)
 			close(t->sides[i].fd);
 	}
-	if (t->tick)
-		event_free(t->tick);
+	event_drop(t->tick);
 	tun_free(t->tun);
 	tunflow_table_free(&t->table);
 	free(t);

@@ -13,6 +13,7 @@
 #include "base/map.h"
 #include "io/clock.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 
 #define DIAL_US 10000000u
 #define IDLE_US 120000000u /* RFC 4787 wants two minutes */
@@ -83,10 +84,8 @@ static void assoc_free(struct assoc *a)
 		u->count--;
 	}
 	socksdial_cancel(a->dial);
-	if (a->control_event)
-		event_free(a->control_event);
-	if (a->readable)
-		event_free(a->readable);
+	event_drop(a->control_event);
+	event_drop(a->readable);
 	if (a->control >= 0)
 		close(a->control);
 	if (a->fd >= 0)
@@ -338,8 +337,7 @@ void socksudp_free(struct socksudp *u)
 		assoc_free(TAILQ_FIRST(&u->list));
 	if (u->spare)
 		assoc_free(u->spare);
-	if (u->tick)
-		event_free(u->tick);
+	event_drop(u->tick);
 	map_free(&u->by_local);
 	free(u);
 }

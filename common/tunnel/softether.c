@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "io/clock.h"
@@ -35,6 +36,7 @@
 #include "io/hostjournal.h"
 #include "io/keyfile.h"
 #include "io/sockaddr.h"
+#include "io/timer.h"
 #include "io/tun.h"
 #include "tunnel/seiface.h"
 #include "tunnel/seproc.h"
@@ -59,18 +61,6 @@
 #define SE_HEADSTART_US 350000u /* the gateway's server must hear of the lease first */
 #define SERVER_FILE "softether-server"
 
-static struct timeval after(uint64_t us)
-{
-	return (struct timeval){.tv_sec = (time_t)(us / 1000000u),
-				.tv_usec = (suseconds_t)(us % 1000000u)};
-}
-
-static int out_of_memory(char *why)
-{
-	snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-	return -ENOMEM;
-}
-
 static int probe(const struct tunnel_env *env, enum tunnel_end end, char *why)
 {
 	int rc = se_probe(end, why);
@@ -79,11 +69,9 @@ static int probe(const struct tunnel_env *env, enum tunnel_end end, char *why)
 		return rc;
 	rc = tun_probe();
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "no TAP interface can be made: %s", strerror(-rc));
-	else if (!env->journal) {
-		snprintf(why, TUNNEL_WHY_MAX, "the host's network may not be changed");
-		rc = -EPERM;
-	}
+		tunnel_say(why, "no TAP interface can be made: %s", strerror(-rc));
+	else if (!env->journal)
+		rc = tunnel_why(why, -EPERM, "the host's network may not be changed");
 	return rc;
 }
 
@@ -157,9 +145,7 @@ static void lease_names(const struct se_gateway *gw, const char *sid, struct se_
 
 static void gateway_soon(struct se_gateway *gw, uint64_t us)
 {
-	struct timeval tv = after(us);
-
-	evtimer_add(gw->work, &tv);
+	timer_in(gw->work, us);
 }
 
 /* ---- what vpncmd is told ---- */
@@ -265,7 +251,6 @@ static void command_late(evutil_socket_t fd, short what, void *arg)
 static void command_run(struct se_gateway *gw)
 {
 	char commands[SE_BATCH_MAX];
-	struct timeval tv = after(SE_COMMAND_US);
 	struct se_text t = {commands, sizeof commands, 0};
 	int rc = 0;
 
@@ -281,7 +266,7 @@ static void command_run(struct se_gateway *gw)
 		command_done(gw, false);
 		return;
 	}
-	evtimer_add(gw->late, &tv);
+	timer_in(gw->late, SE_COMMAND_US);
 }
 
 static int hub_gone(struct se_gateway *gw, const char *hub)
@@ -301,7 +286,7 @@ static bool lease_look(struct se_gateway *gw, struct se_lease *l, uint64_t now)
 	char made[IFNAMSIZ];
 	int rc;
 
-	snprintf(made, sizeof made, "tap_%s", l->hub);
+	cstr_print(made, sizeof made, "tap_%s", l->hub);
 	rc = se_furnish(hostjournal_nl(gw->env.journal), made, l->interface, gw->mtu, &l->ends,
 			&l->index);
 	if (!rc) {
@@ -353,9 +338,7 @@ static void gateway_sample(evutil_socket_t fd, short what, void *arg)
 
 static void gateway_again(struct se_gateway *gw)
 {
-	struct timeval tv = after(SE_RETRY_US);
-
-	evtimer_add(gw->retry, &tv);
+	timer_in(gw->retry, SE_RETRY_US);
 }
 
 static void server_exit(struct child *c, int status, void *arg)
@@ -417,8 +400,7 @@ static void gateway_stop(void *arg)
 		return;
 	struct event *events[] = {gw->retry, gw->work, gw->late, gw->sample};
 	for (size_t i = 0; i < sizeof events / sizeof *events; i++)
-		if (events[i])
-			event_free(events[i]);
+		event_drop(events[i]);
 	child_free(gw->command);
 	helper_free(gw->server);
 	se_forget(&gw->env, SERVER_FILE);
@@ -461,32 +443,21 @@ static int gateway_keys(struct se_gateway *gw)
 
 static int gateway_begin(struct se_gateway *gw, char *why)
 {
-	struct timeval tv = after(SE_SAMPLE_US);
 	int rc;
 
-	gw->retry = evtimer_new(gw->env.base, gateway_retry, gw);
-	gw->work = evtimer_new(gw->env.base, gateway_work, gw);
-	gw->late = evtimer_new(gw->env.base, command_late, gw);
+	gw->retry = timer_new(gw->env.base, gateway_retry, gw);
+	gw->work = timer_new(gw->env.base, gateway_work, gw);
+	gw->late = timer_new(gw->env.base, command_late, gw);
 	gw->sample = event_new(gw->env.base, -1, EV_PERSIST, gateway_sample, gw);
-	if (!gw->retry || !gw->work || !gw->late || !gw->sample || event_add(gw->sample, &tv))
-		return out_of_memory(why);
+	if (!gw->retry || !gw->work || !gw->late || !gw->sample ||
+	    timer_in(gw->sample, SE_SAMPLE_US))
+		return tunnel_no_memory(why);
 	rc = gateway_keys(gw);
 	if (!rc)
 		rc = server_run(gw);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "SoftEther cannot be started: %s", strerror(-rc));
+		tunnel_say(why, "SoftEther cannot be started: %s", strerror(-rc));
 	return rc;
-}
-
-/* "mgse%d" and 7: "mgse7".  False when there is no place for a number. */
-static bool numbered(char out[IFNAMSIZ], const char *template, uint32_t number)
-{
-	const char *at = strstr(template, "%d");
-	int n = at ? snprintf(out, IFNAMSIZ, "%.*s%u%s", (int)(at - template), template, number,
-			      at + 2)
-		   : -1;
-
-	return n > 0 && n < IFNAMSIZ;
 }
 
 static int gateway_start(void **out, const struct tunnel_env *env,
@@ -499,20 +470,19 @@ static int gateway_start(void **out, const struct tunnel_env *env,
 
 	if (rc)
 		return rc;
-	if (!numbered(name, config->interface, SE_NUMBER_MAX)) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "[softether] Interface must have a %%d: there is one for each lease");
-		return -EINVAL;
-	}
+	if (!nl_link_numbered(name, config->interface, SE_NUMBER_MAX))
+		return tunnel_why(
+			why, -EINVAL,
+			"[softether] Interface must have a %%d: there is one for each lease");
 	gw = calloc(1, sizeof *gw);
 	if (!gw)
-		return out_of_memory(why);
+		return tunnel_no_memory(why);
 	gw->env = *env;
 	gw->own4 = config->addr4.addr;
 	gw->own6 = config->addr6.addr;
 	gw->mtu = mtu_within(config->mtu);
 	gw->port = (uint16_t)(env->cfg ? env->cfg->softether_port : SE_PORT_DEFAULT);
-	snprintf(gw->template, sizeof gw->template, "%s", config->interface);
+	cstr_copy(gw->template, sizeof gw->template, config->interface);
 	LIST_INIT(&gw->leases);
 	STAILQ_INIT(&gw->gone);
 	randombytes_buf(&seed, sizeof seed);
@@ -546,7 +516,7 @@ static bool lease_unique(struct se_gateway *gw, struct se_lease *l)
 		uint32_t number = gw->next;
 		bool taken = false;
 		gw->next = number >= SE_NUMBER_MAX ? 0 : number + 1;
-		numbered(l->interface, gw->template, number);
+		nl_link_numbered(l->interface, gw->template, number);
 		LIST_FOREACH(o, &gw->leases, link) {
 			if (strcmp(o->hub, l->hub) == 0)
 				return false;
@@ -565,7 +535,7 @@ static int lease_new(struct se_gateway *gw, const struct tunnel_lease *t, struct
 	int rc;
 
 	if (!l)
-		return out_of_memory(why);
+		return tunnel_no_memory(why);
 	tunopt_sid_key(l->key, t->sid);
 	lease_names(gw, t->sid, l);
 	l->ends = (struct se_ends){.peer4 = t->ip4, .peer6 = t->ip6};
@@ -577,7 +547,7 @@ static int lease_new(struct se_gateway *gw, const struct tunnel_lease *t, struct
 		l->ends.own6 = gw->own6;
 	rc = lease_unique(gw, l) ? map_put(&gw->by_sid, l->key, l) : -ENOSPC;
 	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "no room for another lease");
+		tunnel_say(why, "no room for another lease");
 		free(l);
 		return rc;
 	}
@@ -600,7 +570,7 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 	tunopt_set_string(answer, "hub", l->hub);
 	tunopt_set_string(answer, "password", l->password);
 	tunopt_set_string(answer, "certificate", gw->certificate);
-	snprintf(interface, IFNAMSIZ, "%s", l->interface);
+	cstr_copy(interface, IFNAMSIZ, l->interface);
 	return 0;
 }
 
@@ -630,16 +600,10 @@ static int gateway_counters(void *arg, const char *sid, struct tunnel_counters *
 		return -ENOENT;
 	if (l->step == LEASE_MADE)
 		nl_link_get_stats(hostjournal_nl(gw->env.journal), l->index, &s);
-	*out = (struct tunnel_counters){
-		.up_packets = s.rx_packets,
-		.up_bytes = s.rx_bytes,
-		.down_packets = s.tx_packets,
-		.down_bytes = s.tx_bytes,
-		.dropped = s.dropped,
-		.connected = l->step == LEASE_MADE &&
+	tunopt_count(out, &s, TUNNEL_GATEWAY,
+		     l->step == LEASE_MADE &&
 			     (s.rx_packets != l->received ||
-			      (l->received_us && daemon_now_us() - l->received_us < SE_SILENT_US)),
-	};
+			      (l->received_us && daemon_now_us() - l->received_us < SE_SILENT_US)));
 	return 0;
 }
 
@@ -671,8 +635,8 @@ static void client_exit(struct child *child, int status, void *arg)
 	(void)child;
 	helper_free(c->program);
 	c->program = NULL;
-	snprintf(why, sizeof why, "SoftEther's client has ended (%s)",
-		 child_status_text(status, text));
+	cstr_print(why, sizeof why, "SoftEther's client has ended (%s)",
+		   child_status_text(status, text));
 	log_debug("%s", why);
 	/* Before it was up it is started again in a moment. */
 	if (was)
@@ -682,7 +646,6 @@ static void client_exit(struct child *child, int status, void *arg)
 static int client_run(struct se_client *c)
 {
 	char config[SE_CONFIG_MAX];
-	struct timeval tv = after(SE_POLL_US);
 	uint8_t random[5];
 	int rc;
 
@@ -696,7 +659,7 @@ static int client_run(struct se_client *c)
 			      c);
 	sodium_memzero(config, sizeof config);
 	c->started_us = daemon_now_us();
-	evtimer_add(c->poll, &tv);
+	timer_in(c->poll, SE_POLL_US);
 	return rc;
 }
 
@@ -755,14 +718,13 @@ static void client_is_up(struct se_client *c)
 static void client_poll(evutil_socket_t fd, short what, void *arg)
 {
 	struct se_client *c = arg;
-	struct timeval tv = after(SE_POLL_US);
 	char made[IFNAMSIZ];
 	int rc;
 
 	(void)fd, (void)what;
-	evtimer_add(c->poll, &tv);
+	timer_in(c->poll, SE_POLL_US);
 	if (!c->made) {
-		snprintf(made, sizeof made, "vpn_%s", c->device);
+		cstr_print(made, sizeof made, "vpn_%s", c->device);
 		rc = se_furnish(hostjournal_nl(c->env.journal), made, c->interface, c->mtu,
 				&c->ends, &c->index);
 		c->made = rc == 0;
@@ -804,7 +766,7 @@ static bool get_text(struct json_object *o, const char *key, const char *alphabe
 	if (!tunopt_string(o, key, size - 1, &text) || !only(text, alphabet) ||
 	    (len && strlen(text) != len))
 		return false;
-	snprintf(out, size, "%s", text);
+	cstr_copy(out, size, text);
 	return true;
 }
 
@@ -831,23 +793,17 @@ static int client_fill(struct se_client *c, const struct tunnel_grant *grant, ch
 	uint8_t random[24];
 	int rc;
 
-	if (!grant->server.family) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "softether needs a gateway that was reached over IP, not over the mesh");
-		return -EDESTADDRREQ;
-	}
+	if (!grant->server.family)
+		return tunnel_why(
+			why, -EDESTADDRREQ,
+			"softether needs a gateway that was reached over IP, not over the mesh");
 	c->account.server = grant->server;
-	if (!grant->object || !client_answer(c, grant->object)) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer is not one of softether");
-		return -EPROTO;
-	}
+	if (!grant->object || !client_answer(c, grant->object))
+		return tunnel_why(why, -EPROTO, "the gateway's answer is not one of softether");
 	rc = nl_link_free_name(hostjournal_nl(c->env.journal), grant->interface, c->interface);
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "no interface can be named '%.15s'",
-			 grant->interface);
-		return rc;
-	}
-	snprintf(c->file, sizeof c->file, "softether-%s", c->interface);
+	if (rc)
+		return tunnel_why(why, rc, "no interface can be named '%.15s'", grant->interface);
+	cstr_print(c->file, sizeof c->file, "softether-%s", c->interface);
 	c->ends = (struct se_ends){.own4 = grant->ip4.addr,
 				   .own6 = grant->ip6.addr,
 				   .peer4 = grant->gateway4,
@@ -876,8 +832,7 @@ static void client_close(void *arg)
 	if (c->made) /* at once: the process takes its interface with it in a moment */
 		nl_link_set_up(hostjournal_nl(c->env.journal), c->index, false);
 	client_halt(c);
-	if (c->poll)
-		event_free(c->poll);
+	event_drop(c->poll);
 	sodium_memzero(c, sizeof *c);
 	free(c);
 }
@@ -892,15 +847,15 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 		return rc;
 	c = calloc(1, sizeof *c);
 	if (!c)
-		return out_of_memory(why);
+		return tunnel_no_memory(why);
 	c->env = *env;
 	c->state = state;
 	c->arg = arg;
 	c->nudge = -1;
-	c->poll = evtimer_new(env->base, client_poll, c);
-	rc = c->poll ? client_fill(c, grant, why) : out_of_memory(why);
+	c->poll = timer_new(env->base, client_poll, c);
+	rc = c->poll ? client_fill(c, grant, why) : tunnel_no_memory(why);
 	if (!rc && evtimer_add(c->poll, &(struct timeval){.tv_usec = SE_HEADSTART_US}))
-		rc = out_of_memory(why);
+		rc = tunnel_no_memory(why);
 	if (rc) {
 		client_close(c);
 		return rc;
@@ -934,12 +889,7 @@ static void client_counters(void *arg, struct tunnel_counters *out)
 
 	if (c->made)
 		nl_link_get_stats(hostjournal_nl(c->env.journal), c->index, &s);
-	*out = (struct tunnel_counters){.up_packets = s.tx_packets,
-					.up_bytes = s.tx_bytes,
-					.down_packets = s.rx_packets,
-					.down_bytes = s.rx_bytes,
-					.dropped = s.dropped,
-					.connected = c->up};
+	tunopt_count(out, &s, TUNNEL_SUBSCRIBER, c->up);
 }
 
 TUNNEL_METHOD(softether, (.name = "softether", .probe = probe),

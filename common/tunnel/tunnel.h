@@ -16,6 +16,7 @@
 #ifndef TUNNEL_TUNNEL_H
 #define TUNNEL_TUNNEL_H
 
+#include <errno.h>
 #include <json-c/json.h>
 #include <net/if.h>
 #include <stdbool.h>
@@ -25,8 +26,11 @@
 #include "base/prefix.h"
 #include "base/sid.h"
 
-/* Of the configuration: one of each method. */
-#define TUNNEL_SECTIONS "mesh,wireguard,direct,gre,ipip,vxlan,openvpn,fastd,softether,socks,cjdns"
+/* The methods' sections of the configuration (io/config_doc.h). */
+#define TUNNEL_DOCS                                                                                \
+	config_doc_mesh, config_doc_wireguard, config_doc_direct, config_doc_gre, config_doc_ipip, \
+		config_doc_vxlan, config_doc_openvpn, config_doc_fastd, config_doc_softether,      \
+		config_doc_socks, config_doc_cjdns
 #define TUNNEL_WHY_MAX 160
 #define TUNNEL_LEASES_MAX 65536u /* of one gateway and method */
 
@@ -35,6 +39,13 @@ struct event_base;
 struct hostjournal;
 struct meshapp;
 struct meshconn;
+
+/* Puts the sentence into `why`. */
+void tunnel_say(char *why, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void tunnel_say_memory(char *why);
+/* The same, and is `rc`.  No functions, so that who analyses a caller sees that it is not 0. */
+#define tunnel_why(why, rc, ...) (tunnel_say((why), __VA_ARGS__), (rc))
+#define tunnel_no_memory(why) (tunnel_say_memory(why), -ENOMEM)
 
 enum tunnel_end { TUNNEL_GATEWAY, TUNNEL_SUBSCRIBER };
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/config_value.h"
+#include "io/hostjournal.h"
 
 bool tunopt_string(struct json_object *o, const char *key, size_t max, const char **out)
 {
@@ -58,6 +59,32 @@ void tunopt_set_key(struct json_object *o, const char *key, const uint8_t value[
 
 	sodium_bin2base64(text, sizeof text, value, 32, sodium_base64_VARIANT_ORIGINAL);
 	tunopt_set_string(o, key, text);
+}
+
+int tunopt_nl(const struct tunnel_env *env, struct nl **nl, struct nl **own)
+{
+	int rc = 0;
+
+	*own = NULL;
+	if (!env->journal)
+		rc = nl_open(own);
+	*nl = env->journal ? hostjournal_nl(env->journal) : *own;
+	return rc;
+}
+
+void tunopt_count(struct tunnel_counters *out, const struct nl_link_stats *s, enum tunnel_end end,
+		  bool connected)
+{
+	bool gateway = end == TUNNEL_GATEWAY;
+
+	*out = (struct tunnel_counters){
+		.up_packets = gateway ? s->rx_packets : s->tx_packets,
+		.up_bytes = gateway ? s->rx_bytes : s->tx_bytes,
+		.down_packets = gateway ? s->tx_packets : s->rx_packets,
+		.down_bytes = gateway ? s->tx_bytes : s->rx_bytes,
+		.dropped = s->dropped,
+		.connected = connected,
+	};
 }
 
 void tunopt_sid_key(uint8_t key[TUNOPT_SID_KEY], const char *sid)

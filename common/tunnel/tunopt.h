@@ -11,6 +11,7 @@
 #include "base/map.h"
 #include "base/prefix.h"
 #include "io/netlink.h"
+#include "tunnel/tunnel.h"
 
 #define TUNOPT_SID_KEY 32
 #define TUNOPT_ADDRS_MAX 16
@@ -24,6 +25,13 @@ bool tunopt_key(struct json_object *o, const char *key, uint8_t out[32]);
 void tunopt_set_string(struct json_object *o, const char *key, const char *value);
 void tunopt_set_u32(struct json_object *o, const char *key, uint32_t value);
 void tunopt_set_key(struct json_object *o, const char *key, const uint8_t value[32]);
+
+/* The journal's netlink, or without one our own, which is in *own too: nl_close(*own) when done. */
+int tunopt_nl(const struct tunnel_env *env, struct nl **nl, struct nl **own);
+
+/* What a lease's interface has counted: at the gateway it receives what goes up. */
+void tunopt_count(struct tunnel_counters *out, const struct nl_link_stats *s, enum tunnel_end end,
+		  bool connected);
 
 /* Of a map: sids are longer than its keys may be. */
 void tunopt_sid_key(uint8_t key[TUNOPT_SID_KEY], const char *sid);

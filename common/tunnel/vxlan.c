@@ -62,9 +62,8 @@ static int client_fill(const struct tunnel_grant *grant, struct linktun_params *
 	    !linktun_number(grant->object, "port", 1, UINT16_MAX, &port) ||
 	    !linktun_get_mac(grant->object, "mac", p->tunnel.mac) ||
 	    !linktun_get_mac(grant->object, "gatewayMac", p->peer_mac)) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "the gateway's answer lacks vni, port, mac or gatewayMac");
-		return -EPROTO;
+		return tunnel_why(why, -EPROTO,
+				  "the gateway's answer lacks vni, port, mac or gatewayMac");
 	}
 	p->tunnel.key = (uint32_t)vni;
 	p->tunnel.port = (uint16_t)port;

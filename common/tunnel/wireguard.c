@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/cstr.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "io/clock.h"
@@ -30,6 +31,7 @@
 #include "io/hostjournal.h"
 #include "io/keyfile.h"
 #include "io/netlink_watch.h"
+#include "io/timer.h"
 #include "io/wgdev.h"
 #include "io/wgpeers.h"
 #include "tunnel/tunopt.h"
@@ -66,18 +68,6 @@ static enum wgdev_kind wanted_kind(const struct tunnel_env *env)
 						   : WGDEV_ANY;
 }
 
-/* The journal's, or one of our own that the caller closes. */
-static int take_nl(const struct tunnel_env *env, struct nl **nl, struct nl **own)
-{
-	int rc = 0;
-
-	*own = NULL;
-	if (!env->journal)
-		rc = nl_open(own);
-	*nl = env->journal ? hostjournal_nl(env->journal) : *own;
-	return rc;
-}
-
 /* The kind, or -errno. */
 static int find_kind(const struct tunnel_env *env, struct nl *nl, char *why)
 {
@@ -87,13 +77,11 @@ static int find_kind(const struct tunnel_env *env, struct nl *nl, char *why)
 static int wg_probe(const struct tunnel_env *env, enum tunnel_end end, char *why)
 {
 	struct nl *nl, *own;
-	int rc = take_nl(env, &nl, &own);
+	int rc = tunopt_nl(env, &nl, &own);
 
 	(void)end;
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "netlink: %s", strerror(-rc));
-		return rc;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "netlink: %s", strerror(-rc));
 	rc = find_kind(env, nl, why);
 	nl_close(own);
 	return rc < 0 ? rc : 0;
@@ -112,14 +100,6 @@ static struct net_prefix host_prefix(const struct net_addr *a)
 
 	p.addr.port = 0;
 	return p;
-}
-
-static int timer_in(struct event *ev, uint64_t us)
-{
-	struct timeval tv = {.tv_sec = (time_t)(us / 1000000u),
-			     .tv_usec = (suseconds_t)(us % 1000000u)};
-
-	return event_add(ev, &tv);
 }
 
 /* ==== gateway ==== */
@@ -377,16 +357,12 @@ static int lease_new(struct wg_gateway *gw, const struct tunnel_lease *t, const 
 	struct wg_lease *l;
 	int rc;
 
-	if (map_get(&gw->by_key, key)) {
-		snprintf(why, TUNNEL_WHY_MAX, "this key has another lease already");
-		return -EEXIST;
-	}
+	if (map_get(&gw->by_key, key))
+		return tunnel_why(why, -EEXIST, "this key has another lease already");
 	l = calloc(1, sizeof *l);
-	if (!l) {
-		snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return -ENOMEM;
-	}
-	snprintf(l->sid, sizeof l->sid, "%s", t->sid);
+	if (!l)
+		return tunnel_no_memory(why);
+	cstr_copy(l->sid, sizeof l->sid, t->sid);
 	tunopt_sid_key(l->sid_key, t->sid);
 	memcpy(l->key, key, sizeof l->key);
 	l->ip4 = t->ip4;
@@ -396,7 +372,7 @@ static int lease_new(struct wg_gateway *gw, const struct tunnel_lease *t, const 
 	if (!rc && device_ready(gw))
 		rc = lease_apply(gw, l);
 	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "no room for the lease: %s", strerror(-rc));
+		tunnel_say(why, "no room for the lease: %s", strerror(-rc));
 		if (device_ready(gw))
 			wgdev_remove_peer(gw->dev, l->key);
 		lease_free(gw, l);
@@ -433,23 +409,19 @@ static int gateway_open(void *arg, const struct tunnel_lease *t, struct json_obj
 	int rc = 0;
 
 	if (!tunopt_key(t->options, "publicKey", key) ||
-	    memcmp(key, gw->keys.id.b, sizeof key) == 0) {
-		snprintf(why, TUNNEL_WHY_MAX,
-			 "options must hold the subscriber's publicKey (32 bytes in base64)");
-		return -EINVAL;
-	}
+	    memcmp(key, gw->keys.id.b, sizeof key) == 0)
+		return tunnel_why(
+			why, -EINVAL,
+			"options must hold the subscriber's publicKey (32 bytes in base64)");
 	if (l && (memcmp(l->key, key, sizeof key) != 0 || !net_addr_same_ip(&l->ip4, &t->ip4) ||
-		  !net_addr_same_ip(&l->ip6, &t->ip6))) {
-		snprintf(why, TUNNEL_WHY_MAX, "this sid is another subscriber's");
-		return -EEXIST;
-	}
+		  !net_addr_same_ip(&l->ip6, &t->ip6)))
+		return tunnel_why(why, -EEXIST, "this sid is another subscriber's");
 	if (!l)
 		rc = lease_new(gw, t, key, &l, why);
 	if (rc)
 		return rc;
 	answer_fill(gw, l, answer);
-	snprintf(interface, IFNAMSIZ, "%s",
-		 device_ready(gw) ? wgdev_interface(gw->dev) : gw->interface);
+	cstr_copy(interface, IFNAMSIZ, device_ready(gw) ? wgdev_interface(gw->dev) : gw->interface);
 	return 0;
 }
 
@@ -490,10 +462,8 @@ static void gateway_stop(void *arg)
 	if (gw->places)
 		places_save(gw); /* leases live on, and so do these */
 	wgpeers_free(gw->places);
-	if (gw->again)
-		event_free(gw->again);
-	if (gw->note)
-		event_free(gw->note);
+	event_drop(gw->again);
+	event_drop(gw->note);
 	nl_close(gw->own_nl);
 	keyfile_wipe(&gw->keys);
 	free(gw);
@@ -503,7 +473,7 @@ static void gateway_settings(struct wg_gateway *gw, const struct tunnel_gateway_
 {
 	const struct config *cfg = gw->env.cfg;
 
-	snprintf(gw->interface, sizeof gw->interface, "%s", config->interface);
+	cstr_copy(gw->interface, sizeof gw->interface, config->interface);
 	gw->mtu = mtu_within(config->mtu);
 	gw->port = cfg ? (uint16_t)cfg->wireguard_port : WG_PORT_DEFAULT;
 	gw->psk = cfg ? cfg->wireguard_preshared_keys : true;
@@ -513,21 +483,19 @@ static void gateway_settings(struct wg_gateway *gw, const struct tunnel_gateway_
 
 static int gateway_begin(struct wg_gateway *gw, char *why)
 {
-	int rc = take_nl(&gw->env, &gw->nl, &gw->own_nl);
+	int rc = tunopt_nl(&gw->env, &gw->nl, &gw->own_nl);
 
 	if (!rc)
 		rc = keyfile_load(gw->env.state_dir, "wireguard-gateway", &gw->keys);
 	if (!rc) {
-		gw->again = evtimer_new(gw->env.base, on_again, gw);
-		gw->note = evtimer_new(gw->env.base, on_note, gw);
+		gw->again = timer_new(gw->env.base, on_again, gw);
+		gw->note = timer_new(gw->env.base, on_note, gw);
 		rc = gw->again && gw->note ? places_load(gw) : -ENOMEM;
 	}
 	if (!rc)
 		rc = timer_in(gw->note, WG_NOTE_US);
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "keys in %s: %s", gw->env.state_dir, strerror(-rc));
-		return rc;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "keys in %s: %s", gw->env.state_dir, strerror(-rc));
 	rc = find_kind(&gw->env, gw->nl, why);
 	if (rc < 0)
 		return rc;
@@ -546,10 +514,8 @@ static int gateway_start(void **out, const struct tunnel_env *env,
 	uint64_t seed;
 	int rc;
 
-	if (!gw) {
-		snprintf(why, TUNNEL_WHY_MAX, "out of memory");
-		return -ENOMEM;
-	}
+	if (!gw)
+		return tunnel_no_memory(why);
 	gw->env = *env;
 	gateway_settings(gw, config);
 	LIST_INIT(&gw->leases);
@@ -710,7 +676,7 @@ static void client_timer(evutil_socket_t fd, short what, void *arg)
 	else if (!rc && !s.handshake_s)
 		rc = client_try_next(c, now);
 	if (rc) {
-		snprintf(text, sizeof text, "WireGuard: %s", strerror(-rc));
+		cstr_print(text, sizeof text, "WireGuard: %s", strerror(-rc));
 		client_fail(c, text);
 		return;
 	}
@@ -733,7 +699,7 @@ static void client_device(enum wgdev_event event, const char *text, void *arg)
 	char why[TUNNEL_WHY_MAX];
 
 	if (event == WGDEV_LOST) {
-		snprintf(why, sizeof why, "the tunnel interface is gone (%s)", text);
+		cstr_print(why, sizeof why, "the tunnel interface is gone (%s)", text);
 		client_fail(c, why);
 		return;
 	}
@@ -751,10 +717,8 @@ static int client_options(const struct tunnel_env *env, struct json_object *opti
 	if (rc)
 		return rc;
 	rc = keyfile_load(env->state_dir, "wireguard-subscriber", &keys);
-	if (rc) {
-		snprintf(why, TUNNEL_WHY_MAX, "key in %s: %s", env->state_dir, strerror(-rc));
-		return rc;
-	}
+	if (rc)
+		return tunnel_why(why, rc, "key in %s: %s", env->state_dir, strerror(-rc));
 	tunopt_set_key(options, "publicKey", keys.id.b);
 	keyfile_wipe(&keys);
 	return 0;
@@ -768,8 +732,7 @@ static void client_close(void *arg)
 		return;
 	nl_watch_free(c->watch);
 	wgdev_close(c->dev);
-	if (c->timer)
-		event_free(c->timer);
+	event_drop(c->timer);
 	nl_close(c->own_nl);
 	sodium_memzero(c, sizeof *c);
 	free(c);
@@ -780,29 +743,21 @@ static int client_fill(struct wg_client *c, const struct tunnel_grant *grant, ch
 	uint8_t mine[WG_KEY_BYTES];
 
 	if (!tunopt_key(grant->object, "publicKey", c->server) ||
-	    !tunopt_key(grant->object, "clientKey", mine)) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer lacks keys");
-		return -EPROTO;
-	}
-	if (memcmp(mine, c->keys.id.b, sizeof mine) != 0) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway has an old key of ours");
-		return -ESTALE;
-	}
+	    !tunopt_key(grant->object, "clientKey", mine))
+		return tunnel_why(why, -EPROTO, "the gateway's answer lacks keys");
+	if (memcmp(mine, c->keys.id.b, sizeof mine) != 0)
+		return tunnel_why(why, -ESTALE, "the gateway has an old key of ours");
 	c->endpoint_count = tunopt_endpoints(grant->object, &grant->server, c->endpoints);
-	if (!c->endpoint_count) {
-		snprintf(why, TUNNEL_WHY_MAX, "the gateway's answer names no address");
-		return -EPROTO;
-	}
+	if (!c->endpoint_count)
+		return tunnel_why(why, -EPROTO, "the gateway's answer names no address");
 	c->has_psk = tunopt_key(grant->object, "presharedKey", c->psk);
 	if (!tunopt_u32(grant->object, "mtu", WG_MTU_MIN, WG_MTU_MAX, &c->mtu))
 		c->mtu = WG_MTU_DEFAULT;
 	c->has4 = grant->ip4.addr.family == 4;
 	c->has6 = grant->ip6.addr.family == 6;
-	if (!*grant->interface || strlen(grant->interface) >= sizeof c->interface) {
-		snprintf(why, TUNNEL_WHY_MAX, "'%s' is no interface name", grant->interface);
-		return -EINVAL;
-	}
-	snprintf(c->interface, sizeof c->interface, "%s", grant->interface);
+	if (!*grant->interface || strlen(grant->interface) >= sizeof c->interface)
+		return tunnel_why(why, -EINVAL, "'%s' is no interface name", grant->interface);
+	cstr_copy(c->interface, sizeof c->interface, grant->interface);
 	return 0;
 }
 
@@ -838,15 +793,15 @@ static int client_open(void **out, const struct tunnel_env *env, const struct tu
 		c->state = state;
 		c->arg = arg;
 		c->begun_us = daemon_now_us();
-		c->timer = evtimer_new(env->base, client_timer, c);
-		rc = c->timer ? take_nl(env, &c->nl, &c->own_nl) : -ENOMEM;
+		c->timer = timer_new(env->base, client_timer, c);
+		rc = c->timer ? tunopt_nl(env, &c->nl, &c->own_nl) : -ENOMEM;
 	}
 	if (!rc)
 		rc = nl_watch_routes(&c->watch, env->base, client_addresses, c);
 	if (!rc)
 		rc = keyfile_load(env->state_dir, "wireguard-subscriber", &c->keys);
 	if (rc)
-		snprintf(why, TUNNEL_WHY_MAX, "%s", strerror(-rc));
+		tunnel_say(why, "%s", strerror(-rc));
 	else
 		rc = client_fill(c, grant, why);
 	if (!rc)

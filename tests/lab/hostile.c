@@ -15,6 +15,7 @@
 
 #include "core/noise.h"
 #include "io/chan.h"
+#include "io/timer.h"
 
 #define IDS_MAX 64
 #define ROUND_US 10000

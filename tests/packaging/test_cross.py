@@ -19,9 +19,16 @@ from base import BUILD, TOP
 TARGETS = os.environ.get("CROSS_TARGETS", "s390x-linux-gnu").split()
 EVERYTHING = os.environ.get("CROSS_ALL") == "1"
 DAEMONS = "nodemanager", "node", "apptracker", "gatewayd", "subscriberd"
-STRIPPED_MAX = 400 * 1024
+STRIPPED_MAX = 400 * 1000
 # Past the limit, and not to grow further without a look (docs/building.md).
-STRIPPED_MAX_OF = {("s390x-linux-gnu", "gatewayd"): 440 * 1000, ("s390x-linux-gnu", "subscriberd"): 475 * 1000}
+STRIPPED_MAX_OF = {
+    ("s390x-linux-gnu", "gatewayd"): 436 * 1000,
+    ("s390x-linux-gnu", "subscriberd"): 468 * 1000,
+    ("aarch64-linux-gnu", "gatewayd"): 464 * 1000,
+    ("aarch64-linux-gnu", "subscriberd"): 464 * 1000,
+    ("mipsel-linux-gnu", "gatewayd"): 534 * 1000,
+    ("mipsel-linux-gnu", "subscriberd"): 600 * 1000,
+}
 OPTIMIZE = "OPT=-O2 -g0" if EVERYTHING else "OPT=-O1 -g0"
 BUILD_SECONDS, UNIT_SECONDS = 400, 300
 JOBS = max(1, min(4, os.cpu_count() or 2))
@@ -31,6 +38,7 @@ UNITS = sorted(os.path.basename(p)[:-2] for p in glob.glob(f"{TOP}/tests/unit/te
 NETFILTER = "qemu-user has no NETLINK_NETFILTER"
 NETLINK = "qemu-user changes no links, addresses or routes for a program of the other byte order"
 SPAWN = "qemu-user makes a fork of vfork, so that posix_spawn cannot tell what failed"
+SO_ERROR = "qemu-user leaves the number of SO_ERROR as it is here, and MIPS has others"
 LOCALE = "the library has this machine's locale, of the other byte order"
 PROGRAMS = {
     "test_child": SPAWN,
@@ -51,6 +59,8 @@ CASES = {
     ("test_scan_exchange", "test_bad_manners"): SPAWN,
     ("test_scan_exchange", "test_batctl"): SPAWN,
 }
+# Of one target.
+CASES_OF = {("mipsel-linux-gnu", "test_jsonrpc_http", "test_client_nowhere"): SO_ERROR}
 # What takes more than 5 s of emulation, and runs natively in each `make test`.
 SLOW = ("test_connection", "test_mux", "test_noise", "test_playout", "test_scan_exchange",
         "test_sendstate", "test_transport")
@@ -131,7 +141,8 @@ def test_unit(target, name):
     done = unit_results(target)[name]
     assert done is not None, f"no end after {UNIT_SECONDS} s"
     verdicts = re.findall(r"^(ok|not ok) \d+ - (\S+)", done.stdout, re.M)
-    failed = [case for verdict, case in verdicts if verdict != "ok" and (name, case) not in CASES]
+    failed = [case for verdict, case in verdicts if verdict != "ok" and (name, case) not in CASES and
+              (target, name, case) not in CASES_OF]
     assert not failed, done.stdout[-3000:]
     assert any(verdict == "ok" for verdict, _ in verdicts), done.stdout[-3000:]
     left_out = [case for verdict, case in verdicts if verdict != "ok"]
@@ -141,6 +152,11 @@ def test_unit(target, name):
 @pytest.mark.parametrize("name,case", CASES)
 def test_left_out(name, case):
     pytest.skip(CASES[name, case])
+
+
+@pytest.mark.parametrize("target,name,case", CASES_OF)
+def test_left_out_of_one(target, name, case):
+    pytest.skip(f"{target}: {CASES_OF[target, name, case]}")
 
 
 @pytest.mark.parametrize("target", ["native"] + TARGETS)

@@ -13,7 +13,9 @@
 
 #include "base/log.h"
 #include "io/config.h"
+#include "io/config_doc.h"
 #include "io/config_value.h"
+#include "io/daemon.h"
 
 struct reports {
 	unsigned count;
@@ -75,11 +77,30 @@ static void test_table_is_sound(void **state)
 				 k->def);
 		if (!config_name_equal(fields[i], k->key))
 			fail_msg("%s.%s: field %s", k->section, k->key, fields[i]);
-		assert_true(*k->doc);
 		assert_ptr_equal(config_key_find(k->section, k->key), k);
 		if (k->kind == CONFIG_U64)
 			assert_true(k->min < k->max);
 	}
+}
+
+/* Every key has its sentence, in the order of the keys. */
+static void test_docs_are_whole(void **state)
+{
+	const struct config_key *k = config_keys(), *end = k + config_key_count();
+
+	(void)state;
+	for (const char *const *doc = daemon_docs; *doc; doc++) {
+		const char *text = *doc;
+
+		assert_true(k < end);
+		assert_string_equal(text, k->section);
+		for (; k < end && !strcmp(k->section, *doc); k++) {
+			text = config_doc_next(text);
+			assert_true(strlen(text) > 3);
+		}
+		assert_string_equal(config_doc_next(text), "");
+	}
+	assert_ptr_equal(k, end);
 }
 
 /* True when "key =" begins a line of the section (whether or not commented out). */
@@ -513,6 +534,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_table_is_sound),
+		cmocka_unit_test(test_docs_are_whole),
 		cmocka_unit_test(test_example_has_every_key),
 		cmocka_unit_test(test_example_is_the_defaults),
 		cmocka_unit_test(test_values_are_read),
