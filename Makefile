@@ -61,8 +61,12 @@ try = $(shell [ "`printf '$(1)' | $(CC) $(ROOTFLAGS) -Werror $(2) -x c -o /dev/n
 # Cheap routers have little flash: a program has no function that it does not call, and no tables to
 # unwind its stack with (debuggers read .debug_frame).  Relocations are packed where ld can and the
 # libc reads it: glibc does since 2.36; others cannot be asked (EXTRA_LDFLAGS).
+# -fno-plt is worth it where the linker makes a direct call again of one to our own function, which
+# is on x86: elsewhere each would stay a load and a jump.
+PLT_ASK  := \043if !defined __x86_64__ && !defined __i386__\n\043error\n\043endif\nint x;\n
 ifeq ($(SANFLAGS),)
-SMALL    := -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables -fno-plt
+SMALL    := -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables \
+            $(if $(call try,$(PLT_ASK),-c),-fno-plt)
 # Nobody looks for a function of ours in a program: on MIPS each would have a name to be found by.
 SMALL_LD  = -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--exclude-libs,ALL $(PACK)
 # Asked at the first link, when the libraries of another CPU are there.
@@ -81,10 +85,7 @@ COLD := $(filter-out $(HOT),$(wildcard common/io/*.c common/tunnel/*.c)) $(wildc
 WARM := $(filter %.c,$(wildcard $(subst %,*,$(HOT)) apps/libmeshapp/meshconn.c apps/libmeshapp/meshtun.c)) \
         common/wire/msg.c common/wire/vnethdr.c common/core/tunflow.c common/core/tunroute.c
 UNALIGNED := -falign-functions=1 -falign-jumps=1 -falign-loops=1
-# -fno-plt is worth it where the linker makes a direct call again of one to our own function, which
-# is on x86: elsewhere each stays a load and a jump.
-PLT_ASK   := \043if !defined __x86_64__ && !defined __i386__\n\043error\n\043endif\n
-OPT_COLD  := $(if $(call try,int x;,-Oz -c),-Oz,-Os) $(if $(call try,$(PLT_ASK),-c),,-fplt)
+OPT_COLD  := $(if $(call try,int x;,-Oz -c),-Oz,-Os)
 OPT_WARM  := $(if $(call try,int x;,$(UNALIGNED) -c),$(UNALIGNED))
 
 CRYPTO  ?= libcrypto

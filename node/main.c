@@ -1,4 +1,13 @@
+#include "io/config_doc.h"
 #include "node/shell.h"
+
+const char *const daemon_docs[] = {config_doc_general,
+				   config_doc_daemon,
+				   config_doc_node,
+				   config_doc_transport,
+				   config_doc_connection,
+				   config_doc_congestion,
+				   NULL};
 
 static int start(struct daemon *d)
 {
@@ -24,7 +33,6 @@ static const struct daemon_spec spec = {
 	.name = "node",
 	.summary = "carries packets of the mesh and serves the apps of this host",
 	.coarse_timers = true, /* io/ticker.h has those that are not */
-	.sections = "general,daemon,node,transport,connection,congestion",
 	.check = node_check,
 	.start = start,
 	.stop = stop,
