@@ -15,6 +15,7 @@
 
 #include "io/netlink.h"
 #include "io/sysctl.h"
+#include "io/timer.h"
 
 #define TUN_DEVICE "/dev/net/tun"
 
@@ -34,7 +35,7 @@ struct tun {
 	tun_error_cb *error;
 	tun_batch_end_cb *batch_end;
 	void *arg;
-	bool *freed; /* set while a callback runs: tun_free answers through it */
+	bool reading, freed; /* within a batch, whose end then gives the memory back */
 	uint8_t buf[TUN_HEADER_MAX + TUN_PACKET_MAX];
 };
 
@@ -119,7 +120,6 @@ static bool tun_read_one(struct tun *t, size_t *bytes)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
-	bool *freed = t->freed;
 	*bytes += n > 0 ? (size_t)n : 0;
 	if (n >= 0) {
 		t->packet(t->buf, (size_t)n, t->arg);
@@ -128,25 +128,25 @@ static bool tun_read_one(struct tun *t, size_t *bytes)
 		if (t->error)
 			t->error(-errno, t->arg);
 	}
-	return !*freed && n >= 0 && event_pending(t->ev, EV_READ, NULL);
+	return !t->freed && n >= 0 && event_pending(t->ev, EV_READ, NULL);
 }
 
 static void tun_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct tun *t = arg;
-	bool freed = false;
 	size_t bytes = 0;
 
 	(void)fd;
 	(void)what;
-	t->freed = &freed;
+	t->reading = true;
 	for (int i = 0; i < TUN_READ_BATCH && bytes < TUN_READ_BYTES && t->packet; i++)
 		if (!tun_read_one(t, &bytes))
 			break;
-	if (!freed && bytes && t->batch_end)
+	if (!t->freed && bytes && t->batch_end)
 		t->batch_end(t->arg);
-	if (!freed)
-		t->freed = NULL;
+	t->reading = false;
+	if (t->freed)
+		free(t);
 }
 
 static struct tun *tun_new(enum tun_kind kind, int fd)
@@ -231,13 +231,12 @@ void tun_free(struct tun *t)
 {
 	if (!t)
 		return;
-	if (t->freed)
-		*t->freed = true;
-	if (t->ev)
-		event_free(t->ev);
+	event_drop(t->ev);
 	if (t->fd >= 0)
 		close(t->fd);
-	free(t);
+	t->freed = true;
+	if (!t->reading)
+		free(t);
 }
 
 const char *tun_name(const struct tun *t)
