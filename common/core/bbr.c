@@ -5,6 +5,8 @@
 #define STARTUP_FULL_ROUNDS 3u
 #define OVERFULL_PCT 150u
 #define KEPT_UP_PCT 150u
+#define KEPT_UP_LEAST_BPS 4000000u /* below this a queue is a few packets */
+#define BUSY_SLOT_MAX_US (4 * BBR_RATE_SLOT_US)
 #define QUEUED_US 2000u	       /* more always waits: the path does not keep up */
 #define QUEUED_FOR_US 2000000u /* and will not for so long */
 #define WINDOW_GAIN_PCT 200u
@@ -25,6 +27,8 @@ void bbr_init(struct bbr *b, uint64_t now)
 		.pacing_gain_pct = STARTUP_GAIN_PCT,
 		.window_gain_pct = STARTUP_GAIN_PCT,
 		.min_rtt_at_us = now,
+		.slot_at_us = now,
+		.slot_starved = true, /* begun before there was anything to send */
 	};
 }
 
@@ -67,7 +71,8 @@ static void close_slot(struct bbr *b, const struct bbr_sample *s, uint64_t now)
 {
 	uint64_t bytes = s->delivered_bytes - b->slot_begin_bytes, took = now - b->slot_at_us;
 
-	if (!b->slot_starved)
+	/* A long one tells of a link that was cut. */
+	if (!b->slot_starved && took <= BUSY_SLOT_MAX_US + 2 * b->min_rtt_us)
 		b->busy_rate_bps[b->busy_slots++ % BBR_RATE_ROUNDS] = bytes * 8 * 1000000 / took;
 	b->slot_starved = false;
 	b->slot_begin_bytes = s->delivered_bytes;
@@ -110,7 +115,11 @@ static uint64_t kept_up(const struct bbr *b, uint64_t rate_bps, uint64_t now)
 {
 	uint64_t most = greatest_of(b->busy_rate_bps) * KEPT_UP_PCT / 100;
 
-	return now < b->queued_until_us && most && most < rate_bps ? most : rate_bps;
+	if (now >= b->queued_until_us || !most)
+		return rate_bps;
+	if (most < KEPT_UP_LEAST_BPS)
+		most = KEPT_UP_LEAST_BPS;
+	return most < rate_bps ? most : rate_bps;
 }
 
 static void update_rate(struct bbr *b, const struct bbr_sample *s, uint64_t now)

@@ -273,6 +273,7 @@ static uint64_t settle_sent(struct stream_send *s, const struct stream_ack *a, u
 int stream_send_ack(struct stream_send *s, const struct stream_ack *a, uint64_t now, size_t *freed)
 {
 	bool limited = s->inflight_bytes * 2 >= s->congestion.cwnd_bytes;
+	uint64_t una = s->una;
 
 	*freed = 0;
 	if (a->cumulative > s->next)
@@ -297,6 +298,9 @@ int stream_send_ack(struct stream_send *s, const struct stream_ack *a, uint64_t 
 		s->progress_us = now;
 		congestion_acked(&s->congestion, bytes, rtt_smoothed(&s->rtt), limited, now);
 	}
+	/* Also when all of it had been given up already, on a path that has become that slow. */
+	if (s->una > una)
+		s->progress_us = now;
 	*freed = release_chunks(s);
 	return 0;
 }

@@ -195,6 +195,39 @@ static void test_loss_does_not_slow_it(void **state)
 	assert_int_equal(p.b.loss_floor_ppm, 0); /* forgotten when it is over */
 }
 
+/* What a link keeps up is measured in slots; the first begins when the model does, and one in which
+ * the link was cut does not count. */
+static void test_slots_that_say_nothing(void **state)
+{
+	const uint64_t begin = 1000000000000;
+	struct bbr b;
+
+	(void)state;
+	for (int cut = 0; cut < 2; cut++) {
+		struct bbr_sample s = {.rate_bps = 100 * MBIT, .rtt_us = 1000, .packets = 1};
+		uint64_t now = begin;
+		bbr_init(&b, now);
+		b.mode = BBR_PROBE_RATE;
+		for (unsigned i = 0; i < 20; i++) {
+			now += cut && i == 10 ? 8000000 : 6000;
+			s.app_limited = i != (cut ? 10 : 0);
+			s.sent_delivered_bytes = s.delivered_bytes;
+			s.delivered_bytes += 60000;
+			bbr_update(&b, &s, now);
+		}
+		s.rtt_us = 9000; /* a queue stands from now on */
+		s.rate_bps = 101 * MBIT;
+		for (unsigned i = 0; i < 100; i++) {
+			now += 1000;
+			s.app_limited = true;
+			s.sent_delivered_bytes = s.delivered_bytes;
+			s.delivered_bytes += 12000;
+			bbr_update(&b, &s, now);
+		}
+		assert_in_range(b.rate_bps, 90 * MBIT, 110 * MBIT);
+	}
+}
+
 /* The path becomes slower or faster: followed within its memory. */
 static void test_rate_changes(void **state)
 {
@@ -351,6 +384,7 @@ int main(void)
 		cmocka_unit_test(test_steady),
 		cmocka_unit_test(test_loss_does_not_slow_it),
 		cmocka_unit_test(test_rate_changes),
+		cmocka_unit_test(test_slots_that_say_nothing),
 		cmocka_unit_test(test_longer_way),
 		cmocka_unit_test(test_app_limited),
 		cmocka_unit_test(test_gaps_and_a_full_path),
