@@ -144,7 +144,7 @@ void nm_standby_moved(struct nm *nm, struct nm_conn *c, uint64_t now)
 		tell_all(nm, c);
 	else
 		nm_standby_drop(nm, c);
-	c->standbys_stay = false;
+	c->standbys_stay = c->left_path = false;
 	want(c, now);
 }
 
@@ -369,7 +369,8 @@ static void due(struct timer *timer, uint64_t now)
 	/* Otherwise it is looked at when it is on a path again, or its end has reported. */
 	if (!c->established || !nm_conn_can_move(c))
 		return;
-	if (c->standby_used) {
+	if (c->standby_used || c->left_path) {
+		c->left_path = false;
 		nm_conn_reroute(nm, c, now);
 		return;
 	}
@@ -452,8 +453,11 @@ static const struct nm_path *standby_that_begins(const struct nm_conn *c, unsign
 void nm_standby_reported(struct nm *nm, struct nm_conn *c, unsigned side, uint32_t out_transport,
 			 uint32_t out_route, uint64_t now)
 {
-	c->standby_used = standby_that_begins(c, side, out_transport, out_route);
-	if (c->standby_used)
+	const struct nm_path *used = standby_that_begins(c, side, out_transport, out_route);
+	if (used)
+		c->standby_used = used;
+	/* What the other end has told is not undone by this one's being where it was. */
+	if (c->standby_used || c->left_path)
 		look_at(c, now);
 	else
 		nm_standby_renew(nm, c, now);
@@ -477,6 +481,10 @@ void nm_route_switched(struct nm *nm, struct nm_node *node, const struct msg_rou
 		return;
 	c->switched_us = now;
 	c->standby_used = standby_that_begins(c, side, m->out_transport, m->out_route);
+	/* While the other end is away it cannot be told: it will report. */
+	c->left_path = !nm_conn_can_move(c);
+	if (c->left_path)
+		return;
 	nm_conn_reroute(nm, c, now);
 	c->standby_used = NULL;
 }

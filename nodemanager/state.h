@@ -600,9 +600,10 @@ struct nm_conn {
 	} standby[STANDBY_ROUTES_MAX]; /* in the order in which they are taken */
 	size_t standby_count;
 	const struct nm_path *standby_used; /* an end has gone over to it; only compared */
-	bool standbys_stay;		    /* `next` was one of them: the others are none of it */
-	struct timer standby_timer;	    /* to make one, or to see about those there are */
-	bool standby_lacks;		    /* there was no way for one: among nm.lacking */
+	bool left_path;		    /* an end has gone over, and the other could not be told yet */
+	bool standbys_stay;	    /* `next` was one of them: the others are none of it */
+	struct timer standby_timer; /* to make one, or to see about those there are */
+	bool standby_lacks;	    /* there was no way for one: among nm.lacking */
 	TAILQ_ENTRY(nm_conn) lack;
 	uint64_t switched_us;
 	/* review.c */

@@ -192,6 +192,35 @@ static void test_switched_unheard(void **state)
 	rec_free(r);
 }
 
+/* One end goes over while the other has no manager: who comes back on the old path is told, and the
+ * route that the first one is on is not taken away under it (seed 994 of make sim). */
+static void test_switched_other_away(void **state)
+{
+	(void)state;
+	unsigned used;
+	uint64_t id;
+	struct rec *r = start(&used, &id);
+	other_way(r, used);
+	struct msg_standby_route a = standby_of(r, 1);
+	struct msg m = {.type = MSG_RouteSwitched};
+	m.route_switched = (struct msg_route_switched){id, 1, a.out_transport, a.out_route};
+	held_conn(&r->held[1], id)->out_transport = a.out_transport;
+	held_conn(&r->held[1], id)->out_route = a.out_route;
+	nm_node_down(r->nm, 4, r->now);
+	rec_clear(r);
+	node_say(r, 1, &m);
+	pass(r, 1);
+	assert_int_equal(rec_count(r, 1, MSG_AssignConnection), 0);
+	node_join(r, 4, 14, 1);
+	pass(r, 5);
+	const struct msg_assign_connection *told =
+		&rec_need(r, 14, MSG_AssignConnection)->assign_connection;
+	assert_int_equal(told->path, 2);
+	told = &rec_need(r, 1, MSG_AssignConnection)->assign_connection;
+	assert_true(told->path == 2 && told->out_route == a.out_route);
+	rec_free(r);
+}
+
 /* The next manager: the path goes on, whichever it is; the other one is forgotten and made anew. */
 static void test_restart(void **state)
 {
@@ -503,7 +532,7 @@ int main(void)
 		cmocka_unit_test(test_neighbours),   cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_refused),	     cmocka_unit_test(test_several),
 		cmocka_unit_test(test_second_taken), cmocka_unit_test(test_number),
-		cmocka_unit_test(test_new_link),
+		cmocka_unit_test(test_new_link),     cmocka_unit_test(test_switched_other_away),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
