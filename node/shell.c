@@ -43,8 +43,7 @@ struct node_shell {
 	struct status_http *status; /* NULL unless configured */
 	struct ticker *tick;
 	struct event *flush, *leave;
-	int offered_fd;	   /* came with the message that is being handled; -1 */
-	bool flush_wanted; /* at the end of this turn of the loop */
+	int offered_fd; /* came with the message that is being handled; -1 */
 	/* What `tick` is armed for, and when that was last put off. */
 	uint64_t tick_at_us, tick_moved_us;
 };
@@ -92,14 +91,12 @@ static void on_flush(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	s->flush_wanted = false;
 	flush_now(s);
 }
 
 /* One flush for all messages that a channel delivers in this turn of the loop. */
 static void flush_soon(struct node_shell *s)
 {
-	s->flush_wanted = true;
 	event_active(s->flush, EV_TIMEOUT, 0);
 }
 

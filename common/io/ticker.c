@@ -7,6 +7,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "io/timer.h"
+
 /* As far away as a time_t of 32 bits allows with room to spare. */
 #define LONGEST_US (1000000ull << 20)
 
@@ -76,8 +78,7 @@ void ticker_free(struct ticker *t)
 {
 	if (!t)
 		return;
-	if (t->ev)
-		event_free(t->ev);
+	event_drop(t->ev);
 	close(t->fd);
 	free(t);
 }

@@ -12,6 +12,8 @@ import zlib
 
 from base import ENVIRONMENT, FOLDER, SECONDS, TOP, Root, Unavailable
 
+DAEMONS = ("apptracker", "nodemanager", "node", "gatewayd", "subscriberd")
+UNPRIVILEGED = ("apptracker", "nodemanager", "node")
 # Of a root that boots: what Meshnet's programs are linked with and its packages depend on, and the programs
 # that its methods start.
 LIBRARIES = """libevent-2.1-7 libevent-core-2.1-7 libevent-extra-2.1-7 libevent-pthreads-2.1-7 libjson-c5 libsodium23

@@ -8,10 +8,8 @@ import subprocess
 import pytest
 
 from base import BUILD, TOP, Unavailable
-from machine import InstalledRoot, Machine, poll
+from machine import DAEMONS, UNPRIVILEGED, InstalledRoot, Machine, poll
 
-DAEMONS = ("apptracker", "nodemanager", "node", "gatewayd", "subscriberd")
-UNPRIVILEGED = ("apptracker", "nodemanager", "node")
 CONFIG = """[general]
 LogLevel = info
 [gateway]

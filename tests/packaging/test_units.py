@@ -10,10 +10,8 @@ import time
 import pytest
 
 from base import Unavailable
-from machine import Booted, BootedLayer, InstalledRoot, Machine, poll
+from machine import DAEMONS, UNPRIVILEGED, Booted, BootedLayer, InstalledRoot, Machine, poll
 
-DAEMONS = ("apptracker", "nodemanager", "node", "gatewayd", "subscriberd")
-UNPRIVILEGED = ("apptracker", "nodemanager", "node")
 CONFIG = """[general]
 LogLevel = info
 [gateway]

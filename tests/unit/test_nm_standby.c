@@ -122,6 +122,14 @@ static void test_is_taken(void **state)
 	rec_free(r);
 }
 
+static struct msg switched_to(uint64_t id, const struct msg_standby_route *s)
+{
+	struct msg m = {.type = MSG_RouteSwitched};
+
+	m.route_switched = (struct msg_route_switched){id, 1, s->out_transport, s->out_route};
+	return m;
+}
+
 /* An end has gone over by itself. */
 static void test_switched(void **state)
 {
@@ -131,8 +139,7 @@ static void test_switched(void **state)
 	struct rec *r = start(&used, &id);
 	other_way(r, used);
 	struct msg_standby_route a = standby_of(r, 1);
-	struct msg m = {.type = MSG_RouteSwitched};
-	m.route_switched = (struct msg_route_switched){id, 1, a.out_transport, a.out_route};
+	struct msg m = switched_to(id, &a);
 	rec_clear(r);
 	node_say(r, 2, &m); /* not its own */
 	node_say(r, 4, &(struct msg){.type = MSG_RouteSwitched});
@@ -202,8 +209,7 @@ static void test_switched_other_away(void **state)
 	struct rec *r = start(&used, &id);
 	other_way(r, used);
 	struct msg_standby_route a = standby_of(r, 1);
-	struct msg m = {.type = MSG_RouteSwitched};
-	m.route_switched = (struct msg_route_switched){id, 1, a.out_transport, a.out_route};
+	struct msg m = switched_to(id, &a);
 	held_conn(&r->held[1], id)->out_transport = a.out_transport;
 	held_conn(&r->held[1], id)->out_route = a.out_route;
 	nm_node_down(r->nm, 4, r->now);
@@ -480,9 +486,7 @@ static void test_second_taken(void **state)
 	struct rec *r = start_wide(2, &used, first);
 	struct msg_standby_route a = rec_find(r, 1, MSG_StandbyRoute, 0)->m.standby_route;
 	struct msg_standby_route b = rec_find(r, 1, MSG_StandbyRoute, 1)->m.standby_route;
-	struct msg m = {.type = MSG_RouteSwitched};
-	m.route_switched =
-		(struct msg_route_switched){b.connection, 1, b.out_transport, b.out_route};
+	struct msg m = switched_to(b.connection, &b);
 	rec_clear(r);
 	node_say(r, 1, &m);
 	assert_int_equal(rec_need(r, 1, MSG_AssignConnection)->assign_connection.out_route,
