@@ -44,12 +44,16 @@ def bps(net, name, server="a", host=HTTP_ADDR, reverse=True):
     return float(re.findall(r'"sum_received":\s*{[^}]*"bits_per_second":\s*([\d.e+]+)', out)[-1])
 
 
-def sent(net, name, link="mgw-down"):
-    """Bytes that have left by the class of this lease: its number is that of the address of the
-    pool that stays unused."""
-    out = net["gw"].run("tc", "-s", "class", "show", "dev", link)
-    number = f"{int(net.held(name)[0]['ipv4'].split('/')[0].split('.')[-1]):x}"
-    return int(re.search(rf"class htb 6d67:{number} .*?Sent (\d+) bytes", out, re.S).group(1))
+def sent(net, *names, link="mgw-down"):
+    """A function: when, and the bytes that have left by the class of each lease until then.  A class's
+    number is that of the address of the pool that stays unused."""
+    numbers = [f"{int(net.held(n)[0]['ipv4'].split('/')[0].split('.')[-1]):x}" for n in names]
+
+    def read():
+        out = net["gw"].run("tc", "-s", "class", "show", "dev", link)  # all of them at one time
+        return time.monotonic(), *(int(re.search(
+            rf"class htb 6d67:{number} .*?Sent (\d+) bytes", out, re.S).group(1)) for number in numbers)
+    return read
 
 
 def assert_kept(net, name, server="a", host=HTTP_ADDR):
@@ -79,15 +83,15 @@ def fair(net):
     four = load("a", HTTP_ADDR, seconds, "-R", "-u", "-b", f"{each}K", "-P", 4)
     one = load("b", HTTP_ADDR, seconds, "-R", "-u", "-b", f"{more}K")
     loads = [net.run("a", "four", *four), net.run("b", "one", *one)]
-    names = ("a", "b")
-    began = [sent(net, n) for n in names]
-    wait(lambda: all(sent(net, n) > was + DOWN * 20 for n, was in zip(names, began)), 6 * SLOW,
+    look = sent(net, "a", "b")
+    _, *began = look()
+    wait(lambda: all(n > was + DOWN * 20 for n, was in zip(look()[1:], began)), 6 * SLOW,
          "both are at work")
-    start = time.monotonic()
-    began = [sent(net, n) for n in names]
-    time.sleep(1.5)
-    four, one = (sent(net, n) - was for n, was in zip(names, began))
-    total = (four + one) * 8 / (time.monotonic() - start) / 1000
+    start, *began = look()
+    time.sleep(max(1.5, SLOW / 2))
+    end, *after = look()
+    four, one = (n - was for n, was in zip(after, began))
+    total = (four + one) * 8 / (end - start) / 1000
     for p in loads:
         p.stop()
     assert 0.8 < one / four < 1.25, (one, four)
