@@ -24,6 +24,12 @@ static const char *state_name(enum nm_conn_state state)
 	return names[state];
 }
 
+static void wait_no_more(struct nm_conn *c)
+{
+	TAILQ_REMOVE(&c->nm->waiting, c, wait);
+	c->nm->waiting_count--;
+}
+
 static void set_state(struct nm_conn *c, enum nm_conn_state state)
 {
 	if (c->state == state)
@@ -31,9 +37,11 @@ static void set_state(struct nm_conn *c, enum nm_conn_state state)
 	log_debug("connection %016llx: %s -> %s", (unsigned long long)c->id, state_name(c->state),
 		  state_name(state));
 	if (c->state == NM_CONN_WAITING)
-		TAILQ_REMOVE(&c->nm->waiting, c, wait);
-	if (state == NM_CONN_WAITING)
+		wait_no_more(c);
+	if (state == NM_CONN_WAITING) {
 		TAILQ_INSERT_TAIL(&c->nm->waiting, c, wait);
+		c->nm->waiting_count++;
+	}
 	c->state = state;
 }
 
@@ -51,7 +59,7 @@ static void conn_free(struct nm *nm, struct nm_conn *c)
 	timerq_cancel(&nm->timers, &c->deadline);
 	nm_standby_free(nm, c);
 	if (c->state == NM_CONN_WAITING)
-		TAILQ_REMOVE(&nm->waiting, c, wait);
+		wait_no_more(c);
 	if (c->path)
 		nm_path_remove(nm, c->path);
 	if (c->next)
@@ -619,10 +627,7 @@ static void retry(struct timer *t, uint64_t now)
 
 void nm_conns_retry(struct nm *nm, uint64_t at)
 {
-	const struct nm_conn *c;
-	nm->waiting_due = 0;
-	TAILQ_FOREACH(c, &nm->waiting, wait)
-		nm->waiting_due++;
+	nm->waiting_due = nm->waiting_count;
 	if (nm->waiting_due &&
 	    at < (nm->waiting_timer.index ? nm->waiting_timer.at_us : TIMER_NEVER))
 		timerq_set(&nm->timers, &nm->waiting_timer, at);

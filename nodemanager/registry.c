@@ -479,6 +479,9 @@ void nm_node_online(struct nm *nm, struct nm_session *s, uint64_t now)
 void nm_node_ready(struct nm *nm, struct nm_node *node, uint64_t now)
 {
 	nm_conns_resume(nm, node, now);
+	/* Others may only have been without it as a relay. */
+	nm_conns_retry(nm, now);
+	nm_standbys_retry(nm, now);
 	nm_links_of_node_try(nm, node, now);
 	if (node->connect && LIST_EMPTY(&node->links))
 		nm_link_random(nm, node, now);

@@ -744,7 +744,7 @@ struct nm {
 	struct map conns; /* number -> nm_conn */
 	TAILQ_HEAD(, nm_conn) conn_list, waiting;
 	struct timer waiting_timer;
-	size_t waiting_due;
+	size_t waiting_count, waiting_due;
 	TAILQ_HEAD(, nm_conn) urgent;
 	struct timer review_timer;
 	size_t review_left; /* connections, from the head of conn_list */

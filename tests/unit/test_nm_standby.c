@@ -12,10 +12,10 @@ static void pass(struct rec *r, unsigned seconds)
 }
 
 /* 1 - 2 - 4 and 1 - 3 - 4, and a connection from 1 to 4 over the relay in *used. */
-static struct rec *start(unsigned *used, uint64_t *id)
+static struct rec *start_with(unsigned standbys, unsigned *used, uint64_t *id)
 {
 	struct rec *r = rec_new();
-	r->config.standby_paths = 1;
+	r->config.standby_paths = standbys;
 	mesh_square(r, links);
 	rec_clear(r);
 	struct msg m = ask_connect(4, "echo", 7);
@@ -25,6 +25,11 @@ static struct rec *start(unsigned *used, uint64_t *id)
 	*used = r->held[2].rule_count ? 2 : 3;
 	assert_int_equal(r->held[2].rule_count + r->held[3].rule_count, 2);
 	return r;
+}
+
+static struct rec *start(unsigned *used, uint64_t *id)
+{
+	return start_with(1, used, id);
 }
 
 static void other_way(struct rec *r, unsigned used)
@@ -224,6 +229,31 @@ static void test_switched_other_away(void **state)
 	assert_int_equal(told->path, 2);
 	told = &rec_need(r, 1, MSG_AssignConnection)->assign_connection;
 	assert_true(told->path == 2 && told->out_route == a.out_route);
+	rec_free(r);
+}
+
+/* No relay has a manager when an end goes over to a standby that we have given up: a path is looked
+ * for again when a relay comes back, although its links were never down (seed 779 of make sim). */
+static void test_switched_without_relays(void **state)
+{
+	(void)state;
+	unsigned used;
+	uint64_t id;
+	struct rec *r = start_with(0, &used, &id);
+	struct msg_standby_route gone = {.out_transport = 4711, .out_route = 1};
+	struct msg m = switched_to(id, &gone);
+	nm_node_down(r->nm, 2, r->now);
+	nm_node_down(r->nm, 3, r->now);
+	rec_clear(r);
+	node_say(r, 1, &m);
+	pass(r, 1);
+	assert_int_equal(rec_count(r, 1, MSG_AssignConnection), 0);
+	node_join(r, 5 - used, 12, 1);
+	pass(r, 5);
+	assert_int_equal(rec_count(r, 1, MSG_AssignConnection), 1);
+	assert_int_equal(rec_count(r, 4, MSG_AssignConnection), 1);
+	pass(r, 60);
+	assert_int_equal(rec_count(r, 1, MSG_ConnectionShutdown), 0);
 	rec_free(r);
 }
 
@@ -530,13 +560,21 @@ static void test_number(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_is_made),	     cmocka_unit_test(test_is_taken),
-		cmocka_unit_test(test_switched),     cmocka_unit_test(test_switched_unheard),
-		cmocka_unit_test(test_restart),	     cmocka_unit_test(test_transit),
-		cmocka_unit_test(test_neighbours),   cmocka_unit_test(test_shared),
-		cmocka_unit_test(test_refused),	     cmocka_unit_test(test_several),
-		cmocka_unit_test(test_second_taken), cmocka_unit_test(test_number),
-		cmocka_unit_test(test_new_link),     cmocka_unit_test(test_switched_other_away),
+		cmocka_unit_test(test_is_made),
+		cmocka_unit_test(test_is_taken),
+		cmocka_unit_test(test_switched),
+		cmocka_unit_test(test_switched_unheard),
+		cmocka_unit_test(test_restart),
+		cmocka_unit_test(test_transit),
+		cmocka_unit_test(test_neighbours),
+		cmocka_unit_test(test_shared),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_several),
+		cmocka_unit_test(test_second_taken),
+		cmocka_unit_test(test_number),
+		cmocka_unit_test(test_new_link),
+		cmocka_unit_test(test_switched_other_away),
+		cmocka_unit_test(test_switched_without_relays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
