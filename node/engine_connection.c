@@ -484,10 +484,15 @@ static void connection_end(struct node_engine *e, const struct msg *m, uint64_t 
 	if (c->twin)
 		c->twin->told = true;
 	bytes_to_cstr(s->text, text, sizeof text);
-	if (s->code == CODE_CLOSED && c->connection && c->stalled && c->app)
-		c->far_closed = true; /* everything is here but not yet with the app */
-	else
+	/* What has come was acknowledged: the app has it before the end.  A far end that closed
+	 * while it was without the manager is lost for that. */
+	if ((s->code == CODE_CLOSED || s->code == CODE_LOST) && c->connection && c->stalled &&
+	    c->app) {
+		c->far_code = s->code;
+		memcpy(c->text, text, sizeof c->text);
+	} else {
 		conn_kill(c, s->code, text, now);
+	}
 }
 
 void conn_message(struct node_engine *e, const struct msg *m, uint64_t now)

@@ -104,7 +104,7 @@ struct node_conn {
 	bool bound;	 /* the app knows its number: `handle` is valid, or the other side asked */
 	bool stalled;	 /* a message waits for the app's credit or socket */
 	bool leaving;	 /* its app has closed it; what was sent before is still delivered */
-	bool far_closed; /* the far end has closed; a message still waits for our app */
+	uint16_t far_code; /* the far end has ended it; messages still wait for our app */
 	bool started;	 /* ConnectionOn of the manager has come */
 	bool told;	 /* the manager knows already that it is dead */
 	bool app_told;	 /* and the app */

@@ -60,8 +60,8 @@ static void resume(struct node_conn *c, uint64_t now)
 		connection_resume(c->connection, now);
 	else
 		local_resume(c, now);
-	if (c->far_closed && !c->stalled)
-		conn_kill(c, CODE_CLOSED, NULL, now);
+	if (c->far_code && !c->stalled)
+		conn_kill(c, c->far_code, NULL, now);
 	conn_touch(c);
 }
 

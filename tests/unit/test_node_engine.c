@@ -488,6 +488,37 @@ static void close_delivers_what_was_sent(void **state)
 	ends_free(&e);
 }
 
+/* The far end has closed while it was without the manager, who calls the connection lost when it is
+ * back: what was acknowledged arrives all the same (seed 290 of make sim). */
+static void loss_delivers_what_has_come(void **state)
+{
+	struct ends e;
+	struct msg m = {.type = MSG_ConnectionShutdown, .seq = 77};
+
+	(void)state;
+	ends_up(&e, CLASS_STREAM);
+	connect_ends(&e);
+	app_send_data(&e.a, e.id, APP_CREDIT_BYTES - 1, 1);
+	world_run(e.w, 2 * S);
+	expect_data(&e.c, e.id, APP_CREDIT_BYTES - 1, 1);
+	app_send_data(&e.a, e.id, 5000, 2);
+	app_send_data(&e.a, e.id, 6000, 3); /* above the credit */
+	world_run(e.w, 2 * S);
+	expect_data(&e.c, e.id, 5000, 2);
+	assert_null(said_take(&e.c.heard, MSG_AppMessage));
+	m.connection_shutdown.connection = e.id;
+	m.connection_shutdown.code = CODE_LOST;
+	m.connection_shutdown.text = bytes_str("node a has ended it");
+	manager_say(&e.w->hosts[2], &m);
+	world_run(e.w, 100 * MS);
+	assert_null(said_take(&e.c.heard, MSG_ConnectionShutdown));
+	app_give_credit(&e.c, e.id, APP_CREDIT_BYTES);
+	world_run(e.w, 100 * MS);
+	expect_data(&e.c, e.id, 6000, 3);
+	expect_end(&e.c, e.id, CODE_LOST);
+	ends_free(&e);
+}
+
 static void app_gone_ends_its_connections(void **state)
 {
 	struct ends e;
@@ -947,6 +978,7 @@ int main(void)
 		cmocka_unit_test(parts_are_joined_for_others),
 		cmocka_unit_test(bad_parts_end_the_connection),
 		cmocka_unit_test(close_delivers_what_was_sent),
+		cmocka_unit_test(loss_delivers_what_has_come),
 		cmocka_unit_test(app_gone_ends_its_connections),
 		cmocka_unit_test(unknown_app_is_refused),
 		cmocka_unit_test(lost_link_then_new_path),
