@@ -141,9 +141,13 @@ uint64_t playout_patience_us(const struct playout *o)
 {
 	uint64_t late = o->now.late_us > o->before.late_us ? o->now.late_us : o->before.late_us;
 
-	if (!late)
-		return o->known ? 0 : PLAYOUT_WAIT_FIRST_US;
+	bool few = o->now.records + o->before.records < FEW_RECORDS;
+
+	if (!late && o->known)
+		return 0;
 	late += late / 4;
+	if (late < PLAYOUT_WAIT_FIRST_US && (few || !o->known))
+		return PLAYOUT_WAIT_FIRST_US;
 	return late < PLAYOUT_WAIT_MAX_US ? late : PLAYOUT_WAIT_MAX_US;
 }
 
@@ -274,7 +278,7 @@ void playout_add(struct playout *o, const struct playout_record *r, playout_deli
 
 	turn_period(o, now);
 	o->now.records++;
-	if (!r->empty && !passes)
+	if (!passes)
 		sent_us -= note_delay(o, r->time, now);
 	if ((r->number == o->top && !o->slots) || !make_slots(o)) {
 		if (r->number >= o->top)
