@@ -12,7 +12,7 @@ _Static_assert(16 + FRAGMENT_HEADER_BYTES == SIPHASH28_BYTES, "what the mac of D
 
 #define DATA_HEADERS (HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES)
 /* The kernel has just written all packets of a run, more than the nearest cache holds. */
-#define RUN_PREFETCH 4u
+#define RUN_PREFETCH SIPHASH28_MANY
 
 void hopkey_derive(struct hopkey *key, const uint8_t secret[32], const char *purpose)
 {
@@ -28,12 +28,12 @@ static uint64_t le64_get(const uint8_t *p)
 }
 
 /* What the mac covers of a DATA packet: its header without the mac, and the fragment header. */
-static void cover_data(struct siphash28 *in, const uint8_t *packet)
+static inline void cover_data(struct siphash28 *in, size_t k, const uint8_t *packet)
 {
-	in->word[0] = le64_get(packet);
-	in->word[1] = le64_get(packet + 8);
-	in->word[2] = le64_get(packet + HOP_HEADER_BYTES);
-	in->tail = __builtin_bswap32(be32_get(packet + HOP_HEADER_BYTES + 8));
+	in->word[0][k] = le64_get(packet);
+	in->word[1][k] = le64_get(packet + 8);
+	in->word[2][k] = le64_get(packet + HOP_HEADER_BYTES);
+	in->tail[k] = __builtin_bswap32(be32_get(packet + HOP_HEADER_BYTES + 8));
 }
 
 /* The bytes of the hash in their order, read as a header reads its mac. */
@@ -45,19 +45,10 @@ static uint64_t mac_of_hash(uint64_t hash)
 static uint64_t mac_data(const struct hopkey *key, const uint8_t *packet)
 {
 	struct siphash28 in;
-	cover_data(&in, packet);
-	return mac_of_hash(siphash28(key->k, &in));
-}
-
-static void mac_data_pair(const struct hopkey *key, const uint8_t *first, const uint8_t *second,
-			  uint64_t mac[2])
-{
-	struct siphash28 in[2];
-	cover_data(&in[0], first);
-	cover_data(&in[1], second);
-	siphash28_pair(key->k, in, mac);
-	mac[0] = mac_of_hash(mac[0]);
-	mac[1] = mac_of_hash(mac[1]);
+	uint64_t hash[SIPHASH28_MANY];
+	cover_data(&in, 0, packet);
+	siphash28(key->k, &in, 1, hash);
+	return mac_of_hash(hash[0]);
 }
 
 /* The bytes after the mac are hashed first; a second pass binds them to the header. */
@@ -98,26 +89,26 @@ bool hopkey_verify(const struct hopkey *key, const uint8_t *packet, size_t len,
 void hopkey_seal_run(const struct hopkey *key, uint8_t *packets, size_t each, size_t count,
 		     const struct hop_header *h)
 {
-	struct hop_header header = *h;
-	uint64_t mac[2];
-	size_t i = 0;
+	uint8_t header[HOP_HEADER_BYTES];
+	struct siphash28 in;
+	uint64_t hash[SIPHASH28_MANY], seq = h->seq;
+	size_t n;
 
 	assert(h->type == PACKET_DATA && each >= DATA_HEADERS);
-	header.mac = 0;
-	for (; i + 2 <= count; i += 2) {
-		uint8_t *first = packets + i * each, *second = first + each;
-		__builtin_prefetch(first + RUN_PREFETCH * each, 1);
-		__builtin_prefetch(second + RUN_PREFETCH * each, 1);
-		hop_header_write(first, &header);
-		header.seq++;
-		hop_header_write(second, &header);
-		header.seq++;
-		mac_data_pair(key, first, second, mac);
-		be64_put(first + 16, mac[0]);
-		be64_put(second + 16, mac[1]);
+	hop_header_write(header, h);
+	for (uint8_t *p = packets; count; p += n * each, count -= n) {
+		n = count < SIPHASH28_MANY ? count : SIPHASH28_MANY;
+		for (size_t k = 0; k < n; k++) {
+			uint8_t *packet = p + k * each;
+			__builtin_prefetch(packet + RUN_PREFETCH * each, 1);
+			memcpy(packet, header, 8);
+			be64_put(packet + 8, seq++);
+			cover_data(&in, k, packet);
+		}
+		siphash28(key->k, &in, n, hash);
+		for (size_t k = 0; k < n; k++)
+			be64_put(p + k * each + 16, mac_of_hash(hash[k]));
 	}
-	if (i < count)
-		hopkey_seal(key, packets + i * each, each, &header);
 }
 
 /* Packet `i` of the run says what the first said, with the sequence that follows. */
@@ -135,26 +126,23 @@ static bool has_mac(const uint8_t *packet, uint64_t mac)
 size_t hopkey_verify_run(const struct hopkey *key, const uint8_t *packets, size_t each,
 			 size_t count, const struct hop_header *h)
 {
-	uint64_t mac[2];
-	size_t i = 0;
+	struct siphash28 in;
+	uint64_t hash[SIPHASH28_MANY];
+	size_t done = 0, n, k;
 
 	assert(h->type == PACKET_DATA && each >= DATA_HEADERS);
-	for (; i + 2 <= count; i += 2) {
-		const uint8_t *first = packets + i * each, *second = first + each;
-		__builtin_prefetch(first + RUN_PREFETCH * each, 1);
-		__builtin_prefetch(second + RUN_PREFETCH * each, 1);
-		if (!continues(packets, first, h->seq + i))
-			return i;
-		mac_data_pair(key, first, second, mac);
-		if (!has_mac(first, mac[0]))
-			return i;
-		if (!continues(packets, second, h->seq + i + 1) || !has_mac(second, mac[1]))
-			return i + 1;
-	}
-	if (i < count) {
-		const uint8_t *last = packets + i * each;
-		if (!continues(packets, last, h->seq + i) || !has_mac(last, mac_data(key, last)))
-			return i;
-	}
-	return count;
+	do {
+		const uint8_t *p = packets + done * each;
+		size_t most = count - done < SIPHASH28_MANY ? count - done : SIPHASH28_MANY;
+		for (n = 0; n < most && continues(packets, p + n * each, h->seq + done + n); n++) {
+			__builtin_prefetch(p + (n + RUN_PREFETCH) * each, 1);
+			cover_data(&in, n, p + n * each);
+		}
+		if (n)
+			siphash28(key->k, &in, n, hash);
+		for (k = 0; k < n && has_mac(p + k * each, mac_of_hash(hash[k])); k++)
+			;
+		done += k;
+	} while (k == SIPHASH28_MANY && done < count);
+	return done;
 }
