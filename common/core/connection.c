@@ -31,6 +31,7 @@
 #define TRAIN_PACKETS 45u
 #define TRAIN_PACKET_BODY 20u
 #define TRAIN_EVERY_US 20000u
+#define TRAIN_QUEUE_BYTES 16384u /* with so much of it waiting at the first hop, no more */
 
 /* The first byte of an opened record of kind DATA (PROTOCOL.md section 4.3). */
 enum inner_type { INNER_STREAM = 2, INNER_ACK = 3, INNER_CLOSE = 4, INNER_PING = 5, INNER_PAD = 6 };
@@ -67,6 +68,7 @@ struct connection {
 	struct recent recent;	/* class datagram */
 	uint64_t ack_at_us, tick_at_us, train_at_us, deadline_us;
 	unsigned train_left; /* pairs of records */
+	size_t train_room;   /* of the first hop, before */
 	bool flushing;
 	bool peer_closed; /* the far end is gone; a refused message still waits for our owner */
 	struct timer timer;
@@ -278,8 +280,9 @@ static void send_pad(struct connection *c, size_t packets, uint64_t now)
 static void train(struct connection *c, uint64_t now)
 {
 	c->train_at_us = --c->train_left ? now + TRAIN_EVERY_US : TIMER_NEVER;
-	if (!first_hop_ready(c))
-		return; /* the app is at work already */
+	/* The first hop is slow, or the app is at work already. */
+	if (!c->packet_bytes || c->ops->room(c->ctx, c, 0) + TRAIN_QUEUE_BYTES < c->train_room)
+		return;
 	send_pad(c, TRAIN_PACKETS, now);
 	send_pad(c, 1, now);
 }
@@ -288,6 +291,7 @@ void connection_train(struct connection *c, uint64_t now)
 {
 	if (c->state != CONNECTION_CONNECTED || c->config.cls != CLASS_DATAGRAM)
 		return;
+	c->train_room = c->ops->room(c->ctx, c, 0);
 	c->train_left = TRAIN_PAIRS;
 	c->train_at_us = now;
 	arm(c, now);

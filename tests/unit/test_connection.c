@@ -498,10 +498,19 @@ static void test_training(void **state)
 	       "us\n",
 	       (unsigned long long)untrained, (unsigned long long)trained);
 	assert_true(trained * 3 < untrained);
+	/* Nothing into a first hop where it only waits. */
+	pair_open(&p, CLASS_DATAGRAM, 25);
+	connect_pair(&p);
+	uint64_t packets = p.side[0].packets;
+	connection_train(p.side[0].c, p.link.now);
+	p.room -= 20000;
+	run_until(&p, p.link.now + 1000000);
+	assert_int_equal(p.side[0].packets, packets);
+	pair_close(&p);
 	/* A stream needs none. */
 	pair_open(&p, CLASS_STREAM, 24);
 	connect_pair(&p);
-	uint64_t packets = p.side[0].packets;
+	packets = p.side[0].packets;
 	connection_train(p.side[0].c, p.link.now);
 	run_until(&p, p.link.now + 1000000);
 	assert_int_equal(p.side[0].packets, packets);
