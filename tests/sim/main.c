@@ -18,7 +18,8 @@ static int usage(void)
 {
 	fprintf(stderr,
 		"usage: sim [--seed N] [--seeds COUNT] [--verbose]\n"
-		"  one seed, or COUNT seeds from 1 on (default %u); 0 is the bulk transfer\n",
+		"  one seed, or COUNT seeds from 1 (or N) on (default %u); 0 is the bulk "
+		"transfer\n",
 		DEFAULT_SEEDS);
 	return 2;
 }

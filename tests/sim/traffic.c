@@ -398,10 +398,14 @@ void traffic_close_all(struct sim *s)
 
 void traffic_crashed(struct sim *s, const struct sim_host *h)
 {
-	for (unsigned i = 0; i < s->conn_count; i++)
-		for (unsigned side = 0; side < 2; side++)
-			if (s->conns[i].app[side]->host == h)
-				s->conns[i].ended[side] = true;
+	for (unsigned i = 0; i < s->conn_count; i++) {
+		struct sim_conn *c = &s->conns[i];
+		if (c->app[0]->host == h)
+			c->ended[0] = true;
+		/* What was asked for and has not come yet may reach the host when it is back. */
+		if (c->app[1]->host == h && c->up[1])
+			c->ended[1] = true;
+	}
 }
 
 void traffic_free(struct sim *s)
