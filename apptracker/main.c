@@ -1,4 +1,5 @@
 #include "io/config_doc.h"
+#include "io/sandbox.h"
 #include "apptracker/shell.h"
 
 const char *const daemon_docs[] = {config_doc_general, config_doc_daemon, config_doc_database,
@@ -10,7 +11,7 @@ static const struct daemon_spec spec = {
 	.start = tracker_start,
 	.free = tracker_shutdown,
 	.own_user = true,
-	.sandbox = true,
+	.sandbox = sandbox_enter,
 };
 
 int main(int argc, char **argv)

@@ -1,4 +1,5 @@
 #include "io/config_doc.h"
+#include "io/sandbox.h"
 #include "node/shell.h"
 
 const char *const daemon_docs[] = {config_doc_general,
@@ -38,7 +39,7 @@ static const struct daemon_spec spec = {
 	.stop = stop,
 	.free = release,
 	.own_user = true,
-	.sandbox = true,
+	.sandbox = sandbox_enter,
 	.privileges = node_privileges,
 };
 

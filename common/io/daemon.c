@@ -21,7 +21,6 @@
 #include "io/keyfile.h"
 #include "io/notify.h"
 #include "io/privileges.h"
-#include "io/sandbox.h"
 #include "io/timer.h"
 
 #ifndef MESHNET_VERSION
@@ -497,7 +496,7 @@ void daemon_want_files(size_t count)
 
 static void sandbox_apply(const struct daemon *d)
 {
-	int rc = d->priv->spec->sandbox && d->cfg->daemon_sandbox ? sandbox_enter() : 0;
+	int rc = d->priv->spec->sandbox && d->cfg->daemon_sandbox ? d->priv->spec->sandbox() : 0;
 
 	if (rc == -EOPNOTSUPP)
 		log_info("no filter of system calls: none is made for this machine or build");

@@ -58,9 +58,10 @@ struct daemon_spec {
 	bool own_user;
 	/* Optional: a folder in the state directory that is the user's too, with all in it. */
 	const char *tree;
-	/* When it is ready it makes no other system calls than those of io/sandbox.h, unless
-	 * daemon.Sandbox says no.  Not for one that starts programs. */
-	bool sandbox;
+	/* Optional, sandbox_enter: when it is ready it makes no other system calls than those of
+	 * io/sandbox.h, unless daemon.Sandbox says no.  Not for one that starts programs, which
+	 * then carries no list of calls either. */
+	int (*sandbox)(void);
 	/* Optional: the capabilities that it keeps, all others are given up before `start`, and not
 	 * come back with a SIGHUP.  --cleanup keeps what it was started with. */
 	uint64_t (*privileges)(const struct config *cfg);
