@@ -743,6 +743,6 @@ int gw_api_register(struct rpc_server *server, struct gw_api *api)
 	rpc_server_describe(server, &about);
 	api->rpc = server;
 	if (!rc)
-		rc = rpc_server_shapes(server, gw_api_shapes, gw_api_shape_count);
+		rc = rpc_server_shapes(server, gw_api_shapes);
 	return rc ? rc : gw_api_register_admin(server, api);
 }

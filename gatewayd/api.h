@@ -64,8 +64,7 @@ struct gw_api {
 #define GW_API_SID "sid " GW_API_SID_TEXT "of the lease\n"
 
 /* Objects of several methods, or of one and long (api_shapes.c). */
-extern const struct rpc_shape gw_api_shapes[];
-extern const size_t gw_api_shape_count;
+extern const char gw_api_shapes[];
 
 /* `api` outlives the server; api->rpc is set until whoever frees that takes it away.  -ENOMEM. */
 int gw_api_register(struct rpc_server *server, struct gw_api *api);

@@ -214,7 +214,7 @@ static void api_get_config(struct rpc_call *call, struct json_object *params, vo
  * trusts addresses. */
 static bool is_settable(const struct config_key *k)
 {
-	static const char *const keys[] = {
+	static const char keys[][18] = {
 		"LeaseSeconds",
 		"MaxSubscribers",
 		"SessionsPerHost",

@@ -116,7 +116,7 @@ size_t gw_engine_methods(const struct gw_engine *e, const struct gw_method **out
 
 const char *gw_event_name(enum gw_event event)
 {
-	static const char *const names[] = {
+	static const char names[][16] = {
 		[GW_EVENT_GRANTED] = "lease.granted",
 		[GW_EVENT_RENEWED] = "lease.renewed",
 		[GW_EVENT_RELEASED] = "lease.released",

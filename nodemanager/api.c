@@ -208,30 +208,31 @@ static void status(struct rpc_call *call, struct json_object *params, void *arg)
 	rpc_reply(call, o);
 }
 
-static const struct rpc_shape shapes[] = {
-	{"brief", "What tells a node from the others.",
-	 "number uint its number in the list\n"
-	 "id id its public key\n"
-	 "short text the first digits of the key\n"
-	 "name text its name, or empty\n"},
-	{"node", "A node.",
-	 "number uint its number in the list\n"
-	 "id id its public key\n"
-	 "short text the first digits of the key\n"
-	 "name text its name, or empty\n"
-	 "addr text where it connected from, or empty\n"
-	 "connected bool whether its channel is up\n"
-	 "transit bool whether it forwards for others\n"
-	 "state =revoked,connected,away\n"
-	 "role =default,member,relay,gateway\n"
-	 "role_given bool whether setRole gave the role (else the invite or the configuration)\n"
-	 "admitted bool whether it may come back without an invite\n"
-	 "transports uint transports it has now\n"
-	 "apps uint apps it registered\n"
-	 "connections uint connections that begin or end there\n"
-	 "over_limit uint messages of it that were over a limit\n"
-	 "strays uint messages of it that fitted nothing\n"},
-};
+static const char shapes[] =
+	"brief What tells a node from the others.\n"
+	"number uint its number in the list\n"
+	"id id its public key\n"
+	"short text the first digits of the key\n"
+	"name text its name, or empty\n"
+	"\n"
+	"node A node.\n"
+	"number uint its number in the list\n"
+	"id id its public key\n"
+	"short text the first digits of the key\n"
+	"name text its name, or empty\n"
+	"addr text where it connected from, or empty\n"
+	"connected bool whether its channel is up\n"
+	"transit bool whether it forwards for others\n"
+	"state =revoked,connected,away\n"
+	"role =default,member,relay,gateway\n"
+	"role_given bool whether setRole gave the role (else the invite or the configuration)\n"
+	"admitted bool whether it may come back without an invite\n"
+	"transports uint transports it has now\n"
+	"apps uint apps it registered\n"
+	"connections uint connections that begin or end there\n"
+	"over_limit uint messages of it that were over a limit\n"
+	"strays uint messages of it that fitted nothing\n"
+	"\n";
 
 #define NODE_NAME "text(" RPC_NUM(NAME_MAX_BYTES) ") "
 #define ADD_COUNT "uint(1.." RPC_NUM(NM_API_ADD_MAX) ") "
@@ -331,7 +332,7 @@ int nm_api_register(struct rpc_server *server, struct nm_api *api)
 	int err = rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
 	rpc_server_describe(server, &about);
 	if (!err)
-		err = rpc_server_shapes(server, shapes, sizeof shapes / sizeof *shapes);
+		err = rpc_server_shapes(server, shapes);
 	if (!err)
 		err = nm_api_list_register(server, api);
 	if (!err)

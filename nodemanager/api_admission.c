@@ -272,15 +272,17 @@ static void set_role(struct rpc_call *call, struct json_object *params, void *ar
 #define SECONDS "uint(1.." RPC_NUM(NM_INVITE_SECONDS_MAX) ") "
 #define TOO_MANY "there are too many"
 
-static const struct rpc_shape shapes[] = {
-	{"invite", "An invitation. Its token is shown once, when it is made.", INVITE},
-	{"revoked", "A key that is shut out.",
-	 "id id\n"
-	 "short text\n"
-	 "name text what it was called\n"
-	 "since uint seconds since 1970\n"},
-	{"allowed", "A key that may join.", "id id\n"},
-};
+static const char shapes[] =
+	"invite An invitation. Its token is shown once, when it is made.\n" INVITE "\n"
+	"revoked A key that is shut out.\n"
+	"id id\n"
+	"short text\n"
+	"name text what it was called\n"
+	"since uint seconds since 1970\n"
+	"\n"
+	"allowed A key that may join.\n"
+	"id id\n"
+	"\n";
 
 static const struct rpc_method methods[] = {
 	{.name = "invite",
@@ -352,6 +354,6 @@ static const struct rpc_method methods[] = {
 
 int nm_api_admission_register(struct rpc_server *server, struct nm_api *api)
 {
-	int err = rpc_server_shapes(server, shapes, sizeof shapes / sizeof *shapes);
+	int err = rpc_server_shapes(server, shapes);
 	return err ? err : rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
 }

@@ -242,42 +242,44 @@ static void list_apps(struct rpc_call *call, struct json_object *params, void *a
 	api->touched(api->ctx);
 }
 
-static const struct rpc_shape shapes[] = {
-	{"transport", "The link of two nodes.",
-	 "id uint\n"
-	 "status =creating,opening,connected\n"
-	 "suspect bool whether an end hears nothing while it should\n"
-	 "a id one end\n"
-	 "b id the other\n"
-	 "a_name text\n"
-	 "b_name text\n"
-	 "a_port uint UDP\n"
-	 "b_port uint UDP\n"
-	 "rtt_us uint measured, in microseconds\n"
-	 "loss_ppm uint packets lost of a million\n"
-	 "queue_bytes uint what waits to be sent\n"
-	 "capacity_bps uint|null bits a second it can carry, when that is known\n"
-	 "cost uint what routes reckon with\n"
-	 "set_cost uint|null what setLinkCost said\n"
-	 "upkeep bool whether the manager chose this link to keep nodes connected\n"
-	 "rate_bps uint bits a second now\n"
-	 "tx_bytes uint\n"
-	 "rx_bytes uint\n"
-	 "retransmits uint\n"},
-	{"rule", "A route rule: what comes in here goes out there.",
-	 "in_transport uint 0: the route begins here\n"
-	 "in_route uint\n"
-	 "out_transport uint 0: it ends here\n"
-	 "out_route uint\n"
-	 "connection text its number, 16 hex digits\n"
-	 "standby bool whether it waits for the first way to fail\n"},
-	{"app", "An app that is registered in the mesh.",
-	 "node id\n"
-	 "node_name text\n"
-	 "app text its name\n"
-	 "type text\n"
-	 "info text what it says of itself\n"},
-};
+static const char shapes[] =
+	"transport The link of two nodes.\n"
+	"id uint\n"
+	"status =creating,opening,connected\n"
+	"suspect bool whether an end hears nothing while it should\n"
+	"a id one end\n"
+	"b id the other\n"
+	"a_name text\n"
+	"b_name text\n"
+	"a_port uint UDP\n"
+	"b_port uint UDP\n"
+	"rtt_us uint measured, in microseconds\n"
+	"loss_ppm uint packets lost of a million\n"
+	"queue_bytes uint what waits to be sent\n"
+	"capacity_bps uint|null bits a second it can carry, when that is known\n"
+	"cost uint what routes reckon with\n"
+	"set_cost uint|null what setLinkCost said\n"
+	"upkeep bool whether the manager chose this link to keep nodes connected\n"
+	"rate_bps uint bits a second now\n"
+	"tx_bytes uint\n"
+	"rx_bytes uint\n"
+	"retransmits uint\n"
+	"\n"
+	"rule A route rule: what comes in here goes out there.\n"
+	"in_transport uint 0: the route begins here\n"
+	"in_route uint\n"
+	"out_transport uint 0: it ends here\n"
+	"out_route uint\n"
+	"connection text its number, 16 hex digits\n"
+	"standby bool whether it waits for the first way to fail\n"
+	"\n"
+	"app An app that is registered in the mesh.\n"
+	"node id\n"
+	"node_name text\n"
+	"app text its name\n"
+	"type text\n"
+	"info text what it says of itself\n"
+	"\n";
 
 #define PAGE                                                                                       \
 	"offset? uint(0..4294967295) the first that is wanted\n"                                   \
@@ -331,6 +333,6 @@ static const struct rpc_method methods[] = {
 
 int nm_api_list_register(struct rpc_server *server, struct nm_api *api)
 {
-	int err = rpc_server_shapes(server, shapes, sizeof shapes / sizeof *shapes);
+	int err = rpc_server_shapes(server, shapes);
 	return err ? err : rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
 }

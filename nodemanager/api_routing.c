@@ -87,12 +87,11 @@ static void set_transit(struct rpc_call *call, struct json_object *params, void 
 #define WAYS "uint(1.." RPC_NUM(NM_ROUTES_ASKED_MAX) ") "
 #define COST "uint(1.." RPC_NUM(NM_LINK_COST_MAX) ") "
 
-static const struct rpc_shape shapes[] = {
-	{"path", "One way through the mesh.",
-	 "nodes @brief[] from end to end\n"
-	 "hops uint\n"
-	 "cost uint the sum of its links' costs\n"},
-};
+static const char shapes[] = "path One way through the mesh.\n"
+			     "nodes @brief[] from end to end\n"
+			     "hops uint\n"
+			     "cost uint the sum of its links' costs\n"
+			     "\n";
 
 static const struct rpc_method methods[] = {
 	{.name = "findRoute",
@@ -125,6 +124,6 @@ static const struct rpc_method methods[] = {
 
 int nm_api_routing_register(struct rpc_server *server, struct nm_api *api)
 {
-	int err = rpc_server_shapes(server, shapes, sizeof shapes / sizeof *shapes);
+	int err = rpc_server_shapes(server, shapes);
 	return err ? err : rpc_server_add(server, methods, sizeof methods / sizeof *methods, api);
 }

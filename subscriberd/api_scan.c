@@ -256,62 +256,66 @@ static void get_graph(struct rpc_call *call, struct json_object *params, void *a
 	rpc_reply(call, o);
 }
 
-static const struct rpc_shape shapes[] = {
-	{"network", "How one network module fared.",
-	 "name text\n"
-	 "state =absent,asked,answered,failed\n"
-	 "why text\n"},
-	{"found", "A gateway of the walk.",
-	 "address text IP:PORT\n"
-	 "name text\n"
-	 "own bool whether it is this host\n"
-	 "networks text\n"
-	 "from text|null the host that it was found by\n"
-	 "depth uint hosts between us and it\n"},
-	{"scan", "How far a scan is.",
-	 "success bool\n"
-	 "callId text what pollCallStatus takes\n"
-	 "done bool\n"
-	 "enough bool whether it stopped for having found enough\n"
-	 "startedAt uint seconds since 1970\n"
-	 "finishedAt uint seconds since 1970; 0: not yet\n"
-	 "hosts uint\n"
-	 "links uint\n"
-	 "asked uint hosts that were asked for nodeInfo\n"
-	 "waiting uint\n"
-	 "answered uint\n"
-	 "gateways uint\n"
-	 "ignored uint\n"
-	 "networks @network[]\n"
-	 "found? @found[] with pollCallStatus: the gateways\n"},
-	{"graph_gateway", "The gateway of a host.",
-	 "address text IP:PORT\n"
-	 "name text\n"},
-	{"graph_host", "A host that was seen.",
-	 "key text\n"
-	 "address text|null\n"
-	 "name text\n"
-	 "networks text\n"
-	 "how text\n"
-	 "from text the host that it was found by\n"
-	 "depth uint hosts between us and it\n"
-	 "gone bool\n"
-	 "answer text what it said to nodeInfo\n"
-	 "firstSeen uint seconds since 1970\n"
-	 "lastSeen uint seconds since 1970\n"
-	 "askedAt uint seconds since 1970\n"
-	 "gateway? @graph_gateway\n"
-	 "stamp uint\n"},
-	{"graph_link", "A link that was seen.",
-	 "a text the key of one host\n"
-	 "b text\n"
-	 "network text\n"
-	 "cost uint\n"
-	 "gone bool\n"
-	 "firstSeen uint seconds since 1970\n"
-	 "lastSeen uint seconds since 1970\n"
-	 "stamp uint\n"},
-};
+static const char shapes[] = "network How one network module fared.\n"
+			     "name text\n"
+			     "state =absent,asked,answered,failed\n"
+			     "why text\n"
+			     "\n"
+			     "found A gateway of the walk.\n"
+			     "address text IP:PORT\n"
+			     "name text\n"
+			     "own bool whether it is this host\n"
+			     "networks text\n"
+			     "from text|null the host that it was found by\n"
+			     "depth uint hosts between us and it\n"
+			     "\n"
+			     "scan How far a scan is.\n"
+			     "success bool\n"
+			     "callId text what pollCallStatus takes\n"
+			     "done bool\n"
+			     "enough bool whether it stopped for having found enough\n"
+			     "startedAt uint seconds since 1970\n"
+			     "finishedAt uint seconds since 1970; 0: not yet\n"
+			     "hosts uint\n"
+			     "links uint\n"
+			     "asked uint hosts that were asked for nodeInfo\n"
+			     "waiting uint\n"
+			     "answered uint\n"
+			     "gateways uint\n"
+			     "ignored uint\n"
+			     "networks @network[]\n"
+			     "found? @found[] with pollCallStatus: the gateways\n"
+			     "\n"
+			     "graph_gateway The gateway of a host.\n"
+			     "address text IP:PORT\n"
+			     "name text\n"
+			     "\n"
+			     "graph_host A host that was seen.\n"
+			     "key text\n"
+			     "address text|null\n"
+			     "name text\n"
+			     "networks text\n"
+			     "how text\n"
+			     "from text the host that it was found by\n"
+			     "depth uint hosts between us and it\n"
+			     "gone bool\n"
+			     "answer text what it said to nodeInfo\n"
+			     "firstSeen uint seconds since 1970\n"
+			     "lastSeen uint seconds since 1970\n"
+			     "askedAt uint seconds since 1970\n"
+			     "gateway? @graph_gateway\n"
+			     "stamp uint\n"
+			     "\n"
+			     "graph_link A link that was seen.\n"
+			     "a text the key of one host\n"
+			     "b text\n"
+			     "network text\n"
+			     "cost uint\n"
+			     "gone bool\n"
+			     "firstSeen uint seconds since 1970\n"
+			     "lastSeen uint seconds since 1970\n"
+			     "stamp uint\n"
+			     "\n";
 
 #define NETWORKS "text(" RPC_NUM(API_NETWORKS_MAX) ") "
 #define CALL_ID "text(" RPC_NUM(DISCOVER_CALL_ID_MAX) ") "
@@ -345,6 +349,6 @@ static const struct rpc_method methods[] = {
 
 int api_scan_register(struct rpc_server *rpc, struct api_scan_hooks *hooks)
 {
-	int err = rpc_server_shapes(rpc, shapes, sizeof shapes / sizeof *shapes);
+	int err = rpc_server_shapes(rpc, shapes);
 	return err ? err : rpc_server_add(rpc, methods, sizeof methods / sizeof *methods, hooks);
 }

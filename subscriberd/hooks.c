@@ -51,8 +51,8 @@ bool sub_hooks_idle(const struct sub_hooks *h)
 
 static void run(struct sub_hooks *h, const char *name, const char *line, const struct sub_event *e)
 {
-	static const char *const keys[] = {"EVENT", "GATEWAY", "METHOD",     "INTERFACE",
-					   "IPV4",  "IPV6",    "GATEWAY_KEY"};
+	static const char keys[][12] = {"EVENT", "GATEWAY", "METHOD",	  "INTERFACE",
+					"IPV4",	 "IPV6",    "GATEWAY_KEY"};
 	char ip4[NET_ADDR_TEXT] = "", ip6[NET_ADDR_TEXT] = "", key[SUB_KEY_MAX];
 	char pairs[7][PAIR_MAX];
 	const char *env[8] = {NULL};

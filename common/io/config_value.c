@@ -260,7 +260,7 @@ bool config_value_parse(const struct config_key *k, const char *text, struct con
 
 const char *config_key_range(const struct config_key *k, char *out, size_t size)
 {
-	static const char *const fixed[] = {
+	static const char fixed[][36] = {
 		[CONFIG_STR] = "printable text",
 		[CONFIG_ADDR] = "a numeric IP:PORT",
 		[CONFIG_HOST] = "NAME:PORT or IP:PORT",

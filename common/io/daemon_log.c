@@ -33,7 +33,7 @@ static void sink_journal(enum log_level level, const char *line)
 
 static void sink_plain(enum log_level level, const char *line)
 {
-	static const char *const names[] = {
+	static const char names[][6] = {
 		[LOG_LEVEL_ERROR] = "error",
 		[LOG_LEVEL_WARN] = "warn ",
 		[LOG_LEVEL_INFO] = "info ",

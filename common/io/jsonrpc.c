@@ -48,11 +48,11 @@ int rpc_server_new(struct rpc_server **out)
 	return 0;
 }
 
-int rpc_server_shapes(struct rpc_server *server, const struct rpc_shape *shapes, size_t count)
+int rpc_server_shapes(struct rpc_server *server, const char *shapes)
 {
 	if (server->shape_table_count == RPC_TABLES_MAX)
 		return -ENOMEM;
-	server->shapes[server->shape_table_count++] = (struct rpc_shape_table){shapes, count};
+	server->shapes[server->shape_table_count++] = shapes;
 	return 0;
 }
 
@@ -61,15 +61,15 @@ void rpc_server_describe(struct rpc_server *server, const struct rpc_about *abou
 	server->about = about;
 }
 
-const struct rpc_shape *rpc_server_shape(const void *server, struct rpc_span name)
+bool rpc_server_shape(const void *server, struct rpc_span name, struct rpc_shape *out)
 {
 	const struct rpc_server *s = server;
 
 	for (size_t t = 0; t < s->shape_table_count; t++)
-		for (size_t i = 0; i < s->shapes[t].count; i++)
-			if (rpc_span_is(name, s->shapes[t].list[i].name))
-				return &s->shapes[t].list[i];
-	return NULL;
+		for (const char *at = s->shapes[t]; rpc_shape_next(&at, out);)
+			if (name.len == out->name.len && memcmp(name.p, out->name.p, name.len) == 0)
+				return true;
+	return false;
 }
 
 int rpc_server_add(struct rpc_server *server, const struct rpc_method *methods, size_t count,

@@ -104,8 +104,8 @@ int rpc_server_new(struct rpc_server **out);
 /* The table must outlive the server; several may be added, the first match wins.  -ENOMEM. */
 int rpc_server_add(struct rpc_server *server, const struct rpc_method *methods, size_t count,
 		   void *arg);
-/* The same for shapes that methods name with '@', whichever table they are in. */
-int rpc_server_shapes(struct rpc_server *server, const struct rpc_shape *shapes, size_t count);
+/* The same for SHAPES (io/rpcshape.h) that methods name with '@', whichever table they are in. */
+int rpc_server_shapes(struct rpc_server *server, const char *shapes);
 /* `about` outlives the server. */
 void rpc_server_describe(struct rpc_server *server, const struct rpc_about *about);
 /* Free every rpc_http first.  Calls still open stay valid until their owner answers them (the

@@ -266,11 +266,15 @@ static struct json_object *components_json(const struct rpc_server *s)
 	struct json_object *o = json_object_new_object(), *schemas = json_object_new_object();
 
 	for (size_t t = 0; t < s->shape_table_count; t++) {
-		for (size_t i = 0; i < s->shapes[t].count; i++) {
-			const struct rpc_shape *shape = &s->shapes[t].list[i];
-			struct json_object *schema = fields_schema(shape->fields);
-			rpc_set_str(schema, "description", shape->text);
-			rpc_set(schemas, shape->name, schema);
+		struct rpc_shape shape;
+		char name[64];
+
+		for (const char *at = s->shapes[t]; rpc_shape_next(&at, &shape);) {
+			struct json_object *schema = fields_schema(shape.fields);
+			cstr_print(name, sizeof name, "%.*s", (int)shape.name.len, shape.name.p);
+			rpc_set(schema, "description",
+				json_object_new_string_len(shape.text.p, (int)shape.text.len));
+			rpc_set(schemas, name, schema);
 		}
 	}
 	rpc_set(o, "schemas", schemas);

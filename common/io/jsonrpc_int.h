@@ -14,11 +14,6 @@ struct rpc_table {
 	void *arg;
 };
 
-struct rpc_shape_table {
-	const struct rpc_shape *list;
-	size_t count;
-};
-
 TAILQ_HEAD(request_list, rpc_request);
 
 #define RPC_KEPT_REQUEST_MAX 256u
@@ -48,7 +43,7 @@ const char *rpc_kept_find(struct rpc_kept *k, const char *text, size_t len, size
 
 struct rpc_server {
 	struct rpc_table tables[RPC_TABLES_MAX];
-	struct rpc_shape_table shapes[RPC_TABLES_MAX];
+	const char *shapes[RPC_TABLES_MAX]; /* SHAPES */
 	size_t table_count, shape_table_count;
 	const struct rpc_about *about; /* NULL: nothing is said */
 	struct request_list pending;

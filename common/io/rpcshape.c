@@ -27,7 +27,7 @@ static struct rpc_span take(const char **at, const char *stop)
 
 bool rpc_field_next(const char **at, struct rpc_field *out)
 {
-	if (!*at || !**at)
+	if (!*at || !**at || **at == '\n')
 		return false;
 	out->name = take(at, " \n");
 	out->type = take(at, " \n");
@@ -35,6 +35,21 @@ bool rpc_field_next(const char **at, struct rpc_field *out)
 	*at += **at == '\n';
 	out->optional = out->name.len && out->name.p[out->name.len - 1] == '?';
 	out->name.len -= out->optional;
+	return true;
+}
+
+bool rpc_shape_next(const char **at, struct rpc_shape *out)
+{
+	const char *end;
+
+	if (!**at)
+		return false;
+	out->name = take(at, " \n");
+	out->text = take(at, "\n");
+	end = strstr(*at, "\n\n");
+	*at += **at == '\n';
+	out->fields = *at;
+	*at = end ? end + 2 : *at + strlen(*at);
 	return true;
 }
 
@@ -214,7 +229,7 @@ static bool check_fields(struct check *c, struct json_object *object, const char
 
 static enum match match_one(struct check *c, const struct rpc_type *t, struct json_object *v)
 {
-	const struct rpc_shape *shape;
+	struct rpc_shape shape;
 
 	switch (t->kind) {
 	case RPC_KIND_TEXT:
@@ -239,10 +254,11 @@ static enum match match_one(struct check *c, const struct rpc_type *t, struct js
 	case RPC_KIND_OBJECT:
 		return json_object_is_type(v, json_type_object) ? MATCH : OTHER_KIND;
 	case RPC_KIND_SHAPE:
-		shape = c->find(c->arg, t->name);
 		if (!json_object_is_type(v, json_type_object))
 			return OTHER_KIND;
-		return !shape || check_fields(c, v, shape->fields, true) ? MATCH : WRONG;
+		return !c->find(c->arg, t->name, &shape) || check_fields(c, v, shape.fields, true)
+			       ? MATCH
+			       : WRONG;
 	case RPC_KIND_ANY:
 		return MATCH;
 	default:
@@ -277,7 +293,7 @@ static enum match match_list(struct check *c, const struct rpc_type *t, struct j
 
 static const char *kind_text(const struct rpc_type *t)
 {
-	static const char *const texts[] = {
+	static const char texts[][40] = {
 		[RPC_KIND_TEXT] = "a string",
 		[RPC_KIND_UINT] = "a whole number",
 		[RPC_KIND_NUMBER] = "a number",

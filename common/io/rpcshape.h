@@ -3,8 +3,9 @@
  * handler; calls are checked by it before the handler sees them, and rpc.discover is made from it,
  * so that neither can drift from the other.
  *
- * FIELDS is a line for each member of an object: "NAME TYPE what it is\n".  "NAME?" may be missing
- * (a parameter may then be null, too).  The name "*" stands for every other member.
+ * FIELDS is a line for each member of an object, "NAME TYPE what it is\n", up to an empty line or
+ * the end.  "NAME?" may be missing (a parameter may then be null, too).  The name "*" stands for
+ * every other member.
  * TYPE is one or several of these with '|' between:
  *   text  text(MAX)     a string, of at most MAX bytes
  *   uint  uint(MIN..MAX)  a whole number that is not negative
@@ -15,6 +16,9 @@
  *   @NAME               the shape of that name
  *   T[]  T[MAX]         a list of one of the above, of at most MAX entries
  * Numbers may be C constants by way of RPC_NUM, with their suffix.
+ *
+ * SHAPES is "NAME what it is\n", FIELDS and "\n" for each object that has a name: one text, for a
+ * table of pointers would be three times its size in a program that can be loaded anywhere.
  */
 #ifndef IO_RPCSHAPE_H
 #define IO_RPCSHAPE_H
@@ -27,11 +31,6 @@
 #define RPC_NUM(constant) RPC_NUM_TEXT(constant)
 #define RPC_NUM_TEXT(constant) #constant
 #define RPC_SHAPE_WHY_MAX 200
-
-/* An object that several methods share. */
-struct rpc_shape {
-	const char *name, *text, *fields;
-};
 
 struct rpc_span {
 	const char *p;
@@ -75,8 +74,16 @@ bool rpc_type_next(struct rpc_span *rest, struct rpc_type *out);
 bool rpc_word_next(struct rpc_span *rest, struct rpc_span *out);
 bool rpc_span_is(struct rpc_span s, const char *text);
 
-/* Finds a shape; NULL when there is none. */
-typedef const struct rpc_shape *rpc_shape_find(const void *arg, struct rpc_span name);
+/* An object that several methods share. */
+struct rpc_shape {
+	struct rpc_span name, text;
+	const char *fields;
+};
+/* The next of SHAPES at `*at`, which moves on; false at the end. */
+bool rpc_shape_next(const char **at, struct rpc_shape *out);
+
+/* Finds a shape; false when there is none. */
+typedef bool rpc_shape_find(const void *arg, struct rpc_span name, struct rpc_shape *out);
 
 /*
  * Whether `params` (an object) are what `fields` (may be NULL) say.  With `strict`, members that

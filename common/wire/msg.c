@@ -346,7 +346,7 @@ bool msg_allowed(uint16_t type, unsigned sender, enum msg_state state)
 
 const char *msg_code_name(uint16_t code)
 {
-	static const char *const names[] = {
+	static const char names[][16] = {
 		[CODE_OK] = "ok",
 		[CODE_REFUSED] = "refused",
 		[CODE_NOT_FOUND] = "not found",
@@ -365,7 +365,7 @@ const char *msg_code_name(uint16_t code)
 
 const char *node_role_name(uint8_t role)
 {
-	static const char *const names[ROLES] = {
+	static const char names[ROLES][8] = {
 		[ROLE_DEFAULT] = "default",
 		[ROLE_MEMBER] = "member",
 		[ROLE_RELAY] = "relay",

@@ -8,7 +8,7 @@
 
 const char *socks5_code_text(uint8_t code)
 {
-	static const char *const names[] = {
+	static const char names[][36] = {
 		"ok",
 		"general failure",
 		"not allowed by the server's rules",

@@ -48,7 +48,7 @@ static const struct rpc_method methods[] = {
 	{.name = "h", .handler = h_hold, .access = RPC_AUTHORISED},
 };
 
-static const struct rpc_shape object_shape = {"o", "", "n uint(0..9)\no? @o\n* any\n"};
+static const char object_shape[] = "o\nn uint(0..9)\no? @o\n* any\n\n";
 
 static void check_answer(const char *text, size_t len, void *arg)
 {
@@ -69,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct rpc_answer answer;
 
 	if (rpc_server_new(&server) || rpc_server_add(server, methods, 2, &s) ||
-	    rpc_server_shapes(server, &object_shape, 1))
+	    rpc_server_shapes(server, object_shape))
 		abort();
 	rpc_dispatch(server, data, size, &ctx, check_answer, &s);
 	for (size_t i = 0; i < s.held_count; i++)
