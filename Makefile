@@ -61,12 +61,13 @@ try = $(shell [ "`printf '$(1)' | $(CC) $(ROOTFLAGS) -Werror $(2) -x c -o /dev/n
 # Cheap routers have little flash: a program has no function that it does not call, and no tables to
 # unwind its stack with (debuggers read .debug_frame).  Relocations are packed where ld can and the
 # libc reads it: glibc does since 2.36; others cannot be asked (EXTRA_LDFLAGS).
+# Frame pointers are for unwinding too, and gcc keeps them on aarch64 only.
 # -fno-plt is worth it where the linker makes a direct call again of one to our own function, which
 # is on x86: elsewhere each would stay a load and a jump.
 PLT_ASK  := \043if !defined __x86_64__ && !defined __i386__\n\043error\n\043endif\nint x;\n
 ifeq ($(SANFLAGS),)
 SMALL    := -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables \
-            $(if $(call try,$(PLT_ASK),-c),-fno-plt)
+            $(if $(call try,$(PLT_ASK),-c),-fno-plt) -fomit-frame-pointer
 # Nobody looks for a function of ours in a program: on MIPS each would have a name to be found by.
 SMALL_LD  = -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--exclude-libs,ALL $(PACK)
 # Asked at the first link, when the libraries of another CPU are there.
@@ -74,6 +75,9 @@ PACK      = $(eval PACK := $(if $(call try,$(PACK_ASK),$(PACK_LD)),$(PACK_LD)))$
 PACK_ASK := \043include <features.h>\n\043if !__GLIBC_PREREQ(2, 36)\n\043error\n\043endif\nint main(void) { return 0; }\n
 PACK_LD  := -Wl,-z,pack-relative-relocs
 endif
+# Where the compiler has a model for programs smaller than 1 MB (aarch64), an address is one instruction and
+# not two; the linker finds out if one is larger.  Not for a library, which may go into any program.
+MODEL    := $(if $(SANFLAGS),,$(if $(call try,int x;,-mcmodel=tiny -c),-mcmodel=tiny))
 # What carries no packets and searches no graph is made for size.
 HOT  := $(addprefix common/tunnel/,mesh% tunpump%) $(addprefix common/io/,chan.c chan_i% clock% tun%)
 COLD := $(filter-out $(HOT),$(wildcard common/io/*.c common/tunnel/*.c)) $(wildcard common/scan/*.c \
@@ -87,6 +91,14 @@ WARM := $(filter %.c,$(wildcard $(subst %,*,$(HOT)) apps/libmeshapp/meshconn.c a
 UNALIGNED := -falign-functions=1 -falign-jumps=1 -falign-loops=1
 OPT_COLD  := $(if $(call try,int x;,-Oz -c),-Oz,-Os)
 OPT_WARM  := $(if $(call try,int x;,$(UNALIGNED) -c),$(UNALIGNED))
+# In the two large daemons what is made for size is compiled once more as one piece, when they are linked.
+# The objects are ordinary ones too (fat): with them all else is linked, as fast as without.
+LTO_ASK  := \043ifdef __clang__\n\043error\n\043endif\nint x;\n
+LTO      := $(if $(SANFLAGS),,$(if $(call try,$(LTO_ASK),-flto -ffat-lto-objects -c),-flto -ffat-lto-objects))
+NO_LTO   := $(if $(LTO),-fno-lto)
+LTO_LD   := $(if $(LTO),-flto -flto-partition=one $(SMALL) $(MODEL))
+LDFLAGS_gatewayd    := $(LTO_LD)
+LDFLAGS_subscriberd := $(LTO_LD)
 
 CRYPTO  ?= libcrypto
 ifeq ($(CRYPTO),libcrypto)
@@ -102,12 +114,12 @@ CFLAGS  := $(ROOTFLAGS) -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DMESHNET_
            -Icommon -Iapps -I. $(CRYPTO_FLAGS) $(EXTRA_CFLAGS)
 # Every program maps what it uses and no more.  libcrypto is loaded when it is first needed
 # (core/seal.c).  Square roots are one instruction, so that a node needs no libm.
-LDFLAGS  = $(ROOTFLAGS) $(SMALL_LD) -Wl,--as-needed $(HARDEN_LD) $(SANFLAGS) $(EXTRA_LDFLAGS)
+LDFLAGS  = $(ROOTFLAGS) $(NO_LTO) $(SMALL_LD) -Wl,--as-needed $(HARDEN_LD) $(SANFLAGS) $(EXTRA_LDFLAGS)
 LDLIBS  := -levent_extra -levent_core -ljson-c -lsodium -lsqlite3 -lmnl -lnftables -linih -lm
 
 # What everything in BUILD is made with: written anew when it is another, and objects are older then.
 FLAGS_FILE := $(BUILD)/flags
-$(FLAGS_FILE): export FLAGS_USED = $(CC) $(CFLAGS) $(OPT_COLD) $(OPT_WARM) $(LDFLAGS) $(LDLIBS)
+$(FLAGS_FILE): export FLAGS_USED = $(CC) $(CFLAGS) $(MODEL) $(OPT_COLD) $(LTO) $(OPT_WARM) $(LDFLAGS) $(LTO_LD) $(LDLIBS)
 $(FLAGS_FILE): FORCE
 	@mkdir -p $(@D)
 	@{ $(CC) --version | head -n 1; printf '%s\n' "$$FLAGS_USED"; } >$@.$$$$ && \
@@ -172,12 +184,12 @@ $(SYSROOT_WHOLE):
 	@etc/sysroot.sh $(CROSS) $(SYSROOT)
 
 ifneq ($(findstring -O2,$(OPT)),)
-$(COLD:%.c=$(BUILD)/obj/%.o): OPT_FILE := $(OPT_COLD)
+$(COLD:%.c=$(BUILD)/obj/%.o): OPT_FILE := $(OPT_COLD) $(LTO)
 $(WARM:%.c=$(BUILD)/obj/%.o): OPT_FILE := $(OPT_WARM)
 endif
 $(BUILD)/obj/%.o: %.c $(FLAGS_FILE) | $(SYSROOT_WHOLE)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(OPT_FILE) -MMD -MP -c $< -o $@
+	$(CC) $(CFLAGS) $(MODEL) $(OPT_FILE) -MMD -MP -c $< -o $@
 
 $(LIBMESHNET): $(COMMON_OBJ)
 	@rm -f $@
@@ -189,7 +201,7 @@ $(LIBPARTS): $(PART_OBJ)
 define program
 $(BIN)/$(1): $(BUILD)/obj/$(2)/main.o $(call part_obj,$(2)) $(call part_obj,$(3)) $(LIBMESHNET)
 	@mkdir -p $$(@D)
-	$(CC) $$(LDFLAGS) $$^ $$(LDLIBS) $$(LDLIBS_$(1)) -o $$@
+	$(CC) $$(LDFLAGS) $$(LDFLAGS_$(1)) $$^ $$(LDLIBS) $$(LDLIBS_$(1)) -o $$@
 endef
 # The prompt's editor; no daemon loads it.
 LDLIBS_meshctl := -ledit
