@@ -75,9 +75,6 @@ PACK      = $(eval PACK := $(if $(call try,$(PACK_ASK),$(PACK_LD)),$(PACK_LD)))$
 PACK_ASK := \043include <features.h>\n\043if !__GLIBC_PREREQ(2, 36)\n\043error\n\043endif\nint main(void) { return 0; }\n
 PACK_LD  := -Wl,-z,pack-relative-relocs
 endif
-# Where the compiler has a model for programs smaller than 1 MB (aarch64), an address is one instruction and
-# not two; the linker finds out if one is larger.  Not for a library, which may go into any program.
-MODEL    := $(if $(SANFLAGS),,$(if $(call try,int x;,-mcmodel=tiny -c),-mcmodel=tiny))
 # What carries no packets and searches no graph is made for size.
 HOT  := $(addprefix common/tunnel/,mesh% tunpump%) $(addprefix common/io/,chan.c chan_i% clock% tun%)
 COLD := $(filter-out $(HOT),$(wildcard common/io/*.c common/tunnel/*.c)) $(wildcard common/scan/*.c \
@@ -91,6 +88,9 @@ WARM := $(filter %.c,$(wildcard $(subst %,*,$(HOT)) apps/libmeshapp/meshconn.c a
 UNALIGNED := -falign-functions=1 -falign-jumps=1 -falign-loops=1
 OPT_COLD  := $(if $(call try,int x;,-Oz -c),-Oz,-Os)
 OPT_WARM  := $(if $(call try,int x;,$(UNALIGNED) -c),$(UNALIGNED))
+# Where the compiler has a model for programs smaller than 1 MB (aarch64), an address is one instruction and
+# not two; the linker finds out if one is larger.  Not for the library for others, which may go anywhere.
+MODEL     := $(if $(SANFLAGS),,$(if $(call try,int x;,-mcmodel=tiny -c),-mcmodel=tiny))
 # In the two large daemons what is made for size is compiled once more as one piece, when they are linked.
 # The objects are ordinary ones too (fat): with them all else is linked, as fast as without.
 LTO_ASK  := \043ifdef __clang__\n\043error\n\043endif\nint x;\n
@@ -119,7 +119,7 @@ LDLIBS  := -levent_extra -levent_core -ljson-c -lsodium -lsqlite3 -lmnl -lnftabl
 
 # What everything in BUILD is made with: written anew when it is another, and objects are older then.
 FLAGS_FILE := $(BUILD)/flags
-$(FLAGS_FILE): export FLAGS_USED = $(CC) $(CFLAGS) $(MODEL) $(OPT_COLD) $(LTO) $(OPT_WARM) $(LDFLAGS) $(LTO_LD) $(LDLIBS)
+$(FLAGS_FILE): export FLAGS_USED = $(CC) $(CFLAGS) $(OPT_COLD) $(LTO) $(OPT_WARM) $(MODEL) $(LDFLAGS) $(LTO_LD) $(LDLIBS)
 $(FLAGS_FILE): FORCE
 	@mkdir -p $(@D)
 	@{ $(CC) --version | head -n 1; printf '%s\n' "$$FLAGS_USED"; } >$@.$$$$ && \
@@ -184,12 +184,12 @@ $(SYSROOT_WHOLE):
 	@etc/sysroot.sh $(CROSS) $(SYSROOT)
 
 ifneq ($(findstring -O2,$(OPT)),)
-$(COLD:%.c=$(BUILD)/obj/%.o): OPT_FILE := $(OPT_COLD) $(LTO)
-$(WARM:%.c=$(BUILD)/obj/%.o): OPT_FILE := $(OPT_WARM)
+$(COLD:%.c=$(BUILD)/obj/%.o): OPT_FILE := $(OPT_COLD) $(LTO) $(MODEL)
+$(WARM:%.c=$(BUILD)/obj/%.o): OPT_FILE := $(OPT_WARM) $(MODEL)
 endif
 $(BUILD)/obj/%.o: %.c $(FLAGS_FILE) | $(SYSROOT_WHOLE)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(MODEL) $(OPT_FILE) -MMD -MP -c $< -o $@
+	$(CC) $(CFLAGS) $(OPT_FILE) -MMD -MP -c $< -o $@
 
 $(LIBMESHNET): $(COMMON_OBJ)
 	@rm -f $@
