@@ -88,9 +88,10 @@ WARM := $(filter %.c,$(wildcard $(subst %,*,$(HOT)) apps/libmeshapp/meshconn.c a
 UNALIGNED := -falign-functions=1 -falign-jumps=1 -falign-loops=1
 OPT_COLD  := $(if $(call try,int x;,-Oz -c),-Oz,-Os)
 OPT_WARM  := $(if $(call try,int x;,$(UNALIGNED) -c),$(UNALIGNED))
-# Where the compiler has a model for programs smaller than 1 MB (aarch64), an address is one instruction and
-# not two; the linker finds out if one is larger.  Not for the library for others, which may go anywhere.
-MODEL     := $(if $(SANFLAGS),,$(if $(call try,int x;,-mcmodel=tiny -c),-mcmodel=tiny))
+# aarch64 has a model for programs smaller than 1 MB, where an address is one instruction and not two; the
+# linker finds out if one is larger.  Not for the library for others, which may go anywhere.
+TINY_ASK  := \043ifndef __aarch64__\n\043error\n\043endif\nint x;\n
+MODEL     := $(if $(SANFLAGS),,$(if $(call try,$(TINY_ASK),-mcmodel=tiny -c),-mcmodel=tiny))
 # In the two large daemons what is made for size is compiled once more as one piece, when they are linked.
 # The objects are ordinary ones too (fat): with them all else is linked, as fast as without.
 LTO_ASK  := \043ifdef __clang__\n\043error\n\043endif\nint x;\n

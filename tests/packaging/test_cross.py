@@ -22,15 +22,13 @@ DAEMONS = "nodemanager", "node", "apptracker", "gatewayd", "subscriberd"
 STRIPPED_MAX = 400 * 1000
 # Past the limit, and not to grow further without a look (docs/building.md).
 STRIPPED_MAX_OF = {
-    ("s390x-linux-gnu", "gatewayd"): 436 * 1000,
-    ("s390x-linux-gnu", "subscriberd"): 468 * 1000,
-    ("aarch64-linux-gnu", "gatewayd"): 464 * 1000,
-    ("aarch64-linux-gnu", "subscriberd"): 464 * 1000,
-    ("mipsel-linux-gnu", "gatewayd"): 534 * 1000,
-    ("mipsel-linux-gnu", "subscriberd"): 600 * 1000,
+    ("s390x-linux-gnu", "gatewayd"): 412 * 1000,
+    ("s390x-linux-gnu", "subscriberd"): 449 * 1000,
+    ("mipsel-linux-gnu", "gatewayd"): 533 * 1000,
+    ("mipsel-linux-gnu", "subscriberd"): 599 * 1000,
 }
 OPTIMIZE = "OPT=-O2 -g0" if EVERYTHING else "OPT=-O1 -g0"
-BUILD_SECONDS, UNIT_SECONDS = 400, 300
+BUILD_SECONDS, UNIT_SECONDS = 600, 300
 JOBS = max(1, min(4, os.cpu_count() or 2))
 UNITS = sorted(os.path.basename(p)[:-2] for p in glob.glob(f"{TOP}/tests/unit/test_*.c"))
 
