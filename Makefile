@@ -167,7 +167,7 @@ help:
 	@echo "make            build the daemons and apps into $(BIN)"
 	@echo "make demo       show a mesh carrying a subscriber to the Internet (root; KEEP=1 keeps it)"
 	@echo "make test       all tests (root for the lab; SUITES='unit lab' for some)"
-	@echo "make test-vm    methods that need another kernel than this one, in QEMU (a minute)"
+	@echo "make test-vm    methods that need another kernel than this one, in QEMU (two minutes)"
 	@echo "make test-packaging  packages, init scripts, units, containers, other CPUs (root)"
 	@echo "make test-all   these three (10 minutes on two cores)"
 	@echo "make CROSS=aarch64-linux-gnu  build for another CPU (s390x, arm, mipsel; make test-cross)"

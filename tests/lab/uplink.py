@@ -8,7 +8,7 @@ from lab import Lab
 SERVICES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "services.py")
 INET4, INET6 = "198.51.100.80", "2001:db8:80::80"
 GATEWAY_PORT, SUBSCRIBER_PORT = 65533, 65532
-SLOW = float(os.environ.get("MESHNET_SLOW") or 1)  # a machine that is emulated is so much slower
+SLOW = float(os.environ.get("MESHNET_SLOW") or 1)  # so much slower than a PC this machine is
 
 
 class UplinkLab(Lab):

@@ -21,20 +21,17 @@ class Scenario:
 def methods(name, wanted, modules, programs=()):
     """tests/lab/test_methods_link.py with these methods."""
     return Scenario(name, "test_methods_link.py", "" if "direct" in wanted else "not direct_keeps",
-                    environment={"MESHNET_METHODS": wanted, "MESHNET_SLOW": "8"},
-                    modules=modules, programs=programs)
+                    environment={"MESHNET_METHODS": wanted}, modules=modules, programs=programs)
 
 
 SCENARIOS = [
     methods("tunnels", "ipip ipip6 gre gre6", ("ipip", "sit", "ip6_tunnel", "ip_gre", "ip6_gre")),
     Scenario("wireguard", "test_methods_wg.py",
-             environment={"MESHNET_WIREGUARD": "kernel", "MESHNET_METHODS": "wireguard",
-                          "MESHNET_SLOW": "4"},
+             environment={"MESHNET_WIREGUARD": "kernel", "MESHNET_METHODS": "wireguard"},
              modules=("wireguard",)),
-    Scenario("batman", "test_batman.py", environment={"MESHNET_SLOW": "4"},
-             modules=("batman_adv",), programs=("batctl",)),
-    Scenario("queues", "test_gateway_direct.py", "queues or left",
-             environment={"MESHNET_SLOW": "10", "MESHNET_QUEUES": "fq_codel cake"},
+    Scenario("batman", "test_batman.py", modules=("batman_adv",), programs=("batctl",)),
+    Scenario("queues", "test_gateway_direct.py",
+             environment={"MESHNET_QUEUES": "fq_codel cake"},
              modules=("ifb", "sch_htb", "sch_ingress", "sch_cake", "cls_bpf", "act_mirred"),
              programs=("tc", "iperf3")),
 ]
