@@ -581,6 +581,42 @@ static void test_order_of_an_unknown_gateway(void **state)
 	sub_engine_free(w.e);
 }
 
+/* By a method that we do not use, or that the gateway does not have: nothing changes. */
+static void test_order_by_another_method(void **state)
+{
+	struct sub_policy p = policy;
+	struct world w;
+	const char *why;
+	(void)state;
+	world_open(&w);
+	bring_both(&w);
+	unsigned requests = w.requests;
+	for (unsigned i = 0; i < 2; i++) {
+		int64_t order = sub_engine_connect(w.e, i ? "b" : NULL, "gre", w.now);
+		live(&w, 1);
+		assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_FAILED);
+		assert_string_equal(why, "gre is not among subscriber.Methods");
+	}
+	p.terms.method_count = 3;
+	strcpy(p.terms.methods[1], "gre");
+	strcpy(p.terms.methods[2], "vxlan");
+	sub_engine_set_policy(w.e, &p, w.now);
+	int64_t order = sub_engine_connect(w.e, "b", "vxlan", w.now);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_PENDING); /* it is asked */
+	live(&w, 1);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_FAILED);
+	assert_string_equal(why, "b does not offer vxlan");
+	assert_string_equal(status_of(&w).order, "");
+	assert_int_equal(w.online_slot, 0);
+	assert_int_equal(w.requests, requests);
+	assert_int_equal(w.gaps, 0);
+	order = sub_engine_connect(w.e, "b", "gre", w.now);
+	assert_int_equal(sub_engine_order(w.e, order, &why), SUB_ORDER_PENDING);
+	assert_string_equal(w.requested, "b");
+	assert_string_equal(w.method, "gre");
+	sub_engine_free(w.e);
+}
+
 /* Every request is refused, in steps of 50 ms; how many there were. */
 static unsigned refuse_all(struct world *w, double seconds)
 {
@@ -848,6 +884,7 @@ int main(void)
 		cmocka_unit_test(test_goodput),
 		cmocka_unit_test(test_orders),
 		cmocka_unit_test(test_order_of_an_unknown_gateway),
+		cmocka_unit_test(test_order_by_another_method),
 		cmocka_unit_test(test_an_order_waits_out_a_refusal),
 		cmocka_unit_test(test_an_order_does_not_wait_for_ever),
 		cmocka_unit_test(test_interrupted_tunnel),
