@@ -33,6 +33,7 @@ struct nl_watch {
 	struct event *event;
 	char table[NFT_TABLE_NAME_MAX + 1]; /* "": routes */
 	uint32_t owner;			    /* the socket that made the table */
+	bool touched;			    /* by another, since we have made it */
 	nl_watch_cb *cb;
 	void *arg;
 	_Alignas(struct nlmsghdr) char rx[RX_BYTES];
@@ -56,16 +57,19 @@ static bool is_new_table(const struct nlmsghdr *h)
 	return h->nlmsg_type == (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE);
 }
 
-/* Is it news?  With `made` it tells us who we are. */
-static bool message_read(struct nl_watch *w, const struct nlmsghdr *h, bool made)
+/* Is there news, with `news` before this message?  With `made` it may tell us who we are: what came
+ * before is history then, what comes behind is not. */
+static bool message_read(struct nl_watch *w, const struct nlmsghdr *h, bool made, bool news)
 {
 	if (!*w->table)
-		return h->nlmsg_type >= NLMSG_MIN_TYPE;
+		return news || h->nlmsg_type >= NLMSG_MIN_TYPE;
 	if (!about_table(w, h))
-		return false;
-	if (made && is_new_table(h))
+		return news;
+	if (made && is_new_table(h)) {
 		w->owner = h->nlmsg_pid;
-	return h->nlmsg_pid != w->owner;
+		return false;
+	}
+	return news || h->nlmsg_pid != w->owner;
 }
 
 static bool drain(struct nl_watch *w, bool made)
@@ -78,12 +82,12 @@ static bool drain(struct nl_watch *w, bool made)
 		int left = (int)n;
 
 		if (n < 0) { /* something was lost: it may have been ours to hear */
-			news = news || errno == ENOBUFS;
+			news = news || (errno == ENOBUFS && !made);
 			continue;
 		}
 		for (const struct nlmsghdr *h = (void *)w->rx; mnl_nlmsg_ok(h, left);
 		     h = mnl_nlmsg_next(h, &left))
-			news = message_read(w, h, made) || news;
+			news = message_read(w, h, made, news);
 	}
 	return news;
 }
@@ -94,13 +98,17 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (drain(w, false))
+	if (drain(w, false) || w->touched) {
+		w->touched = false;
 		w->cb(w->arg);
+	}
 }
 
 void nl_watch_made(struct nl_watch *w)
 {
-	drain(w, true);
+	w->touched = drain(w, true);
+	if (w->touched)
+		event_active(w->event, EV_READ, 0);
 }
 
 static int join(struct nl_watch *w, const int *groups, size_t count)

@@ -18,7 +18,8 @@ int nl_watch_routes(struct nl_watch **out, struct event_base *base, nl_watch_cb 
 /* Table inet `table`, changed by anybody but who made it.  The name is copied. */
 int nl_watch_table(struct nl_watch **out, struct event_base *base, const char *table,
 		   nl_watch_cb *cb, void *arg);
-/* We have just made the table: whoever did that is us, and what was told until now is history. */
+/* We have just made the table: whoever did that is us, and what was told before is history.  What
+ * others have done to it since is told by the loop. */
 void nl_watch_made(struct nl_watch *w);
 void nl_watch_free(struct nl_watch *w); /* NULL is fine */
 #endif

@@ -9,6 +9,7 @@
 #include "base/ippacket.h"
 #include "base/log.h"
 #include "io/netlink.h"
+#include "io/netlink_watch.h"
 #include "io/nft.h"
 #include "io/sysctl.h"
 #include "io/tun.h"
@@ -556,6 +557,49 @@ static void test_borrowed(void **state)
 	end();
 }
 
+static void on_touched(void *arg)
+{
+	(*(unsigned *)arg)++;
+}
+
+/* Changes of others, and of no table but ours; what we do is no news, even when others did
+ * something just before or after. */
+static void test_watch(void **state)
+{
+	static const char flush[] = "nft flush map inet " TABLE " up4";
+	struct nft_lease l = lease(), other = {.interface = "mgw0", .ip4 = stranger4};
+	struct nl_watch *w;
+	unsigned count = 0;
+
+	(void)state;
+	need_netns();
+	assert_int_equal(nl_watch_table(&w, base, TABLE, on_touched, &count), 0);
+	begin();
+	nl_watch_made(w);
+	free(netns_output("nft add table inet other; nft delete table inet other"));
+	assert_int_equal(nft_leases_add(nft, TABLE, &other, 1), 0);
+	pump();
+	assert_int_equal(count, 0);
+	free(netns_output(flush));
+	pump();
+	assert_int_equal(count, 1);
+	free(netns_output(flush));
+	assert_int_equal(table_make_with(true, &l, 1), 0);
+	nl_watch_made(w);
+	pump();
+	assert_int_equal(count, 1);
+	assert_int_equal(table_make_with(true, &l, 1), 0);
+	free(netns_output(flush));
+	nl_watch_made(w);
+	assert_int_equal(count, 1); /* not from inside */
+	pump();
+	assert_int_equal(count, 2);
+	pump();
+	assert_int_equal(count, 2);
+	nl_watch_free(w);
+	end();
+}
+
 static void test_foreign_table_stays(void **state)
 {
 	(void)state;
@@ -661,6 +705,7 @@ int main(void)
 		cmocka_unit_test(test_many_leases),
 		cmocka_unit_test(test_intact),
 		cmocka_unit_test(test_borrowed),
+		cmocka_unit_test(test_watch),
 		cmocka_unit_test(test_foreign_table_stays),
 		cmocka_unit_test(test_killswitch),
 	};
