@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 #include "io/sockaddr.h"
@@ -16,6 +17,8 @@
 /* Clients choose the names: that many of them without an answer say nothing of the name server. */
 #define TIMEOUTS "64"
 #define BUCKETS 256u
+#define HOSTS "/etc/hosts"
+#define RESOLV_CONF "/etc/resolv.conf"
 
 /* One question to evdns.  Whoever asks for the same name meanwhile gets the same answer. */
 struct question {
@@ -41,9 +44,76 @@ struct lookup {
 struct resolver {
 	struct event_base *base;
 	struct evdns_base *dns;
+	struct stat hosts, resolv_conf; /* as they were when they were read; zero: not there */
+	bool configured;		/* resolv.conf does not count */
 	LIST_HEAD(, question) buckets[BUCKETS];
 	unsigned lookup_count, asking_count;
 };
+
+/* --- what the host says of names: a network that comes up changes it while we run --- */
+
+static bool changed(const char *path, struct stat *known)
+{
+	struct stat now = {0};
+
+	if (stat(path, &now))
+		now = (struct stat){0};
+	if (now.st_ino == known->st_ino && now.st_dev == known->st_dev &&
+	    now.st_size == known->st_size && now.st_mtim.tv_sec == known->st_mtim.tv_sec &&
+	    now.st_mtim.tv_nsec == known->st_mtim.tv_nsec)
+		return false;
+	*known = now;
+	return true;
+}
+
+/* Over those of resolv.conf. */
+static void options_set(struct resolver *r)
+{
+	evdns_base_set_option(r->dns, "timeout", "3");
+	evdns_base_set_option(r->dns, "max-inflight", INFLIGHT);
+	evdns_base_set_option(r->dns, "max-timeouts", TIMEOUTS);
+}
+
+static int servers_read(struct resolver *r)
+{
+	return evdns_base_resolv_conf_parse(r->dns, DNS_OPTION_NAMESERVERS | DNS_OPTION_MISC,
+					    RESOLV_CONF);
+}
+
+/* Questions that wait for an old server's answer go to the new ones. */
+static void files_look(struct resolver *r)
+{
+	if (changed(HOSTS, &r->hosts)) {
+		evdns_base_clear_host_addresses(r->dns);
+		evdns_base_load_hosts(r->dns, HOSTS);
+	}
+	if (r->configured || !changed(RESOLV_CONF, &r->resolv_conf))
+		return;
+	evdns_base_clear_nameservers_and_suspend(r->dns);
+	if (servers_read(r))
+		log_warn("socks: no name servers in " RESOLV_CONF ": names will not be resolved");
+	options_set(r);
+	evdns_base_resume(r->dns);
+}
+
+static int add_servers(struct resolver *r, const struct net_addr *servers, unsigned count)
+{
+	char text[NET_ADDR_TEXT];
+
+	r->configured = count > 0;
+	changed(HOSTS, &r->hosts);
+	evdns_base_load_hosts(r->dns, HOSTS);
+	if (count == 0) {
+		changed(RESOLV_CONF, &r->resolv_conf);
+		return servers_read(r);
+	}
+	for (unsigned i = 0; i < count; i++)
+		if (evdns_base_nameserver_ip_add(r->dns, net_addr_text(&servers[i], text)))
+			return -1;
+	return 0;
+}
+
+/* --- questions --- */
 
 /* FNV-1a; what a client gains from collisions is a slow list of at most RESOLVER_LOOKUPS_MAX. */
 static unsigned bucket_of(const char *name)
@@ -150,6 +220,7 @@ static struct question *question_get(struct resolver *r, uint64_t asker, const c
 	}
 	q->asking = true;
 	r->asking_count++;
+	files_look(r);
 	/* Never cancelled: its answer is as good for the next who asks. */
 	evdns_getaddrinfo(r->dns, name, NULL, &hints, on_answer, q);
 	return q;
@@ -179,20 +250,6 @@ struct lookup *resolver_ask(struct resolver *r, uint64_t asker, const char *name
 	return l;
 }
 
-static int add_servers(struct resolver *r, const struct net_addr *servers, unsigned count)
-{
-	char text[NET_ADDR_TEXT];
-
-	evdns_base_load_hosts(r->dns, "/etc/hosts");
-	if (count == 0)
-		return evdns_base_resolv_conf_parse(
-			r->dns, DNS_OPTION_NAMESERVERS | DNS_OPTION_MISC, "/etc/resolv.conf");
-	for (unsigned i = 0; i < count; i++)
-		if (evdns_base_nameserver_ip_add(r->dns, net_addr_text(&servers[i], text)))
-			return -1;
-	return 0;
-}
-
 static void on_evdns(int is_warning, const char *text)
 {
 	if (is_warning)
@@ -217,9 +274,7 @@ struct resolver *resolver_new(struct event_base *base, const struct net_addr *se
 	}
 	if (add_servers(r, servers, count))
 		log_warn("socks: no name servers: names will not be resolved");
-	evdns_base_set_option(r->dns, "timeout", "3");
-	evdns_base_set_option(r->dns, "max-inflight", INFLIGHT);
-	evdns_base_set_option(r->dns, "max-timeouts", TIMEOUTS);
+	options_set(r);
 	return r;
 }
 

@@ -17,7 +17,8 @@ struct lookup;
 typedef void resolver_cb(void *arg, const struct net_addr *addrs, unsigned count);
 
 /* Name servers; none: those of /etc/resolv.conf (whose search list is not used: a name is what it
- * says).  /etc/hosts counts.  NULL when out of memory. */
+ * says).  /etc/hosts counts.  Both are read again when they have changed.  NULL when out of
+ * memory. */
 struct resolver *resolver_new(struct event_base *base, const struct net_addr *servers,
 			      unsigned count);
 /* Ends all lookups without callbacks. */

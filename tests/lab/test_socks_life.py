@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -90,6 +91,43 @@ def test_reload_changes_the_user(socks):
     reload(socks, socks.client, "")
     assert fetch("") == 0
     held.close()
+
+
+def test_name_servers_of_the_host_change(socks):
+    """resolv.conf names one that does not answer, then one that does, and hosts a name: as when a
+    network comes up while the server runs."""
+    folder = f"/etc/netns/{socks['gw2'].full}"  # `ip netns exec` shows these files as /etc's
+
+    def write(name, text):
+        with open(os.path.join(folder, name), "w", encoding="ascii") as f:
+            f.write(text)
+
+    def fetch(name):
+        return curl(socks, "-o", "/dev/null", f"http://{name}/bytes/1000", proxy=proxy)[0]
+    os.makedirs(folder)
+    write("resolv.conf", "nameserver 127.0.0.1\n")
+    write("hosts", "127.0.0.1 localhost\n")
+    config = os.path.join(socks.folder, "host.cfg")
+    with open(config, "w", encoding="utf-8") as f:
+        f.write("[proxy]\n")
+    server = wait_up(start(socks, "gw2", "socks-server", "gw2-host", "--id", "host", "-f", config))
+    client = wait_up(start(socks, "sub", "socks-client", "sub-host", "--to", "host", "--listen",
+                           f"127.0.0.1:{SHORT_PORT}", "-f", config))
+    proxy = f"socks5h://127.0.0.1:{SHORT_PORT}"
+    with ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        early = pool.submit(fetch, "web.test")
+        time.sleep(0.5)  # it waits for an answer
+        assert not early.done()
+        write("resolv.conf", f"nameserver {HTTP_ADDR}\n")
+        assert fetch("four.test") == 0 and fetch("by-hand.test") == 97
+        assert early.result() == 0 and time.monotonic() - began < 8, "9 s is when the old one is given up"
+    write("hosts", f"{HTTP_ADDR} by-hand.test\n")
+    assert fetch("by-hand.test") == 0
+    write("hosts", "127.0.0.1 localhost\n")
+    assert fetch("by-hand.test") == 97 and fetch("web.test") == 0
+    client.stop()
+    server.stop()
 
 
 def test_check(socks):
