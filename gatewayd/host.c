@@ -34,6 +34,7 @@ struct gw_host {
 	struct hostjournal *journal;
 	struct nft *nft;
 	uint64_t mark; /* of the table as we made it */
+	uint64_t nets; /* what DeniedNetworks and AllowedNetworks were then */
 	uint64_t repairs;
 	bool ready; /* the table is there */
 	struct queue adds, dels;
@@ -164,6 +165,20 @@ static bool has_interfaces(const struct gw_host *h)
 	return h->tunnel_count + h->borrowed_count > 0;
 }
 
+/* FNV-1a. */
+static uint64_t nets_hash(const struct config *cfg)
+{
+	const char *const texts[] = {cfg->gateway_denied_networks, cfg->gateway_allowed_networks};
+	uint64_t h = 0xcbf29ce484222325u;
+
+	for (size_t i = 0; i < 2; i++) {
+		for (const char *c = texts[i]; *c; c++)
+			h = (h ^ (uint8_t)*c) * 0x100000001b3u;
+		h = (h ^ '\n') * 0x100000001b3u;
+	}
+	return h;
+}
+
 static int table_make(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine,
 		      const struct nft_lease *leases, size_t count)
 {
@@ -177,6 +192,7 @@ static int table_make(struct gw_host *h, const struct config *cfg, const struct 
 	gw.lease_count = count;
 	if (!rc)
 		rc = host_nft_gateway(h->journal, &gw);
+	h->nets = nets_hash(cfg);
 	if (!rc)
 		rc = nft_table_mark(h->nft, GW_NFT_TABLE, &h->mark);
 	if (!rc && h->watch)
@@ -440,7 +456,7 @@ static void put_back_failed(const char *sid, int rc, void *ctx)
 
 /* A table with all leases in it takes the place of the old one.  When one of them spoils that, each
  * by itself. */
-int gw_host_renew(struct gw_host *h, const struct config *cfg, struct gw_engine *engine)
+static int renew(struct gw_host *h, const struct config *cfg, struct gw_engine *engine)
 {
 	struct queue all = {0};
 	struct nft_lease *rules = NULL;
@@ -467,6 +483,25 @@ int gw_host_renew(struct gw_host *h, const struct config *cfg, struct gw_engine 
 	return rc;
 }
 
+/* Only the rules are new, when that is enough. */
+static bool refresh(struct gw_host *h, const struct config *cfg, const struct gw_engine *engine)
+{
+	struct table_nets nets;
+	struct nft_gateway gw;
+
+	return h->ready && has_interfaces(h) && nets_hash(cfg) == h->nets &&
+	       nft_table_intact(h->nft, GW_NFT_TABLE, h->mark) == 1 && forwarding(h, engine) == 0 &&
+	       table_fill(h, &gw, &nets, cfg, engine) == 0 &&
+	       nft_gateway_refresh(h->nft, &gw) == 0 &&
+	       nft_table_mark(h->nft, GW_NFT_TABLE, &h->mark) == 0;
+}
+
+void gw_host_settings(struct gw_host *h, const struct config *cfg, struct gw_engine *engine)
+{
+	if (!refresh(h, cfg, engine))
+		renew(h, cfg, engine);
+}
+
 int gw_host_watch(struct gw_host *h, struct event_base *base, nl_watch_cb *touched, void *arg)
 {
 	int rc = nl_watch_table(&h->watch, base, GW_NFT_TABLE, touched, arg);
@@ -486,7 +521,7 @@ void gw_host_guard(struct gw_host *h, bool touched, const struct config *cfg,
 	if (!h->ready || (!touched && nft_table_intact(h->nft, GW_NFT_TABLE, h->mark) != 0))
 		return;
 	h->repairs++;
-	if (gw_host_renew(h, cfg, engine) == 0)
+	if (renew(h, cfg, engine) == 0)
 		log_warn("somebody changed nftables table inet %s; it is back with %zu leases",
 			 GW_NFT_TABLE, gw_engine_lease_count(engine));
 }

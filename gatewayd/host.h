@@ -46,8 +46,9 @@ const struct gw_shape *gw_host_shaping(const struct gw_host *h);
 typedef void gw_host_failed(const char *sid, int rc, void *ctx);
 void gw_host_flush(struct gw_host *h, gw_host_failed *failed, void *ctx);
 bool gw_host_pending(const struct gw_host *h);
-/* Makes the table anew, with the leases of `engine`. */
-int gw_host_renew(struct gw_host *h, const struct config *cfg, struct gw_engine *engine);
+/* Methods and settings are others now: the table gets new rules, or is made anew with the leases of
+ * `engine`. */
+void gw_host_settings(struct gw_host *h, const struct config *cfg, struct gw_engine *engine);
 /* `touched` when somebody else changes our table; before gw_host_setup.  0. */
 int gw_host_watch(struct gw_host *h, struct event_base *base, nl_watch_cb *touched, void *arg);
 /* Has somebody flushed our table, or certainly `touched` it?  Then it is put back. */

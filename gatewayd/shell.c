@@ -610,7 +610,7 @@ static void settings_apply(struct gw_shell *s)
 		log_error("the old uplink targets stay in use");
 	usage_read(s);
 	gw_host_shape(s->host, cfg, s->engine);
-	gw_host_renew(s->host, cfg, s->engine);
+	gw_host_settings(s->host, cfg, s->engine);
 	gw_api_changed(&s->api);
 	info_update(s);
 }

@@ -85,6 +85,11 @@ struct nft_gateway {
  * transaction (the caller knows that it is ours).
  */
 int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool replace);
+/* The rules of a table that is there, anew: for other tunnels, ports or pools.  Leases, counters
+ * and the networks that are denied and allowed stay, whatever `gw` says of them; so no packet is
+ * lost that the old rules look at meanwhile, whereas the elements of a table that is replaced are
+ * gone before its last packet has passed.  -ENOENT. */
+int nft_gateway_refresh(struct nft *nft, const struct nft_gateway *gw);
 
 /* Any number of them in one transaction.  -EEXIST when an address of one is in use; nothing is
  * changed then. */

@@ -281,26 +281,45 @@ static void put_lease(struct nft_script *s, const char *verb, const char *table,
 	}
 }
 
-int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool replace)
+static void put_rules(struct nft_script *s, const struct nft_gateway *gw)
 {
 	struct gateway_script g = {.gw = gw};
+
+	interface_set(g.tunnels, gw->tunnels, gw->tunnel_count);
+	interface_set(g.borrowed, gw->borrowed, gw->borrowed_count);
+	put_source(s, &g);
+	put_forward(s, &g);
+	put_input(s, &g);
+	put_target(s, &g);
+	put_nat(s, &g);
+}
+
+int nft_gateway_create(struct nft *nft, const struct nft_gateway *gw, bool replace)
+{
 	struct nft_script s;
 
 	if (!gateway_valid(gw) || !leases_valid(gw->leases, gw->lease_count))
 		return -EINVAL;
-	interface_set(g.tunnels, gw->tunnels, gw->tunnel_count);
-	interface_set(g.borrowed, gw->borrowed, gw->borrowed_count);
 	nft_script_init(&s);
 	nft_script_table(&s, gw->table, replace);
 	put_objects(&s, gw);
-	put_source(&s, &g);
-	put_forward(&s, &g);
-	put_input(&s, &g);
-	put_target(&s, &g);
-	put_nat(&s, &g);
+	put_rules(&s, gw);
 	for (size_t n = 0; n < gw->lease_count; n++)
 		put_lease(&s, "create", gw->table, &gw->leases[n]);
 	return nft_script_run(nft, &s, EEXIST);
+}
+
+int nft_gateway_refresh(struct nft *nft, const struct nft_gateway *gw)
+{
+	struct nft_script s;
+
+	if (!gateway_valid(gw))
+		return -EINVAL;
+	nft_script_init(&s);
+	nft_script_add(&s, "flush table inet %s",
+		       gw->table); /* of rules: sets keep their elements */
+	put_rules(&s, gw);
+	return nft_script_run(nft, &s, ENOENT);
 }
 
 /* ---- leases ---- */

@@ -389,7 +389,7 @@ def test_a_method_is_taken_away(net, tmp_path):
              "wireguard is not offered")
         wait(lambda: f"release {session['sid']} wireguard" in ended.read_text(encoding="utf-8"), 2,
              "OnRelease runs")
-        wait(lambda: tools.rpc(net["w1"], 65532, "status")["state"] != "online", 5,
+        wait(lambda: tools.rpc(net["w1"], 65532, "status")["state"] != "online", 15,
              "the subscriber knows that it has no tunnel")
         time.sleep(0.2)
     assert not echo.lost(), f"{len(echo.lost())} of {len(echo.sent)} lost"

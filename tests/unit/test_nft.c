@@ -432,6 +432,48 @@ static void test_replaced_with_leases(void **state)
 	end();
 }
 
+static void refresh_with(const char *uplink_name, int expected)
+{
+	const struct nft_gateway gw = {
+		.table = TABLE,
+		.tunnels = tunnels,
+		.tunnel_count = 1,
+		.uplink = uplink_name,
+		.pool4 = prefix("10.117.0.1/16"),
+		.pool6 = prefix("fd75::/64"),
+	};
+
+	assert_int_equal(nft_gateway_refresh(nft, &gw), expected);
+}
+
+/* Leases with their counters, and what is denied, stay when the rules are others. */
+static void test_refreshed(void **state)
+{
+	uint64_t mark, other;
+	struct read_lease r;
+	struct net_addr no = addr("10.1.2.3");
+
+	(void)state;
+	begin();
+	assert_int_equal(nft_table_mark(nft, TABLE, &mark), 0);
+	round_trip(&sub4, &inet4, &up4);
+	refresh_with("nowhere", 0);
+	assert_int_equal(nft_table_intact(nft, TABLE, mark), 0);
+	send_udp(tunnel, &sub4, &inet4, 4000, 53);
+	assert_int_equal(at_uplink.count, 0);
+	refresh_with(tun_name(uplink), 0);
+	round_trip(&sub4, &inet4, &up4);
+	send_udp(tunnel, &sub4, &no, 4000, 53);
+	assert_int_equal(at_uplink.count, 0);
+	counters(&r);
+	assert_int_equal(r.count, 1);
+	assert_int_equal(r.c.up.packets, 4);
+	assert_int_equal(nft_table_mark(nft, TABLE, &other), 0);
+	assert_true(other != mark); /* no open port */
+	end();
+	refresh_with(tun_name(uplink), -ENOENT);
+}
+
 #define MANY 600
 static void test_many_leases(void **state)
 {
@@ -702,6 +744,7 @@ int main(void)
 		cmocka_unit_test(test_host_ports),
 		cmocka_unit_test(test_leases),
 		cmocka_unit_test(test_replaced_with_leases),
+		cmocka_unit_test(test_refreshed),
 		cmocka_unit_test(test_many_leases),
 		cmocka_unit_test(test_intact),
 		cmocka_unit_test(test_borrowed),
