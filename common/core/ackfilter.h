@@ -17,8 +17,8 @@
 #include <stdint.h>
 
 #define ACKFILTER_FLOWS 16u
-#define ACKFILTER_BYTES (40u + 32u) /* IPv6, TCP with timestamps */
-#define ACKFILTER_HEADER_BYTES 10u  /* of a tunnel, before the packet */
+#define ACKFILTER_BYTES 72u	   /* IPv6, TCP with timestamps */
+#define ACKFILTER_HEADER_BYTES 10u /* of a tunnel, before the packet */
 
 struct ackfilter {
 	size_t count;
