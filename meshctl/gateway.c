@@ -15,7 +15,7 @@ const struct view ctl_view_sessions = {
 				     {"IPV4", "ipv4", VIEW_TEXT},
 				     {"IPV6", "ipv6", VIEW_TEXT},
 				     {"USED", "usedBytes", VIEW_BYTES},
-				     {"OF", "quotaBytes", VIEW_BYTES},
+				     {"OF", "quotaBytes", VIEW_LIMIT},
 				     {"MONTH", "monthBytes", VIEW_BYTES},
 				     {"KBIT/S", "rateKbps", VIEW_NONZERO},
 				     {"UNTIL", "timeoutTimestamp", VIEW_TIME},

@@ -69,8 +69,9 @@ static void number(struct json_object *value, enum view_format format, char *out
 {
 	double v = json_object_get_double(value);
 
-	/* Nothing has been measured yet. */
-	if (v == 0 && (format == VIEW_US || format == VIEW_MS || format == VIEW_BPS)) {
+	/* Nothing has been measured yet, or there is no limit. */
+	if (v == 0 && (format == VIEW_US || format == VIEW_MS || format == VIEW_BPS ||
+		       format == VIEW_LIMIT)) {
 		snprintf(out, size, "-");
 		return;
 	}
@@ -88,6 +89,7 @@ static void number(struct json_object *value, enum view_format format, char *out
 		snprintf(out, size, "%.2f %%", v);
 		break;
 	case VIEW_BYTES:
+	case VIEW_LIMIT:
 		scaled(v, "B", out, size);
 		break;
 	case VIEW_BPS:

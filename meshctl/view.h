@@ -17,6 +17,7 @@ enum view_format {
 	VIEW_PPM, /* parts per million, shown as % */
 	VIEW_PERCENT,
 	VIEW_BYTES,
+	VIEW_LIMIT,   /* bytes; 0 is no limit: "-" */
 	VIEW_BPS,     /* bits per second */
 	VIEW_TIME,    /* seconds since 1970, shown as local time */
 	VIEW_NONZERO, /* a number; 0 is "-" */

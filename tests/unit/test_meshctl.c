@@ -417,6 +417,12 @@ static void test_views(void **state)
 		    "SID   METHOD    USED  KBIT/S\n"
 		    "s     -       2.0 kB    8000\n"
 		    "long  mesh         -       -\n");
+	check_shown("sessions",
+		    "{\"sessions\":[{\"sid\":\"s\",\"usedBytes\":0,\"quotaBytes\":0},"
+		    "{\"sid\":\"t\",\"usedBytes\":5,\"quotaBytes\":4096}]}",
+		    "SID  USED      OF\n"
+		    "s     0 B       -\n"
+		    "t     5 B  4.1 kB\n");
 }
 
 static void test_view_of_anything(void **state)
