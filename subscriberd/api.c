@@ -655,6 +655,18 @@ static void reply_success(const struct sub_api_hooks *h, struct rpc_call *call)
 	rpc_reply(call, o);
 }
 
+/* Why the ordered gateway cannot be used for now; NULL: it can, or any will do. */
+static const char *hindrance(const struct sub_api_hooks *h, const struct sub_status *s,
+			     struct sub_rank *r)
+{
+	const struct sub_gateway *g = s->order[0] ? sub_engine_find(h->engine, s->order) : NULL;
+
+	if (!g)
+		return NULL;
+	sub_engine_rank(h->engine, g, daemon_now_us(), r);
+	return isinf(r->score) ? r->why : NULL;
+}
+
 /* {success, callId, done, ...}: how far an order is. */
 static void reply_order(const struct sub_api_hooks *h, struct rpc_call *call, int64_t order)
 {
@@ -662,16 +674,19 @@ static void reply_order(const struct sub_api_hooks *h, struct rpc_call *call, in
 	enum sub_order_state state = sub_engine_order(h->engine, order, &why);
 	struct json_object *o = json_object_new_object();
 	struct sub_status s;
+	struct sub_rank rank;
 	char id[40];
 
 	cstr_print(id, sizeof id, ORDER_PREFIX "%" PRId64, order);
 	sub_engine_status(h->engine, &s);
+	if (state == SUB_ORDER_PENDING && !why[0])
+		why = hindrance(h, &s, &rank);
 	rpc_set_bool(o, "success", state != SUB_ORDER_FAILED && state != SUB_ORDER_UNKNOWN);
 	rpc_set_str(o, "callId", id);
 	rpc_set_bool(o, "done", state != SUB_ORDER_PENDING);
 	if (state == SUB_ORDER_FAILED)
 		rpc_set_str(o, "errorMsg", why);
-	else if (state == SUB_ORDER_PENDING && why[0])
+	else if (state == SUB_ORDER_PENDING && why)
 		rpc_set(o, "waiting", rpc_text(why));
 	else if (state == SUB_ORDER_UNKNOWN)
 		rpc_set_str(o, "errorMsg", "another order came");
@@ -806,7 +821,7 @@ static const char shapes[] =
 	"callId text what pollCallStatus takes\n"
 	"done bool\n"
 	"errorMsg? text why it failed\n"
-	"waiting? text the refusal that it waits out, asking again\n"
+	"waiting? text the refusal that it waits out, or why nobody is asked\n"
 	"gateway? text the one that is connected now\n"
 	"method? text\n"
 	"note? text as in status\n"

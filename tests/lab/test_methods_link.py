@@ -218,6 +218,34 @@ def test_direct_kill_switch(offline, family):
     assert net.fetch("a", HTTP_ADDR) and net.fetch("a", HTTP_ADDR6)
 
 
+def test_an_order_says_what_it_waits_for(offline):
+    """A method that is not ours is refused at once; a gateway that is banned is waited for."""
+    net, (method, _) = offline, parts(WANTED[0])
+    gateway, section = net.lan("gw"), net.d["a"].config["subscriber"]
+    net.subscriber("a", "connect", gateway=gateway, method="mesh")
+
+    def order():
+        return net.subscriber("a", "pollCallStatus", callId=call)
+
+    def ban(whom):
+        section["BannedGateways"] = whom
+        net.d["a"].write_config()
+        net.d["a"].signal(1)
+    call = net.subscriber("a", "connect", gateway=gateway, method="mesh")["callId"]
+    failed = wait(lambda: order()["done"] and order(), 5 * SLOW, "it is refused")
+    assert not failed["success"] and failed["errorMsg"] == "mesh is not among subscriber.Methods"
+    ban(gateway)
+    try:
+        wait(lambda: "is banned" in str(net.subscriber("a", "listGateways")), 5 * SLOW, "it is banned")
+        call = net.subscriber("a", "connect", gateway=gateway, method=method)["callId"]
+        assert wait(lambda: order().get("waiting"), 5 * SLOW, "why it waits") == "is banned"
+        assert not order()["done"]
+    finally:
+        ban("")
+    done = wait(lambda: order()["done"] and order(), 10 * SLOW, "it is connected")
+    assert done["success"] and done["method"] == method
+
+
 def arrivals(net, target, *sends):
     """What arrives in the Internet of what `sends` send, one after the other, up to b"own", which
     has to come last: that what is refused would have come before it is why it is not awaited."""
