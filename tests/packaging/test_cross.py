@@ -157,6 +157,15 @@ def test_left_out_of_one(target, name, case):
     pytest.skip(f"{target}: {CASES_OF[target, name, case]}")
 
 
+def check_relro(program):
+    """What is read-only after relocation ends with a page, so that all of it is protected."""
+    segments = re.findall(r"^  (LOAD|GNU_RELRO) +\S+ (\S+) \S+ \S+ (\S+) +(?:R|RW|R E) +(\S+)$",
+                          run(["readelf", "-lW", str(program)], 30).stdout, re.M)
+    ends = [int(at, 16) + int(size, 16) for kind, at, size, _ in segments if kind == "GNU_RELRO"]
+    page = max(int(align, 16) for kind, _, _, align in segments if kind == "LOAD")
+    assert len(ends) == 1 and ends[0] % page == 0, segments
+
+
 @pytest.mark.parametrize("target", ["native"] + TARGETS)
 def test_sizes(target, tmp_path):
     programs = os.path.join(BUILD if target == "native" else folder(target), "bin")
@@ -172,6 +181,7 @@ def test_sizes(target, tmp_path):
     for daemon in DAEMONS:
         small = tmp_path / daemon
         assert run([tool, "-o", str(small), f"{programs}/{daemon}"], 30).returncode == 0
+        check_relro(small)
         sizes[daemon] = small.stat().st_size
     print(target, sizes)
     large = {d: n for d, n in sizes.items() if n >= STRIPPED_MAX_OF.get((target, d), STRIPPED_MAX)}
