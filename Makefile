@@ -97,7 +97,7 @@ MODEL     := $(if $(SANFLAGS),,$(if $(call try,$(TINY_ASK),-mcmodel=tiny -c),-mc
 LTO_ASK  := \043ifdef __clang__\n\043error\n\043endif\nint x;\n
 LTO      := $(if $(SANFLAGS),,$(if $(call try,$(LTO_ASK),-flto -ffat-lto-objects -c),-flto -ffat-lto-objects))
 NO_LTO   := $(if $(LTO),-fno-lto)
-LTO_LD   := $(if $(LTO),-flto -flto-partition=one $(SMALL) $(MODEL))
+LTO_LD   := $(if $(LTO),-flto -flto-partition=one -fipa-pta $(SMALL) $(MODEL))
 LDFLAGS_gatewayd    := $(LTO_LD)
 LDFLAGS_subscriberd := $(LTO_LD)
 

@@ -18,7 +18,7 @@
 /* ---- tunnels ---- */
 
 static const struct tunnel_traits {
-	const char *name;
+	char name[7];
 	uint8_t outer; /* 4, 6, or 0 for either */
 	uint32_t header;
 } traits[] = {

@@ -126,7 +126,7 @@ const char *privileges_text(uint64_t caps, char out[256])
 {
 	static const struct {
 		unsigned cap;
-		const char *name;
+		char name[20];
 	} names[] = {
 		{CAP_DAC_OVERRIDE, "dac_override"}, {CAP_NET_BIND_SERVICE, "net_bind_service"},
 		{CAP_NET_ADMIN, "net_admin"},	    {CAP_NET_RAW, "net_raw"},

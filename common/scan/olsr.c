@@ -126,7 +126,7 @@ static int take_table(struct json_object *o, const char *name, take_row *take,
 static int olsr_parse(const uint8_t *data, size_t len, const struct scan_sink *sink)
 {
 	static const struct {
-		const char *name;
+		char name[12];
 		take_row *take;
 	} tables[] = {{"topology", take_topology},
 		      {"neighbors", take_neighbour},
