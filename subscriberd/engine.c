@@ -401,27 +401,18 @@ enum sub_order_state sub_engine_order(const struct sub_engine *e, int64_t number
 	return number > 0 && number == e->order ? e->order_state : SUB_ORDER_UNKNOWN;
 }
 
-/* Is a method wanted that we do not use, or that the gateway (NULL: any) does not have? */
-static bool impossible(const struct sub_engine *e, const struct sub_gateway *g, char *why)
+/* Is a method wanted that we do not use?  What a gateway does not offer now it may offer soon, or
+ * by a way that is not known to be its own yet: that is waited for. */
+static bool impossible(const struct sub_engine *e, char *why)
 {
 	const struct sub_terms *t = &e->policy.terms;
-	const char *method = e->order_method;
-	const struct sub_gateway *w;
-	bool accepted = false, offered = !g;
-	size_t it = 0;
+	bool accepted = !e->order_method[0];
 
-	if (!method[0])
-		return false;
 	for (size_t i = 0; i < t->method_count; i++)
-		accepted = accepted || strcmp(t->methods[i], method) == 0;
-	while (!offered && (w = sub_way_next(e, g, &it)))
-		offered = sub_offers(w, method);
+		accepted = accepted || strcmp(t->methods[i], e->order_method) == 0;
 	if (!accepted)
-		cstr_print(why, SUB_WHY_MAX, "%s is not among subscriber.Methods", method);
-	else if (!offered)
-		cstr_print(why, SUB_WHY_MAX, "%s does not offer %s",
-			   g->info.name[0] ? g->info.name : "the gateway", method);
-	return !accepted || !offered;
+		cstr_print(why, SUB_WHY_MAX, "%s is not among subscriber.Methods", e->order_method);
+	return !accepted;
 }
 
 /* From now on this gateway (NULL: any) is the only one. */
@@ -430,7 +421,7 @@ static void accept_order(struct sub_engine *e, struct sub_gateway *g, uint64_t n
 	struct sub_session *a = e->active, *b = e->standby;
 	char why[SUB_WHY_MAX];
 
-	if (impossible(e, g, why)) {
+	if (impossible(e, why)) {
 		sub_order_settle(e, SUB_ORDER_FAILED, why);
 		return;
 	}
@@ -459,7 +450,6 @@ int64_t sub_engine_connect(struct sub_engine *e, const char *key, const char *me
 {
 	bool any = false;
 	struct sub_gateway *g = key ? find_key(e, key, &any) : NULL;
-	char why[SUB_WHY_MAX];
 
 	if (key && !g)
 		return -ENOENT;
@@ -472,7 +462,7 @@ int64_t sub_engine_connect(struct sub_engine *e, const char *key, const char *me
 	e->order_again_us = 0;
 	cstr_copy(e->order_method, sizeof e->order_method, method ? method : "");
 	e->order_any = any;
-	if (g && (!g->heard_us || impossible(e, g, why))) { /* it may have one more by now */
+	if (g && !g->heard_us) {
 		e->order_asked = g;
 		sub_ask(e, g);
 	} else {

@@ -152,10 +152,11 @@ void sub_engine_on_traffic(struct sub_engine *e, unsigned slot, uint64_t bytes,
 /*
  * Orders of the operator.  connect: this gateway (and method) and no other until disconnect (NULL:
  * the best), by the way that was named before its others, unless it is in use already.  What is in
- * use stays so until the new one is up.  A gateway that has not answered yet, or not offered that
- * method, is asked first, and nothing changes when it does not.  While the order is pending, a
- * refusal that may pass (the gateway has not heard of our release yet) is waited out for a while.
- * The number of the order, for sub_engine_order; -ENOENT. disconnect: stay offline until connect.
+ * use stays so until the new one is up.  A gateway that has not answered yet is asked first, and
+ * nothing changes when it does not, nor for a method that is not among the terms'.  While the order
+ * is pending, a refusal that may pass (the gateway has not heard of our release yet) is waited out
+ * for a while. The number of the order, for sub_engine_order; -ENOENT. disconnect: stay offline
+ * until connect.
  */
 int64_t sub_engine_connect(struct sub_engine *e, const char *key, const char *method, uint64_t now);
 void sub_engine_disconnect(struct sub_engine *e, uint64_t now);

@@ -77,7 +77,7 @@ static const char *too_dear(const struct sub_gateway *g, const struct sub_terms 
 	return NULL;
 }
 
-bool sub_offers(const struct sub_gateway *g, const char *method)
+static bool offers(const struct sub_gateway *g, const char *method)
 {
 	for (size_t i = 0; i < g->info.method_count; i++)
 		if (strcmp(g->info.methods[i], method) == 0)
@@ -100,7 +100,7 @@ static int method_of(const struct sub_gateway *g, const struct sub_terms *t,
 	*no = "offers no method that we accept";
 	for (size_t i = 0; i < t->method_count; i++) {
 		const char *m = t->methods[i];
-		if (!sub_offers(g, m) || (q->only && q->only[0] && strcmp(q->only, m) != 0) ||
+		if (!offers(g, m) || (q->only && q->only[0] && strcmp(q->only, m) != 0) ||
 		    (q->except && strcmp(q->except, m) == 0))
 			continue;
 		if (q->live || !rests(g, m, now))

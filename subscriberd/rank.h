@@ -29,8 +29,6 @@ struct sub_terms {
 
 /* Is the gateway one of these? */
 bool sub_names_have(const struct sub_names *names, const struct sub_gateway *g);
-/* By its last answer. */
-bool sub_offers(const struct sub_gateway *g, const char *method);
 /* "2.5" or "2.5 EUR"; "" is any price.  False when it is none of these. */
 bool sub_price_parse(const char *text, double *price, char currency[16]);
 
