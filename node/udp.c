@@ -18,7 +18,7 @@
 #define RX_ROUNDS 4u
 /* A wake-up takes about so much: what it produces (acks, and the answers of whoever it is for) must
  * not wait for a whole window of input, or the sender stands still meanwhile. */
-#define RX_WAKEUP_BYTES (256u << 10)
+#define RX_WAKEUP_BYTES (512u << 10)
 #define RX_MESSAGES_LARGE (RX_WAKEUP_BYTES / RX_BLOCK_BYTES)
 #define RX_BLOCK_BYTES 65536u
 #define RX_SLICES_MAX 256u
