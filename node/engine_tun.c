@@ -131,7 +131,7 @@ static uint16_t attach(struct node_app *a, const struct msg_attach_tun *m)
 	return CODE_OK;
 }
 
-static uint16_t route(struct node_app *a, const struct msg_tun_route *m, uint64_t now)
+static uint16_t route(struct node_app *a, const struct msg_tun_route *m)
 {
 	struct node_conn *c = conn_of_app(a->engine, a, m->connection);
 	struct node_tun *t = tun_find(a, m->tun);
@@ -158,7 +158,6 @@ static uint16_t route(struct node_app *a, const struct msg_tun_route *m, uint64_
 	if (err)
 		return err == -EEXIST || err == -EINVAL ? CODE_INVALID : CODE_BUSY;
 	c->tun = t;
-	connection_train(c->connection, now);
 	t->engine->ops.tun_read(t->engine->ctx, t->handle, true);
 	return CODE_OK;
 }
@@ -168,12 +167,13 @@ void tun_message(struct node_app *a, const struct msg *m, uint64_t now)
 	struct node_tun *t;
 	uint16_t code;
 
+	(void)now;
 	if (m->type == MSG_DetachTun) {
 		if ((t = tun_find(a, m->detach_tun.tun)))
 			drop(t);
 		return;
 	}
-	code = m->type == MSG_AttachTun ? attach(a, &m->attach_tun) : route(a, &m->tun_route, now);
+	code = m->type == MSG_AttachTun ? attach(a, &m->attach_tun) : route(a, &m->tun_route);
 	app_ack(a, m->seq, code, 0, code ? msg_code_name(code) : NULL);
 }
 

@@ -15,9 +15,9 @@
 #define PROBE_RTT_US 100000u
 #define JITTER_FACTOR 4u /* a jittery path holds more than rate times least round trip */
 #define JITTER_MAX_US 100000u
-#define STANDING_SAMPLES 32u   /* acks, at a jittery path enough to see its best */
-#define AGGREGATION_US 1000u   /* acks and wake-ups come in bunches of about this */
-#define LOSS_ROUND_PACKETS 50u /* a round with fewer says nothing about losses */
+#define STANDING_SAMPLES 32u	/* acks, at a jittery path enough to see its best */
+#define AGGREGATION_US 1000u	/* acks and wake-ups come in bunches of about this */
+#define LOSS_ROUND_PACKETS 800u /* the least of a few small rounds is far below what is lost */
 #define LOSS_FLOOR_MAX_PPM 350000u
 
 void bbr_init(struct bbr *b, uint64_t now)

@@ -26,15 +26,9 @@
 #define WINDOW_PROBE_US 500000u	   /* how often a sender without window asks for it */
 #define STREAM_RECORD_BYTES 60000u /* of stream data in one record */
 #define RECORD_ROOM_BYTES 68000u   /* the first hop must take a whole record */
-/* A path is tried with records of as many packets as full ones have, but short: 120 KB in all. */
-#define TRAIN_PAIRS 32u
-#define TRAIN_PACKETS 45u
-#define TRAIN_PACKET_BODY 20u
-#define TRAIN_EVERY_US 20000u
-#define TRAIN_QUEUE_BYTES 16384u /* with so much of it waiting at the first hop, no more */
 
 /* The first byte of an opened record of kind DATA (PROTOCOL.md section 4.3). */
-enum inner_type { INNER_STREAM = 2, INNER_ACK = 3, INNER_CLOSE = 4, INNER_PING = 5, INNER_PAD = 6 };
+enum inner_type { INNER_STREAM = 2, INNER_ACK = 3, INNER_CLOSE = 4, INNER_PING = 5 };
 #define STREAM_INNER_HEADER 9u
 
 _Static_assert(DATAGRAM_MAX_BYTES == RECORD_PLAIN_MAX, "a datagram fills a record");
@@ -66,9 +60,7 @@ struct connection {
 	struct stream_recv in;
 	struct playout playout; /* class datagram */
 	struct recent recent;	/* class datagram */
-	uint64_t ack_at_us, tick_at_us, train_at_us, deadline_us;
-	unsigned train_left; /* pairs of records */
-	size_t train_room;   /* of the first hop, before */
+	uint64_t ack_at_us, tick_at_us, deadline_us;
 	bool flushing;
 	bool peer_closed; /* the far end is gone; a refused message still waits for our owner */
 	struct timer timer;
@@ -134,7 +126,7 @@ struct connection *connection_new(const struct connection_config *config,
 	recent_init(&c->recent);
 	c->in.limit_told = STREAM_WINDOW_BYTES;
 	timer_init(&c->timer, timer_fire, c);
-	c->hello_at_us = c->ack_at_us = c->tick_at_us = c->train_at_us = TIMER_NEVER;
+	c->hello_at_us = c->ack_at_us = c->tick_at_us = TIMER_NEVER;
 	c->deadline_us = now + config->timeout_us;
 	arm(c, now);
 	return c;
@@ -177,49 +169,37 @@ static void set_state(struct connection *c, enum connection_state to, uint16_t c
 
 /* --- records out -------------------------------------------------------------------------- */
 
-static size_t packet_bytes(struct connection *c)
-{
-	return c->ops->packet_bytes ? c->ops->packet_bytes(c->ctx, c) : c->packet_bytes;
-}
-
-/* In packets of `each` bytes. */
 static void send_cipher(struct connection *c, const struct fragment_header *f, struct bytes cipher,
-			size_t each, uint8_t flags, uint64_t now)
+			uint8_t flags, uint64_t now)
 {
 	struct pkt *v[RECORD_RUNS_MAX];
+	size_t packet_bytes =
+		c->ops->packet_bytes ? c->ops->packet_bytes(c->ctx, c) : c->packet_bytes;
 
 	if (c->config.cls == CLASS_DATAGRAM)
 		flags |= PACKET_FLAG_DROPPABLE;
-	size_t n = record_cut(c->config.pool, f, cipher, each, c->out_label, flags, v);
+	size_t n = record_cut(c->config.pool, f, cipher, packet_bytes, c->out_label, flags, v);
 	if (!n)
 		return;
 	c->stats.tx_records++;
 	c->ops->output(c->ctx, c, v, n, now);
 }
 
-/* Seals `plain`, which may lie in `room` already, into `room` as the next record.  No number is
- * used twice: a connection that has used them all up ends, and nothing is to be sent. */
-static bool seal_next(struct connection *c, struct fragment_header *f, uint8_t kind,
-		      struct bytes plain, uint8_t *room, uint64_t now)
-{
-	*f = (struct fragment_header){
-		.kind = kind, .time = record_time(now), .record = c->next_record};
-	if (c->next_record >= RECORD_NUMBERS) {
-		set_state(c, CONNECTION_DISCONNECTED, CODE_LOST, now);
-		return false;
-	}
-	c->next_record++;
-	return c->suite->seal(c->seal_out, record_nonce(f), plain, bytes_of(NULL, 0), room) == 0;
-}
-
+/* Seals `plain`, which may lie in `room` already, into `room` and sends it.  No number is used
+ * twice: a connection that has used them all up ends. */
 static uint64_t send_sealed(struct connection *c, uint8_t kind, struct bytes plain, uint8_t *room,
 			    uint8_t flags, uint64_t now)
 {
-	struct fragment_header f;
+	struct fragment_header f = {
+		.kind = kind, .time = record_time(now), .record = c->next_record};
 
-	if (seal_next(c, &f, kind, plain, room, now))
-		send_cipher(c, &f, bytes_of(room, plain.len + AEAD_TAG_BYTES), packet_bytes(c),
-			    flags, now);
+	if (c->next_record >= RECORD_NUMBERS) {
+		set_state(c, CONNECTION_DISCONNECTED, CODE_LOST, now);
+		return c->next_record;
+	}
+	c->next_record++;
+	if (c->suite->seal(c->seal_out, record_nonce(&f), plain, bytes_of(NULL, 0), room) == 0)
+		send_cipher(c, &f, bytes_of(room, plain.len + AEAD_TAG_BYTES), flags, now);
 	return f.record;
 }
 
@@ -236,7 +216,7 @@ static void send_hello(struct connection *c, uint64_t now)
 	struct fragment_header f = {.kind = RECORD_HANDSHAKE,
 				    .time = record_time(now),
 				    .record = c->config.initiator ? 0 : 1};
-	send_cipher(c, &f, bytes_of(c->hello, c->hello_len), packet_bytes(c), 0, now);
+	send_cipher(c, &f, bytes_of(c->hello, c->hello_len), 0, now);
 }
 
 static void send_ack(struct connection *c, uint64_t now)
@@ -262,39 +242,6 @@ static void send_ping(struct connection *c, uint64_t now)
 static bool first_hop_ready(struct connection *c)
 {
 	return c->packet_bytes && c->ops->room(c->ctx, c, 0) >= RECORD_ROOM_BYTES;
-}
-
-static void send_pad(struct connection *c, size_t packets, uint64_t now)
-{
-	uint8_t buf[TRAIN_PACKETS * TRAIN_PACKET_BODY] = {INNER_PAD};
-	size_t len = packets * TRAIN_PACKET_BODY;
-	size_t each = HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES + TRAIN_PACKET_BODY;
-	struct fragment_header f;
-
-	if (seal_next(c, &f, RECORD_DATA, bytes_of(buf, len - AEAD_TAG_BYTES), buf, now))
-		send_cipher(c, &f, bytes_of(buf, len), each, 0, now);
-}
-
-/* One as long as a full record, and right behind it a short one: whether that overtakes it, and how
- * long each takes. */
-static void train(struct connection *c, uint64_t now)
-{
-	c->train_at_us = --c->train_left ? now + TRAIN_EVERY_US : TIMER_NEVER;
-	/* The first hop is slow, or the app is at work already. */
-	if (!c->packet_bytes || c->ops->room(c->ctx, c, 0) + TRAIN_QUEUE_BYTES < c->train_room)
-		return;
-	send_pad(c, TRAIN_PACKETS, now);
-	send_pad(c, 1, now);
-}
-
-void connection_train(struct connection *c, uint64_t now)
-{
-	if (c->state != CONNECTION_CONNECTED || c->config.cls != CLASS_DATAGRAM)
-		return;
-	c->train_room = c->ops->room(c->ctx, c, 0);
-	c->train_left = TRAIN_PAIRS;
-	c->train_at_us = now;
-	arm(c, now);
 }
 
 static void send_stream(struct connection *c, uint64_t now)
@@ -619,8 +566,6 @@ static int on_inner(struct connection *c, const struct fragment_header *f, struc
 				       now);
 	case INNER_ACK:
 		return on_stream_ack(c, body, now);
-	case INNER_PAD:
-		return c->config.cls == CLASS_DATAGRAM ? 0 : -EBADMSG;
 	case INNER_PING:
 		c->in.pending++;
 		c->in.urgent = true;
@@ -756,7 +701,6 @@ static void arm(struct connection *c, uint64_t now)
 		return;
 	}
 	at = earliest(at, earliest(c->ack_at_us, c->tick_at_us));
-	at = earliest(at, c->train_at_us);
 	at = earliest(at, progress_deadline(c));
 	at = earliest(at, playout_next(&c->playout));
 	if (at != c->timer.at_us)
@@ -790,8 +734,6 @@ static void timer_fire(struct timer *timer, uint64_t now)
 		playout_expire(&c->playout, deliver_datagram, c, now);
 	if (now >= c->ack_at_us)
 		send_ack(c, now);
-	if (now >= c->train_at_us)
-		train(c, now);
 	if (now >= c->tick_at_us) {
 		c->tick_at_us = stream_send_tick(&c->out, now);
 		if (stream_send_blocked(&c->out))

@@ -102,9 +102,6 @@ int connection_send_part(struct connection *c, struct bytes data, size_t left, u
 void connection_take_parts(struct connection *c);
 /* A datagram of a flow that sends little (flowmeter.h): it need not wait behind those of others. */
 int connection_send_sparse(struct connection *c, struct bytes data, uint64_t now);
-/* Of class datagram: sends for two thirds of a second what only shows the other end how evenly the
- * path delivers (playout.h), so that it knows before TCP begins. */
-void connection_train(struct connection *c, uint64_t now);
 /* The receiver of messages can take more after it had refused one. */
 void connection_resume(struct connection *c, uint64_t now);
 /* The first hop has room again. */

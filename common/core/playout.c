@@ -141,13 +141,9 @@ uint64_t playout_patience_us(const struct playout *o)
 {
 	uint64_t late = o->now.late_us > o->before.late_us ? o->now.late_us : o->before.late_us;
 
-	bool few = o->now.records + o->before.records < FEW_RECORDS;
-
-	if (!late && o->known)
-		return 0;
+	if (!late)
+		return o->known ? 0 : PLAYOUT_WAIT_FIRST_US;
 	late += late / 4;
-	if (late < PLAYOUT_WAIT_FIRST_US && (few || !o->known))
-		return PLAYOUT_WAIT_FIRST_US;
 	return late < PLAYOUT_WAIT_MAX_US ? late : PLAYOUT_WAIT_MAX_US;
 }
 
@@ -278,7 +274,7 @@ void playout_add(struct playout *o, const struct playout_record *r, playout_deli
 
 	turn_period(o, now);
 	o->now.records++;
-	if (!passes)
+	if (!r->empty && !passes)
 		sent_us -= note_delay(o, r->time, now);
 	if ((r->number == o->top && !o->slots) || !make_slots(o)) {
 		if (r->number >= o->top)

@@ -20,9 +20,8 @@
 #define PLAYOUT_RECORDS 2048u	    /* from the first missing to the newest */
 #define PLAYOUT_BYTES (8u << 20)    /* held in all */
 #define PLAYOUT_WAIT_MAX_US 250000u /* for a missing record, or to even out delays */
-/* For a missing one at least, while few records have shown how it is on this path, unless the first
- * that was missing never came. */
-#define PLAYOUT_WAIT_FIRST_US 100000u
+#define PLAYOUT_WAIT_FIRST_US                                                                      \
+	50000u /* for a missing one until the first has shown how it is on this path */
 /* What was seen counts for one to two periods.  One ends when it is old and has seen enough, so
  * that a path is not forgotten in a pause: a TCP that begins while the delay is still being found
  * out takes the growing round trip for a full queue, and begins with a fraction of the rate. */
@@ -32,8 +31,8 @@
 /* A path that reordered often is taken for such for a day: where nothing comes late any more that
  * costs nothing. */
 #define PLAYOUT_REORDERS_US UINT64_C(86400000000)
-#define PLAYOUT_CLOCK_US 30000000u  /* in twice that, clocks hardly drift apart */
-#define PLAYOUT_OVERHEAD_BYTES 512u /* that a held record counts for beyond its own */
+#define PLAYOUT_CLOCK_US 30000000u     /* in twice that, clocks hardly drift apart */
+#define PLAYOUT_OVERHEAD_BYTES 512u    /* that a held record counts for beyond its own */
 
 #define PLAYOUT_DELAYS 128u
 #define PLAYOUT_DELAY_STEP_US 2000u

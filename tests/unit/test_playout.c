@@ -159,54 +159,7 @@ static void test_lost(void **state)
 	playout_free(&b.o);
 }
 
-/* So many, in order, that the path counts as known. */
-static unsigned many(struct bench *b)
-{
-	for (unsigned i = 0; i < PLAYOUT_PERIOD_RECORDS; i++)
-		come(b, i, 0, 100);
-	return PLAYOUT_PERIOD_RECORDS;
-}
-
 static void test_late(void **state)
-{
-	static struct bench b;
-
-	(void)state;
-	begin(&b);
-	unsigned n = many(&b);
-	come(&b, n + 1, 0, 100);
-	after(&b, 8 * MS);
-	come(&b, n, 0, 100);
-	assert_int_equal(b.out_count, n + 2);
-	assert_int_equal(b.backwards, 0);
-	assert_int_equal(playout_patience_us(&b.o), 10 * MS);
-	/* Beyond the patience it goes out when it comes, and the next is waited for longer. */
-	come(&b, n + 3, 0, 100);
-	after(&b, 20 * MS);
-	assert_true(is_out(&b, n + 3));
-	come(&b, n + 2, 0, 100);
-	assert_true(is_out(&b, n + 2));
-	assert_int_equal(playout_patience_us(&b.o), 25 * MS);
-	come(&b, n + 5, 0, 100);
-	after(&b, 24 * MS);
-	assert_false(is_out(&b, n + 5));
-	come(&b, n + 4, 0, 100);
-	assert_true(is_out(&b, n + 4) && is_out(&b, n + 5));
-	/* Remembered through a pause, but not for ever; and never longer than the limit. */
-	after(&b, 2 * PLAYOUT_PERIOD_US);
-	come(&b, n + 6, 0, 100);
-	assert_int_equal(playout_patience_us(&b.o), 30 * MS);
-	after(&b, 2 * (uint64_t)PLAYOUT_PERIOD_MAX_US);
-	come(&b, n + 8, 0, 100);
-	assert_true(is_out(&b, n + 8));
-	after(&b, 3000 * MS);
-	come(&b, n + 7, 0, 100);
-	assert_int_equal(playout_patience_us(&b.o), PLAYOUT_WAIT_MAX_US);
-	playout_free(&b.o);
-}
-
-/* Few are known: what was late says little of what will be. */
-static void test_few_are_known(void **state)
 {
 	static struct bench b;
 
@@ -215,12 +168,31 @@ static void test_few_are_known(void **state)
 	come(&b, 1, 0, 100);
 	after(&b, 8 * MS);
 	come(&b, 0, 0, 100);
-	assert_int_equal(playout_patience_us(&b.o), PLAYOUT_WAIT_FIRST_US);
+	assert_int_equal(b.out_count, 2);
+	assert_int_equal(b.backwards, 0);
+	assert_int_equal(playout_patience_us(&b.o), 10 * MS);
+	/* Beyond the patience it goes out when it comes, and the next is waited for longer. */
 	come(&b, 3, 0, 100);
-	after(&b, PLAYOUT_WAIT_FIRST_US - MS);
-	assert_false(is_out(&b, 3));
-	after(&b, MS);
+	after(&b, 20 * MS);
 	assert_true(is_out(&b, 3));
+	come(&b, 2, 0, 100);
+	assert_true(is_out(&b, 2));
+	assert_int_equal(playout_patience_us(&b.o), 25 * MS);
+	come(&b, 5, 0, 100);
+	after(&b, 24 * MS);
+	assert_false(is_out(&b, 5));
+	come(&b, 4, 0, 100);
+	assert_true(is_out(&b, 4) && is_out(&b, 5));
+	/* Remembered through a pause, but not for ever; and never longer than the limit. */
+	after(&b, 2 * PLAYOUT_PERIOD_US);
+	come(&b, 6, 0, 100);
+	assert_int_equal(playout_patience_us(&b.o), 30 * MS);
+	after(&b, 2 * (uint64_t)PLAYOUT_PERIOD_MAX_US);
+	come(&b, 8, 0, 100);
+	assert_true(is_out(&b, 8));
+	after(&b, 3000 * MS);
+	come(&b, 7, 0, 100);
+	assert_int_equal(playout_patience_us(&b.o), PLAYOUT_WAIT_MAX_US);
 	playout_free(&b.o);
 }
 
@@ -446,7 +418,6 @@ int main(void)
 		cmocka_unit_test(test_nothing_missing),
 		cmocka_unit_test(test_lost),
 		cmocka_unit_test(test_late),
-		cmocka_unit_test(test_few_are_known),
 		cmocka_unit_test(test_eager_and_empty),
 		cmocka_unit_test(test_overtaking),
 		cmocka_unit_test(test_limits),

@@ -325,6 +325,59 @@ static void test_late_processes(void **state)
 	pair_algorithm = CONGESTION_CUBIC;
 }
 
+static void take_any(struct side *s, struct pkt *p)
+{
+	s->delivered += p->count;
+}
+
+static void send_full(struct pair *p, int from)
+{
+	const size_t each = HOP_HEADER_BYTES + FRAGMENT_HEADER_BYTES + PAYLOAD, count = 45;
+	struct block *b = block_new(count * each);
+
+	memset(b->data, 0, count * each);
+	for (size_t i = 0; i < count; i++)
+		b->data[i * each] = PACKET_DATA;
+	struct pkt *k = pkt_new_run(&p->pool, b, b->data, count * each, each);
+	block_put(b);
+	assert_int_equal(transport_send(p->side[from].t, k, p->link.now), 0);
+}
+
+/* 30 % lost both ways, records both ways, and processes that run each millisecond: losses become
+ * known in lumps, and the least of a few small rounds was far below what is lost, so that what was
+ * sent more for it was too little, and the rate went down and down. */
+static void test_losses_in_lumps(void **state)
+{
+	static struct pair p;
+
+	(void)state;
+	for (uint64_t seed = 21; seed < 26; seed++) {
+		pair_algorithm = CONGESTION_BBR;
+		pair_open(&p, seed);
+		p.side[0].deliver = p.side[1].deliver = take_any;
+		pair_connect(&p);
+		p.link.rate_bps = 100000000;
+		p.link.queue_bytes = 1000000;
+		p.link.delay_us = 5000;
+		p.link.loss_ppm = 300000;
+		p.turn_us = 1000;
+		uint64_t until = p.link.now + 3000000;
+		while (p.link.now < until) {
+			for (int i = 0; i < 2; i++) {
+				while (transport_room(p.side[i].t, 0) > 68000)
+					send_full(&p, i);
+				transport_flush(p.side[i].t, p.link.now);
+			}
+			pair_run(&p, p.link.now + 2000);
+		}
+		double share = p.side[1].delivered * (double)PAYLOAD * 8 / 3 / 100e6;
+		printf("seed %llu: %.2f of the link each way\n", (unsigned long long)seed, share);
+		assert_true(share > 0.4); /* 0.7 arrive */
+		pair_close(&p);
+	}
+	pair_algorithm = CONGESTION_CUBIC;
+}
+
 /* A token bucket lets 32 KB pass at once after each rest; that is not the link's rate, and a window
  * for such a rate would be a queue. */
 static void test_token_bucket(void **state)
@@ -551,6 +604,7 @@ int main(void)
 		cmocka_unit_test(test_long_way),
 		cmocka_unit_test(test_rate_model),
 		cmocka_unit_test(test_late_processes),
+		cmocka_unit_test(test_losses_in_lumps),
 		cmocka_unit_test(test_token_bucket),
 		cmocka_unit_test(test_sparse_sender_keeps_the_rate),
 	};
