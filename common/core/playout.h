@@ -31,8 +31,8 @@
 /* A path that reordered often is taken for such for a day: where nothing comes late any more that
  * costs nothing. */
 #define PLAYOUT_REORDERS_US UINT64_C(86400000000)
-#define PLAYOUT_CLOCK_US 30000000u     /* in twice that, clocks hardly drift apart */
-#define PLAYOUT_OVERHEAD_BYTES 512u    /* that a held record counts for beyond its own */
+#define PLAYOUT_CLOCK_US 30000000u  /* in twice that, clocks hardly drift apart */
+#define PLAYOUT_OVERHEAD_BYTES 512u /* that a held record counts for beyond its own */
 
 #define PLAYOUT_DELAYS 128u
 #define PLAYOUT_DELAY_STEP_US 2000u
