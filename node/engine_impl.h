@@ -100,15 +100,15 @@ struct node_conn {
 	char peer_app[NAME_MAX_BYTES + 1];
 	uint8_t cls;
 	bool initiator, dirty, dead;
-	bool up;      /* its app has been told ConnectionOn */
-	bool bound;   /* the app knows its number: `handle` is valid, or the other side asked */
-	bool stalled; /* a message waits for the app's credit or socket */
-	bool leaving; /* its app has closed it; what was sent before is still delivered */
-	uint16_t far_code; /* the far end has ended it; messages still wait for our app */
-	bool started;	   /* ConnectionOn of the manager has come */
-	bool told;	   /* the manager knows already that it is dead */
-	bool app_told;	   /* and the app */
+	bool up;       /* its app has been told ConnectionOn */
+	bool bound;    /* the app knows its number: `handle` is valid, or the other side asked */
+	bool stalled;  /* a message waits for the app's credit or socket */
+	bool leaving;  /* its app has closed it; what was sent before is still delivered */
+	bool started;  /* ConnectionOn of the manager has come */
+	bool told;     /* the manager knows already that it is dead */
+	bool app_told; /* and the app */
 	uint16_t code;
+	uint16_t far_code; /* the far end has ended it; messages still wait for our app */
 	char text[64];
 	struct node_app *app; /* NULL when leaving */
 	struct connection *connection;

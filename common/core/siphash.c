@@ -10,10 +10,21 @@ struct state {
 	uint64_t v0, v1, v2, v3;
 };
 
-static inline uint64_t rotate(uint64_t x, unsigned n)
-{
-	return x << n | x >> (64 - n);
-}
+/* Of numbers, or of vectors of them. */
+#define ROTATE(x, n) ((x) << (n) | (x) >> (64 - (n)))
+#define ROUND(s)                                                                                   \
+	do {                                                                                       \
+		(s)->v0 += (s)->v1;                                                                \
+		(s)->v2 += (s)->v3;                                                                \
+		(s)->v1 = ROTATE((s)->v1, 13) ^ (s)->v0;                                           \
+		(s)->v3 = ROTATE((s)->v3, 16) ^ (s)->v2;                                           \
+		(s)->v0 = ROTATE((s)->v0, 32);                                                     \
+		(s)->v2 += (s)->v1;                                                                \
+		(s)->v0 += (s)->v3;                                                                \
+		(s)->v1 = ROTATE((s)->v1, 17) ^ (s)->v2;                                           \
+		(s)->v3 = ROTATE((s)->v3, 21) ^ (s)->v0;                                           \
+		(s)->v2 = ROTATE((s)->v2, 32);                                                     \
+	} while (0)
 
 static inline uint64_t le64(const uint8_t *p)
 {
@@ -21,20 +32,6 @@ static inline uint64_t le64(const uint8_t *p)
 
 	memcpy(&v, p, sizeof v);
 	return le64toh(v);
-}
-
-static inline void round_of(struct state *s)
-{
-	s->v0 += s->v1;
-	s->v2 += s->v3;
-	s->v1 = rotate(s->v1, 13) ^ s->v0;
-	s->v3 = rotate(s->v3, 16) ^ s->v2;
-	s->v0 = rotate(s->v0, 32);
-	s->v2 += s->v1;
-	s->v0 += s->v3;
-	s->v1 = rotate(s->v1, 17) ^ s->v2;
-	s->v3 = rotate(s->v3, 21) ^ s->v0;
-	s->v2 = rotate(s->v2, 32);
 }
 
 static inline struct state begin(const uint8_t key[SIPHASH_KEY_BYTES])
@@ -68,18 +65,18 @@ static void two(const uint8_t key[SIPHASH_KEY_BYTES], const struct siphash28 *in
 		uint64_t x = word_of(in, k, i), y = word_of(in, k + 1, i);
 		a.v3 ^= x;
 		b.v3 ^= y;
-		round_of(&a);
-		round_of(&b);
-		round_of(&a);
-		round_of(&b);
+		ROUND(&a);
+		ROUND(&b);
+		ROUND(&a);
+		ROUND(&b);
 		a.v0 ^= x;
 		b.v0 ^= y;
 	}
 	a.v2 ^= 0xff;
 	b.v2 ^= 0xff;
 	for (unsigned i = 0; i < 4; i++) {
-		round_of(&a);
-		round_of(&b);
+		ROUND(&a);
+		ROUND(&b);
 	}
 	out[0] = end(&a);
 	out[1] = end(&b);
@@ -92,13 +89,13 @@ static uint64_t one(const uint8_t key[SIPHASH_KEY_BYTES], const struct siphash28
 	for (unsigned i = 0; i < 4; i++) {
 		uint64_t x = word_of(in, k, i);
 		s.v3 ^= x;
-		round_of(&s);
-		round_of(&s);
+		ROUND(&s);
+		ROUND(&s);
 		s.v0 ^= x;
 	}
 	s.v2 ^= 0xff;
 	for (unsigned i = 0; i < 4; i++)
-		round_of(&s);
+		ROUND(&s);
 	return end(&s);
 }
 
@@ -125,25 +122,6 @@ struct wide {
 	lanes v0, v1, v2, v3;
 };
 
-static inline WIDE lanes wide_rotate(lanes x, int n)
-{
-	return x << n | x >> (64 - n);
-}
-
-static inline WIDE void wide_round(struct wide *s)
-{
-	s->v0 += s->v1;
-	s->v2 += s->v3;
-	s->v1 = wide_rotate(s->v1, 13) ^ s->v0;
-	s->v3 = wide_rotate(s->v3, 16) ^ s->v2;
-	s->v0 = wide_rotate(s->v0, 32);
-	s->v2 += s->v1;
-	s->v0 += s->v3;
-	s->v1 = wide_rotate(s->v1, 17) ^ s->v2;
-	s->v3 = wide_rotate(s->v3, 21) ^ s->v0;
-	s->v2 = wide_rotate(s->v2, 32);
-}
-
 static inline WIDE lanes wide_word(const struct siphash28 *in, size_t k, unsigned i)
 {
 	lanes x;
@@ -165,8 +143,8 @@ static inline WIDE void wide_absorb(struct wide *a, struct wide *b, const struct
 	a->v3 ^= x;
 	b->v3 ^= y;
 	for (unsigned n = 0; n < 2; n++) {
-		wide_round(a);
-		wide_round(b);
+		ROUND(a);
+		ROUND(b);
 	}
 	a->v0 ^= x;
 	b->v0 ^= y;
@@ -184,8 +162,8 @@ static WIDE void eight(const uint8_t key[SIPHASH_KEY_BYTES], const struct siphas
 	a.v2 ^= 0xff;
 	b.v2 ^= 0xff;
 	for (unsigned n = 0; n < 4; n++) {
-		wide_round(&a);
-		wide_round(&b);
+		ROUND(&a);
+		ROUND(&b);
 	}
 	lanes x = a.v0 ^ a.v1 ^ a.v2 ^ a.v3, y = b.v0 ^ b.v1 ^ b.v2 ^ b.v3;
 	memcpy(out, &x, sizeof x);

@@ -222,7 +222,6 @@ def test_an_order_says_what_it_waits_for(offline):
     """A method that is not ours is refused at once; a gateway that is banned is waited for."""
     net, (method, _) = offline, parts(WANTED[0])
     gateway, section = net.lan("gw"), net.d["a"].config["subscriber"]
-    net.subscriber("a", "connect", gateway=gateway, method="mesh")
 
     def order():
         return net.subscriber("a", "pollCallStatus", callId=call)

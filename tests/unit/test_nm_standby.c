@@ -44,6 +44,25 @@ static struct msg_standby_route standby_of(struct rec *r, uint64_t channel)
 	return rec_need(r, channel, MSG_StandbyRoute)->standby_route;
 }
 
+/* The other way is there as well; *a is what node 1 has been told of it. */
+static struct rec *start_both_ways(unsigned *used, uint64_t *id, struct msg_standby_route *a)
+{
+	struct rec *r = start(used, id);
+
+	other_way(r, *used);
+	*a = standby_of(r, 1);
+	return r;
+}
+
+/* Node 1 is on its standby, and would report it. */
+static void goes_over(struct rec *r, uint64_t id, const struct msg_standby_route *a)
+{
+	struct report_connection *c = held_conn(&r->held[1], id);
+
+	c->out_transport = a->out_transport;
+	c->out_route = a->out_route;
+}
+
 static bool has_rule(const struct rec *r, unsigned n, uint32_t it, uint32_t ir, uint32_t ot,
 		     uint32_t or)
 {
@@ -107,9 +126,8 @@ static void test_is_taken(void **state)
 	(void)state;
 	unsigned used;
 	uint64_t id;
-	struct rec *r = start(&used, &id);
-	other_way(r, used);
-	struct msg_standby_route a = standby_of(r, 1);
+	struct msg_standby_route a;
+	struct rec *r = start_both_ways(&used, &id, &a);
 	rec_clear(r);
 	mesh_lose(r, used, links[used == 2 ? 1 : 3]);
 	for (unsigned n = 1; n <= 4; n++)
@@ -141,9 +159,8 @@ static void test_switched(void **state)
 	(void)state;
 	unsigned used;
 	uint64_t id;
-	struct rec *r = start(&used, &id);
-	other_way(r, used);
-	struct msg_standby_route a = standby_of(r, 1);
+	struct msg_standby_route a;
+	struct rec *r = start_both_ways(&used, &id, &a);
 	struct msg m = switched_to(id, &a);
 	rec_clear(r);
 	node_say(r, 2, &m); /* not its own */
@@ -177,12 +194,10 @@ static void test_switched_unheard(void **state)
 	(void)state;
 	unsigned used;
 	uint64_t id;
-	struct rec *r = start(&used, &id);
-	other_way(r, used);
-	struct msg_standby_route a = standby_of(r, 1);
+	struct msg_standby_route a;
+	struct rec *r = start_both_ways(&used, &id, &a);
 	nm_node_down(r->nm, 1, r->now);
-	held_conn(&r->held[1], id)->out_transport = a.out_transport;
-	held_conn(&r->held[1], id)->out_route = a.out_route;
+	goes_over(r, id, &a);
 	rec_clear(r);
 	node_join(r, 1, 11, 1);
 	pass(r, 1);
@@ -211,12 +226,10 @@ static void test_switched_other_away(void **state)
 	(void)state;
 	unsigned used;
 	uint64_t id;
-	struct rec *r = start(&used, &id);
-	other_way(r, used);
-	struct msg_standby_route a = standby_of(r, 1);
+	struct msg_standby_route a;
+	struct rec *r = start_both_ways(&used, &id, &a);
 	struct msg m = switched_to(id, &a);
-	held_conn(&r->held[1], id)->out_transport = a.out_transport;
-	held_conn(&r->held[1], id)->out_route = a.out_route;
+	goes_over(r, id, &a);
 	nm_node_down(r->nm, 4, r->now);
 	rec_clear(r);
 	node_say(r, 1, &m);

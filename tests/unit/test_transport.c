@@ -344,8 +344,7 @@ static void send_full(struct pair *p, int from)
 }
 
 /* 30 % lost both ways, records both ways, and processes that run each millisecond: losses become
- * known in lumps, and the least of a few small rounds was far below what is lost, so that what was
- * sent more for it was too little, and the rate went down and down. */
+ * known in lumps, and with rounds of few packets the rate went down and down. */
 static void test_losses_in_lumps(void **state)
 {
 	static struct pair p;
